@@ -1,0 +1,8 @@
+"""Tasks: what networks are generated for, and how they are scored."""
+
+from .base import DATA_SPLITS, Score, Task
+from .classification import ClassificationTask
+from .registry import get_task, list_tasks, register_task
+
+
+__all__ = ["DATA_SPLITS", "ClassificationTask", "Score", "Task", "get_task", "list_tasks", "register_task"]

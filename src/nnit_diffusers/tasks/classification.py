@@ -1,0 +1,147 @@
+"""Classification of labelled data that fits in memory.
+
+Shape legend: B networks, N samples, I/O input features and classes of the task.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+
+from ..networks import batched_forward
+from .base import Score, Task, check_data_split
+
+
+# Samples a forward runs at once: with `Task.networks_per_batch` networks of width 256, 64 MiB of activations.
+_SAMPLES_PER_FORWARD = 1024
+
+
+class ClassificationTask(Task):
+    """Labelled data in memory; an episode is one sample, and a success a right answer.
+
+    A subclass names its sizes and implements [`~ClassificationTask.load`]:
+
+    ```python
+    @register_task("iris")
+    class IrisTask(ClassificationTask):
+        in_features, out_features = 4, 3
+
+        def load(self, split):
+            inputs, labels = sklearn.datasets.load_iris(return_X_y=True)
+            rows = np.arange(len(labels)) % 5  # 3 of 5 rows for training, one each for validation and test
+            chosen = {"train": rows < 3, "validation": rows == 3, "test": rows == 4}[split]
+            return inputs[chosen], labels[chosen]
+    ```
+
+    Attributes:
+        min_observation_std (`float`, defaults to 1e-3):
+            Floor of [`~ClassificationTask.observation_std`], in raw units: a feature that hardly varies in training
+            would otherwise be magnified without bound.
+    """
+
+    min_observation_std: float = 1e-3
+
+    @abstractmethod
+    def load(self, split: str):
+        """Raw inputs `[N, I]` and labels `[N]` (0…O-1) of one of `DATA_SPLITS`, as tensors or arrays.
+
+        Called once per split; the splits must be disjoint, and the same every time.
+        """
+
+    def augment(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Varies a training batch `[N, I]`; leaves it as it is unless overridden."""
+        return inputs
+
+    @cached_property
+    def _loaded(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        return {}
+
+    def data(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Raw inputs `[N, I]` (float32) and labels `[N]` (int64) of one of `DATA_SPLITS`, kept in memory.
+
+        Raises:
+            `ValueError`: If `split` is unknown, or what [`~ClassificationTask.load`] returned does not fit the task.
+        """
+        check_data_split(split)
+        if split not in self._loaded:
+            loaded_inputs, loaded_labels = self.load(split)
+            inputs = torch.as_tensor(loaded_inputs).float()
+            labels = torch.as_tensor(loaded_labels).long()
+            if len(labels) == 0 or inputs.shape != (len(labels), self.in_features) or labels.ndim != 1:
+                raise ValueError(
+                    f"`load({split!r})` must return inputs [N, {self.in_features}] and labels [N] of one sample or "
+                    f"more, but received shapes {list(inputs.shape)} and {list(labels.shape)}."
+                )
+            if labels.min() < 0 or labels.max() >= self.out_features:
+                raise ValueError(
+                    f"`load({split!r})` must return labels 0…{self.out_features - 1}, but received "
+                    f"{int(labels.min())}…{int(labels.max())}."
+                )
+            self._loaded[split] = inputs, labels
+        return self._loaded[split]
+
+    @cached_property
+    def observation_mean(self) -> torch.Tensor:
+        return self.data("train")[0].mean(dim=0)
+
+    @cached_property
+    def observation_std(self) -> torch.Tensor:
+        return self.data("train")[0].std(dim=0, correction=0).clamp(min=self.min_observation_std)
+
+    def training_batch(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, labels = self.data("train")
+        indices = torch.randint(len(labels), (batch_size,), generator=generator)
+        return self.augment(inputs[indices], generator), labels[indices]
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross entropy of each of B networks: outputs `[B, N, O]`, labels `[N]` or `[B, N]` -> `[B]`."""
+        return F.cross_entropy(outputs.mT, targets.expand(outputs.shape[:2]), reduction="none").mean(dim=1)
+
+    def predict_batch(
+        self, stacked_state_dict: Mapping[str, torch.Tensor], activation: str, inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Class each of B networks gives each of N raw inputs `[N, I]`: `[B, N]`, -1 where an output is not finite."""
+        predictions = []
+        for chunk in inputs.to(stacked_state_dict["0.weight"].device).split(_SAMPLES_PER_FORWARD):
+            outputs_BNO = batched_forward(stacked_state_dict, chunk, activation)
+            finite_BN = outputs_BNO.isfinite().all(dim=-1)
+            predictions.append(outputs_BNO.argmax(dim=-1).where(finite_BN, -1).cpu())
+        return torch.cat(predictions, dim=1)
+
+    @torch.no_grad()
+    def score_batch(
+        self,
+        stacked_state_dict: Mapping[str, torch.Tensor],
+        activation: str,
+        *,
+        split: str = "validation",
+        num_episodes: int | None = None,
+        seed: int = 0,
+        num_workers: int | None = None,
+    ) -> list[Score]:
+        """Scores B networks of the same shape; see [`~Task.score_batch`].
+
+        `num_episodes` samples are drawn by `seed`, none twice, or all are taken; `num_workers` has no use here.
+
+        Raises:
+            `ValueError`: If `split` is unknown or does not have `num_episodes` samples.
+        """
+        inputs, labels = self.data(split)
+        if num_episodes is not None:
+            if not 1 <= num_episodes <= len(labels):
+                raise ValueError(
+                    f"`num_episodes` must be 1 to {len(labels)}, the size of {split!r}, but received {num_episodes}."
+                )
+            drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:num_episodes]
+            inputs, labels = inputs[drawn], labels[drawn]
+        predictions_BN = self.predict_batch(stacked_state_dict, activation, inputs)
+        num_right = (predictions_BN == labels).sum(dim=1).tolist()
+        num_non_finite = (predictions_BN == -1).sum(dim=1).tolist()
+        return [
+            Score(right, len(labels), {"accuracy": right / len(labels), "non_finite": non_finite})
+            for right, non_finite in zip(num_right, num_non_finite, strict=True)
+        ]

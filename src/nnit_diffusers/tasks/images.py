@@ -1,0 +1,57 @@
+"""What image tasks share: small random shifts, rotations and scalings of the training images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from .classification import ClassificationTask
+
+
+def random_affine(
+    images: torch.Tensor,
+    generator: torch.Generator,
+    max_shift: float = 1.0,
+    max_degrees: float = 12.0,
+    max_scaling: float = 0.1,
+) -> torch.Tensor:
+    """Shifts, rotates and scales every image of a batch by its own amount, all drawn uniformly.
+
+    Parameters:
+        images (`torch.Tensor`): `[N, S, S]`.
+        generator (`torch.Generator`): Source of randomness, on the CPU.
+        max_shift (`float`, defaults to 1.0): Largest shift along each axis, in pixels, of either sign.
+        max_degrees (`float`, defaults to 12.0): Largest rotation, in degrees, of either sign.
+        max_scaling (`float`, defaults to 0.1): Largest change of scale: 0.1 draws from 0.9 to 1.1.
+
+    Returns:
+        `torch.Tensor`: `[N, S, S]`; what comes from outside the image is 0.
+    """
+    num_images, size, _ = images.shape
+    shift_x, shift_y, turn, scaling = torch.rand(4, num_images, generator=generator) * 2 - 1
+    angle = turn * math.radians(max_degrees)
+    scale = 1 + scaling * max_scaling
+    # `affine_grid` measures shifts in half images.
+    pixels = 2 * max_shift / size
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    theta_N23 = torch.stack([cos, -sin, shift_x * pixels, sin, cos, shift_y * pixels], dim=1).view(num_images, 2, 3)
+    grid = F.affine_grid(theta_N23, [num_images, 1, size, size], align_corners=False)
+    return F.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
+
+
+class ImageTask(ClassificationTask):
+    """Square grey images, flattened row by row, augmented by [`random_affine`] in training.
+
+    Attributes:
+        image_size (`int`): Pixels on a side.
+        max_shift (`float`): Largest shift of the augmentation, in pixels.
+    """
+
+    image_size: int
+    max_shift: float
+
+    def augment(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        images = inputs.view(-1, self.image_size, self.image_size)
+        return random_affine(images, generator, max_shift=self.max_shift).flatten(start_dim=1)
