@@ -1,0 +1,286 @@
+"""Stage 1: trains a Graph HyperNetwork to write working, distinct, aligned networks for a task.
+
+    accelerate launch examples/train_ghn.py --task digits --output_dir outputs/digits/ghn
+
+Every step draws architectures of the training split, two latents for each, and one batch of the task. The loss is the
+task's own plus a penalty on the cosine between the two networks of an architecture: without it the latent is ignored,
+and with its full strength from the start training stalls, so its target is lowered from 1 in the middle of training.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from accelerate.utils import ProjectConfiguration, set_seed
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from tqdm.auto import tqdm
+
+from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
+from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.training_utils import (
+    checkpoint_step,
+    find_checkpoint,
+    register_model_hooks,
+    save_checkpoint,
+    step_generator,
+)
+from nnit_diffusers.utils import provenance, write_json
+
+
+logger = get_logger(__name__)
+
+LATENTS_PER_ARCHITECTURE = 2
+
+
+@dataclass
+class Arguments:
+    """Trains a Graph HyperNetwork."""
+
+    output_dir: str
+    """Where checkpoints, logs and the final GHN (`ghn/`) go."""
+    task: str = "digits"
+    """Name of a registered task."""
+    data_dir: str | None = None
+    """Where the task finds or downloads its data, if it needs any."""
+    seed: int = 0
+    """Seed of initialisation, architectures, latents and batches."""
+
+    train_batch_size: int = 128
+    """Samples of the task a step, given to every network of the step."""
+    num_architectures: int = 8
+    """Architectures a step, on each process; two networks of each."""
+    max_train_steps: int = 6000
+    """Optimisation steps."""
+    gradient_accumulation_steps: int = 1
+    """Micro-steps that make one optimisation step."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Precision of the forward pass."""
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    lr_scheduler: str = "cosine"
+    """Any schedule of `diffusers.optimization.get_scheduler`."""
+    lr_warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.99
+    adam_weight_decay: float = 0.0
+    adam_epsilon: float = 1e-8
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    use_ema: bool = True
+    """Ship the exponential moving average of the parameters."""
+    ema_decay: float = 0.998
+
+    diversity_target: float = 0.6
+    """Cosine between two networks of one architecture beyond which they are pushed apart."""
+    diversity_weight: float = 2.0
+    """Strength of that push."""
+    diversity_start: float = 0.2
+    """Part of the training at which the target leaves 1."""
+    diversity_end: float = 0.6
+    """Part of the training at which the target is reached."""
+
+    latent_dim: int = 16
+    node_dim: int = 64
+    map_channels: int = 48
+    num_templates: int = 16
+
+    checkpointing_steps: int = 1000
+    """Steps between checkpoints."""
+    checkpoints_total_limit: int | None = 2
+    """Oldest checkpoints beyond this number are removed."""
+    resume_from_checkpoint: str | None = None
+    """`latest`, or the name or path of a checkpoint."""
+    validation_steps: int = 1000
+    """Steps between scorings on the validation split."""
+    validation_architectures: int = 12
+    """Architectures of each split scored in validation."""
+    report_to: Literal["tensorboard", "none"] = "tensorboard"
+    """Where curves go."""
+    push_to_hub: bool = False
+    """Upload the trained GHN."""
+    hub_model_id: str | None = None
+    """Repository to upload to; the name of `output_dir` by default."""
+
+
+def diversity_target(arguments: Arguments, step: int) -> float:
+    """Cosine allowed between two networks of one architecture at this step: 1, then falling linearly."""
+    start, end = (part * arguments.max_train_steps for part in (arguments.diversity_start, arguments.diversity_end))
+    fallen = min(max((step - start) / max(end - start, 1), 0.0), 1.0)
+    return 1 - fallen * (1 - arguments.diversity_target)
+
+
+def fan_in_scaled(stacked_state_dict: dict[str, torch.Tensor]) -> torch.Tensor:
+    """`[B, N]`: all weights of B networks, scaled to a size that does not depend on the width."""
+    weights = [tensor * tensor.shape[-1] ** 0.5 for tensor in stacked_state_dict.values() if tensor.ndim == 3]
+    return torch.cat([weight.flatten(1) for weight in weights], dim=1)
+
+
+def training_losses(
+    ghn: torch.nn.Module,
+    task: Task,
+    architectures: Sequence[MLPArchitecture],
+    latents: torch.Tensor,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Task loss of every network `[B]` and cosine of the two networks of every architecture `[B / 2]`.
+
+    `architectures` names every architecture twice in a row, for the two latents.
+    """
+    state_dicts = ghn(architectures, latents)
+    losses, cosines, start = [], [], 0
+    for architecture, members in groupby(architectures):
+        stop = start + len(list(members))
+        stacked = stack_state_dicts(state_dicts[start:stop])
+        losses.append(task.loss(batched_forward(stacked, inputs, architecture.activation).float(), targets))
+        first, second = fan_in_scaled(stacked).float().unflatten(0, (-1, 2)).unbind(1)
+        cosines.append(torch.cosine_similarity(first, second, dim=-1))
+        start = stop
+    return torch.cat(losses), torch.cat(cosines)
+
+
+@torch.no_grad()
+def validate(ghn: GraphHyperNetwork, task: Task, arguments: Arguments) -> dict[str, float]:
+    """Mean score on validation data over fixed architectures of the training split and of the held-out ones."""
+    figures = {}
+    for split in ("train", "held_out_combinations", "held_out_widths"):
+        generator = step_generator(arguments.seed, 0, stream=3)
+        architectures = task.splits.sample(split, arguments.validation_architectures, generator)
+        results = evaluate(ghn.generate(architectures, generator=generator), task, split="validation")
+        figures[f"validation/{split}"] = sum(result.score for result in results) / len(results)
+    return figures
+
+
+def create_ghn(task: Task, arguments: Arguments) -> GraphHyperNetwork:
+    """A freshly initialised GHN for the task."""
+    return GraphHyperNetwork(
+        in_features=task.in_features,
+        out_features=task.out_features,
+        activation=task.activation,
+        max_width=task.max_width,
+        latent_dim=arguments.latent_dim,
+        node_dim=arguments.node_dim,
+        map_channels=arguments.map_channels,
+        num_templates=arguments.num_templates,
+        observation_mean=task.observation_mean.tolist(),
+        observation_std=task.observation_std.tolist(),
+    )
+
+
+def main(arguments: Arguments) -> None:
+    output_dir = Path(arguments.output_dir)
+    accelerator = Accelerator(
+        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        mixed_precision=arguments.mixed_precision,
+        log_with=None if arguments.report_to == "none" else arguments.report_to,
+        project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
+    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    set_seed(arguments.seed)
+    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    ghn = create_ghn(task, arguments)
+    ema = EMAModel(
+        ghn.parameters(), decay=arguments.ema_decay, model_cls=GraphHyperNetwork, model_config=ghn.config
+    )
+    ema.to(accelerator.device)
+    register_model_hooks(accelerator, {"ghn": ghn}, {"ghn": ema} if arguments.use_ema else {})
+    optimizer = torch.optim.AdamW(
+        ghn.parameters(),
+        lr=arguments.learning_rate,
+        betas=(arguments.adam_beta1, arguments.adam_beta2),
+        weight_decay=arguments.adam_weight_decay,
+        eps=arguments.adam_epsilon,
+    )
+    lr_scheduler = get_scheduler(
+        arguments.lr_scheduler,
+        optimizer,
+        num_warmup_steps=arguments.lr_warmup_steps * accelerator.num_processes,
+        num_training_steps=arguments.max_train_steps * accelerator.num_processes,
+    )
+    model, optimizer, lr_scheduler = accelerator.prepare(ghn, optimizer, lr_scheduler)
+    if accelerator.is_main_process:
+        accelerator.init_trackers("train_ghn")
+        write_json(output_dir / "training.json", {"arguments": asdict(arguments), **provenance()})
+    logger.info(f"{ghn.num_parameters():,} parameters on {accelerator.num_processes} process(es)")
+
+    step = 0
+    if arguments.resume_from_checkpoint:
+        checkpoint = find_checkpoint(output_dir, arguments.resume_from_checkpoint)
+        if checkpoint is not None:
+            accelerator.load_state(str(checkpoint))
+            step = checkpoint_step(checkpoint)
+            logger.info(f"Resumed from {checkpoint}")
+
+    mean, std = (v.to(accelerator.device) for v in (task.observation_mean, task.observation_std))
+    progress = tqdm(
+        total=arguments.max_train_steps, initial=step, desc="GHN", disable=not accelerator.is_local_main_process
+    )
+    while step < arguments.max_train_steps:
+        for micro_step in range(arguments.gradient_accumulation_steps):
+            generator = step_generator(
+                arguments.seed,
+                step * arguments.gradient_accumulation_steps + micro_step,
+                accelerator.process_index,
+            )
+            drawn = task.splits.sample("train", arguments.num_architectures, generator)
+            architectures = [a for a in sorted(drawn, key=str) for _ in range(LATENTS_PER_ARCHITECTURE)]
+            latents = torch.randn(len(architectures), arguments.latent_dim, generator=generator)
+            inputs, targets = task.training_batch(arguments.train_batch_size, generator)
+            inputs, targets = inputs.to(accelerator.device), targets.to(accelerator.device)
+            with accelerator.accumulate(model), accelerator.autocast():
+                losses, cosines = training_losses(
+                    model, task, architectures, latents.to(accelerator.device), (inputs - mean) / std, targets
+                )
+                too_alike = torch.relu(cosines - diversity_target(arguments, step)).mean()
+                loss = losses.mean() + arguments.diversity_weight * too_alike
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(ghn.parameters(), arguments.max_grad_norm)
+                optimizer.step()
+                lr_scheduler.step()
+                optimizer.zero_grad()
+        step += 1
+        if arguments.use_ema:
+            ema.step(ghn.parameters())
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(f"The loss became {loss.item()} at step {step}; lower `learning_rate`.")
+        figures = {"loss": losses.mean().item(), "cosine": cosines.mean().item()}
+        progress.update()
+        progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()})
+
+        if step % arguments.validation_steps == 0 or step == arguments.max_train_steps:
+            if accelerator.is_main_process:
+                if arguments.use_ema:
+                    ema.store(ghn.parameters())
+                    ema.copy_to(ghn.parameters())
+                figures |= validate(ghn, task, arguments)
+                if arguments.use_ema:
+                    ema.restore(ghn.parameters())
+                logger.info(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+        accelerator.log(figures | {"lr": lr_scheduler.get_last_lr()[0]}, step=step)
+        if step % arguments.checkpointing_steps == 0:
+            save_checkpoint(accelerator, output_dir, step, arguments.checkpoints_total_limit)
+
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if arguments.use_ema:
+            ema.copy_to(ghn.parameters())
+        ghn.save_pretrained(
+            output_dir / "ghn", push_to_hub=arguments.push_to_hub, repo_id=arguments.hub_model_id or output_dir.name
+        )
+        logger.info(f"Saved {output_dir / 'ghn'}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))

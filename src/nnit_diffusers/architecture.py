@@ -1,0 +1,110 @@
+"""MLP architectures: what the generator is asked for, and what it can choose by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
+
+MASK_TOKEN = 0
+"""Architecture token of a hidden layer that is not known yet (the absorbing state of the discrete diffusion)."""
+NONE_TOKEN = 1
+"""Architecture token of a slot behind the last hidden layer."""
+WIDTH_TOKEN_OFFSET = 1
+"""A hidden layer of width `w` is the token `w + WIDTH_TOKEN_OFFSET`; the vocabulary has no upper end."""
+
+
+def check_width(width: Any, name: str = "hidden_sizes") -> int:
+    """Returns `width` as an `int`, or raises `ValueError` naming what was received."""
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise ValueError(f"`{name}` must hold integers of 1 or more, but received {width!r} ({type(width).__name__}).")
+    return width
+
+
+@dataclass(frozen=True)
+class MLPArchitecture:
+    """The shape of a multi-layer perceptron: everything about it but its weights.
+
+    Parameters:
+        in_features (`int`): Size of one input.
+        hidden_sizes (`tuple[int, ...]`): Width of every hidden layer, first to last; at least one.
+        out_features (`int`): Size of one output.
+        activation (`str`, defaults to `"relu"`): Activation between the linear layers, one of `ACTIVATIONS`.
+
+    Raises:
+        `ValueError`: If a size is not a positive integer, no hidden layer is given, or the activation is unknown.
+    """
+
+    in_features: int
+    hidden_sizes: tuple[int, ...]
+    out_features: int
+    activation: str = "relu"
+
+    def __post_init__(self):
+        check_width(self.in_features, "in_features")
+        check_width(self.out_features, "out_features")
+        if isinstance(self.hidden_sizes, (str, bytes)) or not isinstance(self.hidden_sizes, Iterable):
+            raise ValueError(f"`hidden_sizes` must be a sequence of integers, but received {self.hidden_sizes!r}.")
+        object.__setattr__(self, "hidden_sizes", tuple(check_width(width) for width in self.hidden_sizes))
+        if not self.hidden_sizes:
+            raise ValueError("`hidden_sizes` must name at least one hidden layer, but received none.")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"`activation` must be one of {ACTIVATIONS}, but received {self.activation!r}.")
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers."""
+        return len(self.hidden_sizes)
+
+    @property
+    def layer_shapes(self) -> list[tuple[int, int]]:
+        """`(out_features, in_features)` of every linear layer, first to last."""
+        sizes = (self.in_features, *self.hidden_sizes, self.out_features)
+        return [(sizes[i + 1], sizes[i]) for i in range(len(sizes) - 1)]
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases together."""
+        return sum(out_features * (in_features + 1) for out_features, in_features in self.layer_shapes)
+
+    def tokens(self, max_depth: int) -> list[int]:
+        """The architecture as `max_depth` discrete tokens: one per hidden layer, then `NONE_TOKEN`.
+
+        Raises:
+            `ValueError`: If the architecture has more than `max_depth` hidden layers.
+        """
+        if self.depth > max_depth:
+            raise ValueError(
+                f"`hidden_sizes` may have 1 to {max_depth} hidden layers, but received {self.depth}: "
+                f"{list(self.hidden_sizes)}."
+            )
+        return [width + WIDTH_TOKEN_OFFSET for width in self.hidden_sizes] + [NONE_TOKEN] * (max_depth - self.depth)
+
+    @classmethod
+    def from_tokens(
+        cls, tokens: Sequence[int], in_features: int, out_features: int, activation: str = "relu"
+    ) -> MLPArchitecture:
+        """The inverse of [`~MLPArchitecture.tokens`].
+
+        Raises:
+            `ValueError`: If a token is still masked, or a width follows a `NONE_TOKEN`.
+        """
+        tokens = [int(token) for token in tokens]
+        depth = tokens.index(NONE_TOKEN) if NONE_TOKEN in tokens else len(tokens)
+        if MASK_TOKEN in tokens or any(token != NONE_TOKEN for token in tokens[depth:]):
+            raise ValueError(f"`tokens` must be widths followed by {NONE_TOKEN} (none), but received {tokens}.")
+        return cls(in_features, tuple(t - WIDTH_TOKEN_OFFSET for t in tokens[:depth]), out_features, activation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `MLPArchitecture(**architecture.to_dict())` gives the architecture back."""
+        return {
+            "in_features": self.in_features,
+            "hidden_sizes": list(self.hidden_sizes),
+            "out_features": self.out_features,
+            "activation": self.activation,
+        }
+
+    def __str__(self) -> str:
+        return "-".join(str(size) for size in (self.in_features, *self.hidden_sizes, self.out_features))

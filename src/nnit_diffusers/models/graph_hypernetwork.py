@@ -1,0 +1,286 @@
+"""Graph HyperNetwork: architecture and latent in, structurally aligned weights out.
+
+Shape legend: B networks, L linear layers (padded to the deepest), M layers of all networks together, D node width,
+C map channels, T templates, H/W rows and columns of a latent map, O/I output and input features of a layer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import ModelMixin
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.utils.torch_utils import randn_tensor
+from torch import nn
+
+from ..architecture import MLPArchitecture
+from ..networks import MLP, fold_observation_statistics, layer_keys
+
+
+ROLES = ("first", "hidden", "last")
+_POSITION_DIM = 32
+_POSITION_PERIOD = 64
+_EPS = 1e-6
+
+
+def layer_role(layer: int, num_layers: int) -> int:
+    """Index into `ROLES` of a linear layer counted from the front."""
+    return 0 if layer == 0 else 2 if layer == num_layers - 1 else 1
+
+
+class MessagePass(nn.Module):
+    """One residual exchange between every layer and its two neighbours on the chain."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.from_previous = nn.Linear(dim, dim, bias=False)
+        self.from_next = nn.Linear(dim, dim, bias=False)
+        self.update = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, nodes_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        normed = self.norm(nodes_BLD) * mask_BL[..., None]
+        previous = F.pad(self.from_previous(normed)[:, :-1], (0, 0, 1, 0))
+        following = F.pad(self.from_next(normed)[:, 1:], (0, 0, 0, 1))
+        return nodes_BLD + self.update(torch.cat([normed, previous + following], dim=-1))
+
+
+class FiLMConv(nn.Module):
+    """3 x 3 convolution, then scale and shift of the channels by the layer's embedding."""
+
+    def __init__(self, channels: int, node_dim: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(node_dim, 2 * channels)
+
+    def forward(self, maps_MCHW: torch.Tensor, nodes_MD: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.film(nodes_MD)[..., None, None].chunk(2, dim=1)
+        maps = self.conv(maps_MCHW)
+        maps = maps * torch.rsqrt(maps.square().mean(dim=1, keepdim=True) + _EPS)
+        return maps_MCHW + F.silu(maps * (1 + scale) + shift)
+
+
+class SpatialDecoder(nn.Module):
+    """From layer embeddings to weight matrices: a low-resolution latent map, convolutions, a pixel shuffle.
+
+    What varies smoothly over rows and columns comes from the convolutions; what does not, from a bank of learned
+    full-resolution templates per role, mixed by the embedding and repeated beyond `max_width`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        max_width: int,
+        node_dim: int,
+        map_channels: int,
+        num_convolutions: int,
+        num_templates: int,
+        upsampling: int,
+    ):
+        super().__init__()
+        self.upsampling = upsampling
+        self.position_embedding = nn.Linear(2 * _POSITION_DIM, map_channels)
+        self.input_film = nn.Linear(node_dim, 2 * map_channels)
+        self.convolutions = nn.ModuleList(FiLMConv(map_channels, node_dim) for _ in range(num_convolutions))
+        self.to_weight = nn.Conv2d(map_channels, upsampling**2, 3, padding=1)
+        self.to_bias = nn.Linear(map_channels, upsampling)
+        self.to_mixture = nn.Linear(node_dim, 2 * num_templates)
+        self.to_gain = nn.Linear(node_dim, 1)
+        sizes = ((max_width, in_features), (max_width, max_width), (out_features, max_width))
+        self.weight_templates = nn.ParameterList(torch.randn(num_templates, *size) for size in sizes)
+        self.bias_templates = nn.ParameterList(0.1 * torch.randn(num_templates, size[0]) for size in sizes)
+        nn.init.zeros_(self.to_gain.weight)
+        nn.init.zeros_(self.to_gain.bias)
+
+    def _position_features(self, rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
+        index = torch.arange(max(rows, columns), device=like.device)
+        features = get_timestep_embedding(index, _POSITION_DIM, max_period=_POSITION_PERIOD).to(like.dtype)
+        grid = [features[:rows, None].expand(-1, columns, -1), features[None, :columns].expand(rows, -1, -1)]
+        return torch.cat(grid, dim=-1)
+
+    def latent_maps(self, nodes_MD: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+        """`[M, C, rows, columns]` features of layers whose latent maps have the same size."""
+        scale, shift = self.input_film(nodes_MD)[:, None, None].chunk(2, dim=-1)
+        positions_HWC = self.position_embedding(self._position_features(rows, columns, nodes_MD))
+        maps_MCHW = (positions_HWC * (1 + scale) + shift).permute(0, 3, 1, 2)
+        for convolution in self.convolutions:
+            maps_MCHW = convolution(maps_MCHW, nodes_MD)
+        return maps_MCHW
+
+    def forward(
+        self, nodes_MD: torch.Tensor, role: int, out_features: int, in_features: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights `[M, O, I]` and biases `[M, O]` of M layers of one role and one shape."""
+        rows, columns = -(-out_features // self.upsampling), -(-in_features // self.upsampling)
+        maps_MCHW = self.latent_maps(nodes_MD, rows, columns)
+        weight = F.pixel_shuffle(self.to_weight(maps_MCHW), self.upsampling)[:, 0, :out_features, :in_features]
+        bias = self.to_bias(maps_MCHW.mean(dim=3).mT).flatten(1)[:, :out_features]
+
+        weight_mixture, bias_mixture = self.to_mixture(nodes_MD).chunk(2, dim=-1)
+        templates = _repeat_to(_repeat_to(self.weight_templates[role], 1, out_features), 2, in_features)
+        weight = weight + torch.einsum("mt,toi->moi", weight_mixture, templates)
+        bias = bias + bias_mixture @ _repeat_to(self.bias_templates[role], 1, out_features)
+
+        gain = torch.exp(self.to_gain(nodes_MD))[..., None] * (2 / in_features) ** 0.5
+        return gain * weight * torch.rsqrt(weight.square().mean(dim=(1, 2), keepdim=True) + _EPS), bias
+
+
+def _repeat_to(templates: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    """The first `size` entries along `dim`, repeating the templates where they end."""
+    if size <= templates.shape[dim]:
+        return templates.narrow(dim, 0, size)
+    return templates.index_select(dim, torch.arange(size, device=templates.device) % templates.shape[dim])
+
+
+class GraphHyperNetwork(ModelMixin, ConfigMixin):
+    """Writes the weights of an MLP of any width and depth, aligned across architectures.
+
+    An architecture is a chain graph with a node per linear layer (log widths, role); nodes exchange messages, and a
+    spatial CNN decoder turns each into a weight matrix, as in NNiT (arXiv 2603.00180). A latent makes one GHN an endless
+    source of distinct networks that share one alignment: unit j of a layer means the same in all of them. Every
+    matrix has the rms that its learned gain says, in units of `sqrt(2 / fan_in)`.
+
+    Parameters:
+        in_features, out_features (`int`): Sizes of input and output of every network.
+        activation (`str`, defaults to `"relu"`): Activation of every network.
+        max_width (`int`, defaults to 64): Size of the full-resolution templates; beyond it they repeat.
+        latent_dim (`int`, defaults to 16): Size of the latent.
+        node_dim (`int`, defaults to 64): Width of the layer embeddings.
+        num_message_passes (`int`, defaults to 2): Exchanges between neighbouring layers.
+        map_channels (`int`, defaults to 48): Channels of the latent maps.
+        num_convolutions (`int`, defaults to 2): Convolutions at low resolution.
+        num_templates (`int`, defaults to 16): Learned full-resolution templates per role.
+        upsampling (`int`, defaults to 8): Side of the block of weights that one entry of a latent map becomes.
+        observation_mean, observation_std (`list[float]`, *optional*):
+            Statistics that the networks' inputs are standardised with in training; [`~GraphHyperNetwork.generate`]
+            folds them into the first layer, so that its networks take raw inputs.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str = "relu",
+        max_width: int = 64,
+        latent_dim: int = 16,
+        node_dim: int = 64,
+        num_message_passes: int = 2,
+        map_channels: int = 48,
+        num_convolutions: int = 2,
+        num_templates: int = 16,
+        upsampling: int = 8,
+        observation_mean: list[float] | None = None,
+        observation_std: list[float] | None = None,
+    ):
+        super().__init__()
+        self.node_embedding = nn.Sequential(nn.Linear(4, node_dim), nn.SiLU(), nn.Linear(node_dim, node_dim))
+        self.latent_embedding = nn.Linear(latent_dim, node_dim)
+        self.message_passes = nn.ModuleList(MessagePass(node_dim) for _ in range(num_message_passes))
+        self.norm = nn.LayerNorm(node_dim)
+        self.decoder = SpatialDecoder(
+            in_features,
+            out_features,
+            max_width,
+            node_dim,
+            map_channels,
+            num_convolutions,
+            num_templates,
+            upsampling,
+        )
+
+    def embed(self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor) -> torch.Tensor:
+        """`[B, L, D]` embeddings of the layers of every network, padded to the deepest."""
+        shapes = [architecture.layer_shapes for architecture in architectures]
+        num_layers = max(map(len, shapes))
+        features, mask = torch.zeros(len(shapes), num_layers, 4), torch.zeros(len(shapes), num_layers)
+        for network, layers in enumerate(shapes):
+            sizes = torch.tensor(layers, dtype=torch.float32)
+            features[network, : len(layers), :2] = torch.log2(sizes) / 4 - 1
+            features[network, 0, 2] = features[network, len(layers) - 1, 3] = 1
+            mask[network, : len(layers)] = 1
+        features, mask = features.to(latents), mask.to(latents)
+        nodes_BLD = self.node_embedding(features) + self.latent_embedding(latents)[:, None]
+        for message_pass in self.message_passes:
+            nodes_BLD = message_pass(nodes_BLD, mask)
+        return self.norm(nodes_BLD)
+
+    def forward(
+        self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor
+    ) -> list[dict[str, torch.Tensor]]:
+        """Weights of B networks, differentiable with respect to the parameters and the latents.
+
+        Parameters:
+            architectures (`Sequence[MLPArchitecture]`): B architectures of any widths and depths.
+            latents (`torch.Tensor`): `[B, latent_dim]`, standard normal.
+
+        Returns:
+            `list[dict[str, torch.Tensor]]`:
+                State dict of every network, for inputs standardised with the observation statistics.
+
+        Raises:
+            `ValueError`: If the architectures are of another task, or the latents do not match them.
+        """
+        self.check_inputs(architectures, latents)
+        nodes_BLD = self.embed(architectures, latents)
+        groups: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
+        for network, architecture in enumerate(architectures):
+            shapes = architecture.layer_shapes
+            for layer, shape in enumerate(shapes):
+                groups[layer_role(layer, len(shapes)), *shape].append((network, layer))
+
+        state_dicts: list[dict[str, torch.Tensor]] = [{} for _ in architectures]
+        for (role, out_features, in_features), members in groups.items():
+            networks, layers = torch.tensor(members, device=nodes_BLD.device).unbind(1)
+            weights, biases = self.decoder(nodes_BLD[networks, layers], role, out_features, in_features)
+            for (network, layer), weight, bias in zip(members, weights, biases, strict=True):
+                state_dicts[network][f"{2 * layer}.weight"] = weight
+                state_dicts[network][f"{2 * layer}.bias"] = bias
+        keys = {architecture.depth: layer_keys(architecture.depth + 1) for architecture in architectures}
+        return [
+            {key: state_dict[key] for pair in keys[architecture.depth] for key in pair}
+            for architecture, state_dict in zip(architectures, state_dicts, strict=True)
+        ]
+
+    def check_inputs(self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor) -> None:
+        """Raises `ValueError` on an empty list, architectures of another task, or latents of another shape."""
+        if not architectures:
+            raise ValueError("`architectures` must hold at least one `MLPArchitecture`, but received none.")
+        wanted = (self.config.in_features, self.config.out_features, self.config.activation)
+        for architecture in architectures:
+            received = (architecture.in_features, architecture.out_features, architecture.activation)
+            if received != wanted:
+                raise ValueError(
+                    f"`architectures` must have (in_features, out_features, activation) = {wanted}, but received {received}."
+                )
+        if latents.shape != (len(architectures), self.config.latent_dim):
+            raise ValueError(
+                f"`latents` must be of shape {(len(architectures), self.config.latent_dim)} (networks, latent_dim), but "
+                f"received {tuple(latents.shape)}."
+            )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        architectures: Sequence[MLPArchitecture],
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+    ) -> list[MLP]:
+        """Networks that take raw inputs, one for every architecture, with the given or freshly drawn latents."""
+        if latents is None:
+            shape = (len(architectures), self.config.latent_dim)
+            latents = randn_tensor(shape, generator=generator, device=self.device, dtype=self.dtype)
+        networks = []
+        for architecture, state_dict in zip(architectures, self(architectures, latents), strict=True):
+            state_dict = {key: tensor.float().contiguous() for key, tensor in state_dict.items()}
+            if self.config.observation_mean is not None:
+                state_dict = fold_observation_statistics(
+                    state_dict, self.config.observation_mean, self.config.observation_std
+                )
+            networks.append(MLP.from_architecture(architecture, state_dict))
+        return networks

@@ -1,0 +1,142 @@
+"""Which architectures are trained on and which are held out: one answer for every script and every table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from .architecture import MLPArchitecture
+
+
+SPLITS = ("train", "held_out_combinations", "held_out_widths", "deeper", "wider")
+
+# Chosen once so that the widths people ask for first (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on while
+# the architectures of the documentation, [48, 40] and [128, 256], are held out as combinations. Changing it would void
+# every published figure.
+_SALT = "nnit-2692"
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{_SALT}:{key}".encode()).digest()[:8], "big")
+
+
+def is_held_out_width(width: int) -> bool:
+    """Whether `width` belongs to the fifth of all widths that no network of the training data has."""
+    return _hash(str(width)) % 5 == 0
+
+
+def is_held_out_combination(hidden_sizes: Sequence[int]) -> bool:
+    """Whether `hidden_sizes` belongs to the quarter of all combinations (two layers or more) that is never trained on."""
+    return len(hidden_sizes) > 1 and _hash("-".join(map(str, hidden_sizes))) % 4 == 0
+
+
+@dataclass(frozen=True)
+class ArchitectureSplits:
+    """The training grid of a task and what is held out around it.
+
+    Every integer width `min_width…max_width` that is not held out, in every combination that is not held out, at
+    1…`max_depth` hidden layers is `"train"`. Held out are: `"held_out_combinations"` of training widths,
+    `"held_out_widths"`, networks `"deeper"` than `max_depth`, and networks `"wider"` than `max_width` in any layer
+    (of several reasons, the last of this list counts).
+
+    Parameters:
+        in_features, out_features (`int`): Sizes of input and output of the task.
+        activation (`str`, defaults to `"relu"`): Activation of every network.
+        min_width, max_width (`int`): Range of the widths trained on, both inclusive.
+        max_depth (`int`): Largest number of hidden layers trained on.
+    """
+
+    in_features: int
+    out_features: int
+    activation: str = "relu"
+    min_width: int = 16
+    max_width: int = 64
+    max_depth: int = 3
+
+    def __post_init__(self):
+        if not 1 <= self.min_width <= self.max_width:
+            raise ValueError(
+                f"`min_width` and `max_width` must satisfy 1 <= min_width <= max_width, but received "
+                f"{self.min_width} and {self.max_width}."
+            )
+        if self.max_depth < 1:
+            raise ValueError(f"`max_depth` must be 1 or more, but received {self.max_depth}.")
+
+    @cached_property
+    def train_widths(self) -> list[int]:
+        """Every width that networks of the training data have."""
+        return [w for w in range(self.min_width, self.max_width + 1) if not is_held_out_width(w)]
+
+    @cached_property
+    def held_out_widths(self) -> list[int]:
+        """Every width of the range that no network of the training data has."""
+        return [w for w in range(self.min_width, self.max_width + 1) if is_held_out_width(w)]
+
+    def split_of(self, hidden_sizes: Sequence[int]) -> str:
+        """The split that `hidden_sizes` belongs to, one of `SPLITS`.
+
+        Raises:
+            `ValueError`: If a width lies below `min_width`: such networks belong to no split.
+        """
+        if min(hidden_sizes) < self.min_width:
+            raise ValueError(f"`hidden_sizes` must be {self.min_width} or wider, but received {list(hidden_sizes)}.")
+        if max(hidden_sizes) > self.max_width:
+            return "wider"
+        if len(hidden_sizes) > self.max_depth:
+            return "deeper"
+        if any(is_held_out_width(width) for width in hidden_sizes):
+            return "held_out_widths"
+        return "held_out_combinations" if is_held_out_combination(hidden_sizes) else "train"
+
+    def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
+        """`hidden_sizes` with the inputs, outputs and activation of the task."""
+        return MLPArchitecture(self.in_features, tuple(hidden_sizes), self.out_features, self.activation)
+
+    def sample(
+        self, split: str, num_architectures: int, generator: torch.Generator | None = None, distinct: bool = False
+    ) -> list[MLPArchitecture]:
+        """Draws architectures of one split: depth uniform, then every width uniform.
+
+        In `"held_out_widths"` every width is a held-out one; `"deeper"` has `max_depth + 1` layers of training widths;
+        `"wider"` has at least one layer of `max_width + 1` to `2 * max_width`, the others between half of `max_width`
+        and that.
+
+        Parameters:
+            split (`str`): One of `SPLITS`.
+            num_architectures (`int`): How many to draw.
+            generator (`torch.Generator`, *optional*): Source of randomness, on the CPU.
+            distinct (`bool`, defaults to `False`): Never draw the same architecture twice.
+
+        Raises:
+            `ValueError`: If `split` is unknown, or has fewer than `num_architectures` distinct architectures.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"`split` must be one of {SPLITS}, but received {split!r}.")
+        widths = self.train_widths
+        if split == "held_out_widths":
+            widths = self.held_out_widths
+        elif split == "wider":
+            widths = list(range(max(self.min_width, self.max_width // 2), 2 * self.max_width + 1))
+        drawn: list[tuple[int, ...]] = []
+        tries = 0
+        while len(drawn) < num_architectures:
+            if tries > 1000 + 100 * num_architectures:
+                raise ValueError(
+                    f"`num_architectures` must be at most the number of distinct architectures of split {split!r} with "
+                    f"widths {self.min_width}…{self.max_width} and depth {self.max_depth}, but received "
+                    f"{num_architectures}; found {len(drawn)}."
+                )
+            tries += 1
+            depth = self.max_depth + 1
+            if split != "deeper":
+                depth = 1 + int(torch.randint(self.max_depth, (), generator=generator))
+            indices = torch.randint(len(widths), (depth,), generator=generator).tolist() if widths else []
+            hidden_sizes = tuple(widths[i] for i in indices)
+            if not hidden_sizes or self.split_of(hidden_sizes) != split or (distinct and hidden_sizes in drawn):
+                continue
+            drawn.append(hidden_sizes)
+        return [self.architecture(hidden_sizes) for hidden_sizes in drawn]

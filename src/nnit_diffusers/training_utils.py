@@ -1,0 +1,130 @@
+"""What the training scripts in `examples/` share: checkpoints that are whole or absent, and randomness by step."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import ModelMixin
+from diffusers.training_utils import EMAModel
+
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+CHECKPOINT_PREFIX = "checkpoint-"
+
+
+def step_generator(seed: int, step: int, process_index: int = 0, stream: int = 0) -> torch.Generator:
+    """Source of all randomness of one training step on one process.
+
+    It depends on nothing but its arguments, so that a resumed training draws what the uninterrupted one would have.
+
+    Parameters:
+        seed (`int`): Seed of the training.
+        step (`int`): Number of the step (of the micro-step, under gradient accumulation).
+        process_index (`int`, defaults to 0): Process of a distributed training.
+        stream (`int`, defaults to 0): Tells apart independent uses within one step.
+    """
+    mixed = seed
+    for part in (step, process_index, stream):
+        # One round of SplitMix64: neighbouring steps get unrelated seeds.
+        mixed = (mixed + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        mixed ^= mixed >> 31
+    return torch.Generator().manual_seed(mixed & (2**63 - 1))
+
+
+def list_checkpoints(output_dir: str | Path) -> list[Path]:
+    """`checkpoint-{step}` folders of a training, oldest first."""
+    folders = [
+        folder
+        for folder in Path(output_dir).glob(f"{CHECKPOINT_PREFIX}*")
+        if folder.name.removeprefix(CHECKPOINT_PREFIX).isdigit()
+    ]
+    return sorted(folders, key=checkpoint_step)
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The optimisation step that a checkpoint was written after."""
+    return int(folder.name.removeprefix(CHECKPOINT_PREFIX))
+
+
+def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str) -> Path | None:
+    """The checkpoint that `--resume_from_checkpoint` means: `"latest"`, a name in `output_dir`, or a path.
+
+    Returns:
+        `Path` or `None`: `None` if `"latest"` was asked for and there is none yet.
+
+    Raises:
+        `ValueError`: If the checkpoint named does not exist.
+    """
+    if resume_from_checkpoint == "latest":
+        return next(reversed(list_checkpoints(output_dir)), None)
+    for folder in (Path(output_dir) / resume_from_checkpoint, Path(resume_from_checkpoint)):
+        if folder.is_dir():
+            return folder
+    available = [folder.name for folder in list_checkpoints(output_dir)]
+    raise ValueError(
+        f'`resume_from_checkpoint` must be "latest" or one of {available} in {str(output_dir)!r}, but received '
+        f"{resume_from_checkpoint!r}."
+    )
+
+
+def save_checkpoint(accelerator: Accelerator, output_dir: str | Path, step: int, total_limit: int | None) -> Path:
+    """Writes `checkpoint-{step}`, then removes the oldest ones beyond `total_limit`.
+
+    The folder gets its name when everything is in it, and older ones go only then: whenever the training is killed,
+    the newest checkpoint is whole. Call it on every process.
+    """
+    final = Path(output_dir) / f"{CHECKPOINT_PREFIX}{step}"
+    partial = final.with_name(f"partial-{step}")
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        if total_limit is not None:
+            for folder in list_checkpoints(output_dir)[:-total_limit]:
+                shutil.rmtree(folder)
+    accelerator.wait_for_everyone()
+    return final
+
+
+def register_model_hooks(
+    accelerator: Accelerator, models: Mapping[str, ModelMixin], ema_models: Mapping[str, EMAModel]
+) -> None:
+    """Makes `accelerator.save_state` write every model as `from_pretrained` reads it, and its EMA beside it.
+
+    A checkpoint holds a folder per model (`transformer/`, …) and one per EMA (`transformer_ema/`, …).
+    """
+
+    def save_hook(wrapped_models: list, weights: list, output_dir: str) -> None:
+        if accelerator.is_main_process:
+            for name, model in models.items():
+                model.save_pretrained(Path(output_dir) / name)
+            for name, ema in ema_models.items():
+                ema.save_pretrained(Path(output_dir) / f"{name}_ema")
+        # Emptied, so that accelerate does not write the same weights once more in its own format.
+        weights.clear()
+
+    def load_hook(wrapped_models: list, input_dir: str) -> None:
+        wrapped_models.clear()
+        for name, model in models.items():
+            saved = type(model).from_pretrained(Path(input_dir) / name, low_cpu_mem_usage=False)
+            model.load_state_dict(saved.state_dict())
+        for name, ema in ema_models.items():
+            saved_ema = EMAModel.from_pretrained(Path(input_dir) / f"{name}_ema", type(models[name]))
+            ema.load_state_dict(saved_ema.state_dict())
+            ema.to(accelerator.device)
+
+    accelerator.register_save_state_pre_hook(save_hook)
+    accelerator.register_load_state_pre_hook(load_hook)
