@@ -11,6 +11,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 
 from ..networks import batched_forward
 from .base import Score, Task, check_data_split
@@ -46,7 +47,7 @@ class ClassificationTask(Task):
     min_observation_std: float = 1e-3
 
     @abstractmethod
-    def load(self, split: str):
+    def load(self, split: str) -> tuple[ArrayLike, ArrayLike]:
         """Raw inputs `[N, I]` and labels `[N]` (0…O-1) of one of `DATA_SPLITS`, as tensors or arrays.
 
         Called once per split; the splits must be disjoint, and the same every time.
@@ -142,6 +143,6 @@ class ClassificationTask(Task):
         num_right = (predictions_BN == labels).sum(dim=1).tolist()
         num_non_finite = (predictions_BN == -1).sum(dim=1).tolist()
         return [
-            Score(right, len(labels), {"accuracy": right / len(labels), "non_finite": non_finite})
-            for right, non_finite in zip(num_right, num_non_finite, strict=True)
+            Score(right, len(labels), {"non_finite": non_finite})
+            for right, non_finite in zip(num_right, num_non_finite)
         ]

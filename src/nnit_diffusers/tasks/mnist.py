@@ -31,7 +31,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     shape = tuple(np.frombuffer(header[: len(header) // 4 * 4], dtype=">u4").tolist())
     if len(shape) != num_dimensions or len(values) != np.prod(shape, dtype=np.int64):
         raise ValueError(f"{path} must hold as many bytes as its shape {shape} says, but received {len(values)}.")
-    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+    return np.frombuffer(bytearray(values), dtype=np.uint8).reshape(shape)
 
 
 @register_task("mnist")

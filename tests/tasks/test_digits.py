@@ -1,0 +1,75 @@
+import hashlib
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from nnit_diffusers.tasks import DATA_SPLITS, get_task
+
+
+@pytest.fixture(scope="module")
+def task():
+    return get_task("digits")
+
+
+def test_the_splits_share_out_every_sample_once(task):
+    rows = [(*inputs.tolist(), int(label)) for split in DATA_SPLITS for inputs, label in zip(*task.data(split))]
+    inputs, labels = load_digits(return_X_y=True)
+    assert sorted(rows) == sorted((*row.tolist(), int(label)) for row, label in zip(inputs, labels))
+    assert [len(task.data(split)[1]) for split in DATA_SPLITS] == [1077, 360, 360]
+
+
+def test_every_split_has_its_share_of_every_digit(task):
+    for split, share in (("train", 0.6), ("validation", 0.2), ("test", 0.2)):
+        labels = task.data(split)[1]
+        for digit, total in enumerate(load_digits().target.tolist().count(digit) for digit in range(10)):
+            assert abs(int((labels == digit).sum()) - share * total) < 1.5
+
+
+def test_the_test_split_is_the_one_that_published_figures_were_measured_on(task):
+    inputs, labels = task.data("test")
+    pixels = torch.cat([inputs, labels[:, None]], dim=1).to(torch.uint8)
+    assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:16] == "b075158a53c50fd6"
+
+
+def test_inputs_are_raw_grey_levels(task):
+    inputs, _ = task.data("train")
+    assert inputs.min() == 0
+    assert inputs.max() == 16
+    assert torch.equal(inputs, inputs.round())
+
+
+def test_training_batches_are_augmented_but_stay_digits_of_the_same_size(task):
+    inputs, labels = task.training_batch(256, torch.Generator().manual_seed(0))
+    again, _ = task.training_batch(256, torch.Generator().manual_seed(0))
+    assert inputs.shape == (256, 64)
+    assert labels.shape == (256,)
+    assert torch.equal(inputs, again)
+    assert inputs.min() >= 0
+    assert inputs.max() <= 16.001
+    assert not torch.equal(inputs, inputs.round())
+    # Standardised, no pixel of an augmented image is far out of the range that the test split has.
+    standardised = (inputs - task.observation_mean) / task.observation_std
+    assert standardised.abs().max() < 20
+
+
+def test_a_network_trained_on_the_batches_recognises_the_validation_digits(task):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.ReLU(), torch.nn.Linear(48, 10))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        inputs, labels = task.training_batch(128, generator)
+        standardised = (inputs - task.observation_mean) / task.observation_std
+        loss = task.loss(network(standardised)[None], labels).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    inputs, labels = task.data("validation")
+    predictions = network((inputs - task.observation_mean) / task.observation_std).argmax(dim=1)
+    assert (predictions == labels).float().mean() > 0.9
+
+
+def test_the_training_grid_is_the_documented_one(task):
+    assert (task.splits.min_width, task.splits.max_width, task.splits.max_depth) == (16, 64, 3)
+    assert (task.splits.in_features, task.splits.out_features, task.splits.activation) == (64, 10, "relu")

@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nnit_diffusers.tasks import ClassificationTask, Task, get_task, list_tasks, register_task
+
+
+class CoinTask(ClassificationTask):
+    in_features = 1
+    out_features = 2
+
+    def __init__(self, num_samples: int = 4):
+        self.num_samples = num_samples
+
+    def load(self, split):
+        return torch.zeros(self.num_samples, 1), torch.zeros(self.num_samples)
+
+
+def test_built_in_tasks_are_listed_and_constructed_by_name():
+    assert {"digits", "mnist"} <= set(list_tasks())
+    task = get_task("digits")
+    assert isinstance(task, Task)
+    assert task.name == "digits"
+
+
+def test_a_registered_class_is_constructed_with_the_arguments_of_get_task():
+    assert register_task("coin")(CoinTask) is CoinTask
+    task = get_task("coin", num_samples=7)
+    assert isinstance(task, CoinTask)
+    assert (task.name, task.num_samples) == ("coin", 7)
+    assert "coin" in list_tasks()
+
+
+def test_a_class_may_be_registered_again_but_its_name_not_taken_by_another():
+    register_task("coin_again")(CoinTask)
+    register_task("coin_again")(CoinTask)
+
+    class OtherTask(CoinTask):
+        pass
+
+    with pytest.raises(ValueError, match=r"received 'coin_again', which is .*CoinTask"):
+        register_task("coin_again")(OtherTask)
+    with pytest.raises(ValueError, match=r"received 'mnist', which is nnit_diffusers\.tasks\.mnist\.MNISTTask"):
+        register_task("mnist")(OtherTask)
+
+
+def test_an_unknown_name_is_answered_with_the_names_there_are():
+    with pytest.raises(ValueError, match=r"one of \[.*'digits'.*'mnist'.*\], but received 'fashion'"):
+        get_task("fashion")
+
+
+def test_importing_the_tasks_imports_no_task_and_nothing_a_task_needs():
+    code = (
+        "import sys, nnit_diffusers.tasks, nnit_diffusers.evaluation;"
+        "print([m for m in sys.modules if m.partition('.')[0] in ('sklearn', 'torchvision')"
+        " or m in ('nnit_diffusers.tasks.digits', 'nnit_diffusers.tasks.mnist')])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"

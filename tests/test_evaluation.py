@@ -1,0 +1,261 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, evaluate
+from nnit_diffusers.evaluation import agreement, mean_interval, predict, select_top, wilson_interval
+from nnit_diffusers.networks import batched_forward
+from nnit_diffusers.tasks import Score
+
+
+class LargestTask(ClassificationTask):
+    """Which of three positive numbers is the largest; the labels of the test split are turned by one."""
+
+    name = "largest"
+    in_features = 3
+    out_features = 3
+
+    def load(self, split):
+        seed, turn = {"train": (0, 0), "validation": (1, 0), "test": (2, 1)}[split]
+        inputs = torch.rand(60, 3, generator=torch.Generator().manual_seed(seed))
+        return inputs, (inputs.argmax(dim=1) + turn) % 3
+
+
+class ReachTask(Task):
+    """A simulator: a point on a line is pushed by the network towards a goal that it sees the distance to."""
+
+    name = "reach"
+    in_features = 1
+    out_features = 1
+    networks_per_batch = 2
+    observation_mean = torch.zeros(1)
+    observation_std = torch.ones(1)
+
+    def __init__(self):
+        self.calls = []
+
+    def training_batch(self, batch_size, generator):
+        distances = torch.rand(batch_size, 1, generator=generator) * 2 - 1
+        return distances, distances.clamp(-0.2, 0.2)
+
+    def loss(self, outputs, targets):
+        return (outputs - targets).square().mean(dim=(1, 2))
+
+    def score_batch(
+        self, stacked_state_dict, activation, *, split="validation", num_episodes=None, seed=0, num_workers=None
+    ):
+        num_networks, num_episodes = len(stacked_state_dict["0.weight"]), num_episodes or 10
+        self.calls.append((num_networks, split, seed, num_workers))
+        generator = torch.Generator().manual_seed(1000 * seed + {"train": 0, "validation": 1, "test": 2}[split])
+        distances = (torch.rand(num_episodes, 1, generator=generator) * 2 - 1).repeat(num_networks, 1, 1)
+        reached_once = torch.zeros(num_networks, num_episodes, dtype=torch.bool)
+        for _ in range(20):
+            distances = distances - batched_forward(stacked_state_dict, distances, activation)
+            reached = distances[..., 0].abs() < 0.1
+            reached_once |= reached
+        return [
+            Score(int(once.sum()), num_episodes, {"success_at_end": at_end.float().mean().item()})
+            for once, at_end in zip(reached_once, reached)
+        ]
+
+
+def pushing_network(gain, hidden_sizes=(2,)):
+    """Pushes by `gain` times the distance: relu(x) - relu(-x) = x."""
+    network = MLP(1, hidden_sizes, 1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network[0].weight[:2, 0] = torch.tensor([1.0, -1.0])
+        for layer in range(2, len(network) - 1, 2):
+            network[layer].weight[:2, :2] = torch.eye(2)
+        network[-1].weight[0, :2] = torch.tensor([gain, -gain])
+    return network
+
+
+def identity_network(turn=0, hidden_size=3):
+    """Its largest output is the largest of its three positive inputs, turned by `turn`."""
+    network = MLP(3, [hidden_size], 3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network[0].weight[:3] = torch.eye(3)
+        network[2].weight[:, :3] = torch.eye(3).roll(turn, dims=0)
+    return network
+
+
+def random_networks(sizes):
+    torch.manual_seed(0)
+    return [MLP(3, hidden_sizes, 3, activation) for hidden_sizes, activation in sizes]
+
+
+MIXED = [((5,), "relu"), ((4, 6), "relu"), ((5,), "tanh"), ((5,), "relu"), ((4, 6), "relu"), ((5,), "relu")]
+
+
+def test_networks_of_mixed_shapes_are_scored_in_their_order():
+    task, networks = LargestTask(), random_networks(MIXED)
+    inputs, labels = task.data("test")
+    results = evaluate(networks, task)
+    assert [result.architecture for result in results] == [network.architecture for network in networks]
+    expected = [int((network(inputs).argmax(dim=1) == labels).sum()) for network in networks]
+    assert [result.num_successes for result in results] == expected
+    for result in results:
+        assert result.num_episodes == 60
+        assert result.score == result.num_successes / 60
+        assert result.confidence_interval == wilson_interval(result.num_successes, 60)
+
+
+def test_scores_do_not_depend_on_how_many_networks_run_at_once():
+    networks = random_networks([((5,), "relu")] * 5)
+    task, small_task = LargestTask(), LargestTask()
+    small_task.networks_per_batch = 2
+    assert evaluate(networks, task) == evaluate(networks, small_task)
+
+
+def test_the_test_split_is_scored_by_default_and_selection_asks_for_validation():
+    networks = [identity_network(), identity_network(turn=1)]
+    assert [result.score for result in evaluate(networks, LargestTask())] == [0, 1]
+    assert [result.score for result in evaluate(networks, LargestTask(), split="validation")] == [1, 0]
+
+
+def test_a_network_with_outputs_that_are_not_finite_scores_nothing_and_leaves_the_others_alone():
+    broken = identity_network(turn=1)
+    broken[2].bias.data[0] = torch.inf
+    broken_result, result = evaluate([broken, identity_network(turn=1)], LargestTask())
+    assert (broken_result.score, broken_result.metrics) == (0, {"non_finite": 60})
+    assert (result.score, result.metrics) == (1, {"non_finite": 0})
+
+
+def test_half_precision_networks_are_scored():
+    (result,) = evaluate([identity_network(turn=1).half()], LargestTask())
+    assert result.score == 1
+
+
+def test_no_networks_give_no_results():
+    assert evaluate([], LargestTask()) == []
+
+
+def test_a_network_that_does_not_fit_the_task_is_refused_by_both_their_sizes():
+    networks = [identity_network(), MLP(4, [5], 2)]
+    message = "3 inputs and 3 outputs for task 'largest', but received 4 and 2 at index 1"
+    with pytest.raises(ValueError, match=message):
+        evaluate(networks, LargestTask())
+    with pytest.raises(ValueError, match=message):
+        predict(networks, LargestTask())
+
+
+def test_a_module_without_architecture_is_refused():
+    plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="received a Sequential without one at index 1"):
+        evaluate([identity_network(), plain], LargestTask())
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match=r"one of .*'test'.* but received 'held_out_widths'"):
+        evaluate([identity_network()], LargestTask(), split="held_out_widths")
+
+
+def test_a_simulator_task_gets_the_episodes_seed_and_workers_that_were_asked_for():
+    task = ReachTask()
+    networks = [pushing_network(0.5), pushing_network(0.0), pushing_network(2.0), pushing_network(0.3, (4, 2))]
+    results = evaluate(networks, task, num_episodes=40, seed=7, num_workers=2)
+    assert task.calls == [(2, "test", 7, 2), (1, "test", 7, 2), (1, "test", 7, 2)]
+    assert [result.num_episodes for result in results] == [40] * 4
+    # A gain of 2 mirrors the distance and a gain of 0 keeps it: only points that start near the goal are ever there.
+    assert results[0].score == results[3].score == 1
+    assert results[1].score == results[2].score < 0.5
+    assert results[0].metrics == {"success_at_end": 1.0}
+
+
+def test_results_are_ready_for_json():
+    (result,) = evaluate([identity_network(turn=1)], LargestTask(), num_episodes=20)
+    payload = json.loads(json.dumps(result.to_dict()))
+    assert (payload["score"], payload["num_successes"], payload["num_episodes"]) == (1, 20, 20)
+    assert payload["metrics"] == {"non_finite": 0}
+    assert payload["confidence_interval"] == list(result.confidence_interval)
+    assert MLPArchitecture(**payload["architecture"]) == result.architecture
+
+
+def test_predictions_are_those_of_each_network_in_order():
+    task, networks = LargestTask(), random_networks(MIXED)
+    networks[3][2].bias.data[1] = torch.nan
+    inputs, _ = task.data("validation")
+    predictions = predict(networks, task, split="validation")
+    for index, network in enumerate(networks):
+        expected = torch.full((60,), -1) if index == 3 else network(inputs).argmax(dim=1)
+        assert torch.equal(predictions[index], expected)
+
+
+def test_agreement_is_the_share_of_equal_predictions_of_every_pair():
+    first = torch.tensor([[0, 1, 2, 2], [0, 1, 2, 0]])
+    second = torch.tensor([[0, 1, 2, 2], [4, 4, 4, 4], [0, 0, 2, 2]])
+    assert agreement(first, second).tolist() == [[1, 0, 0.75], [0.75, 0, 0.5]]
+    assert agreement(first).tolist() == [[1, 0.75], [0.75, 1]]
+
+
+def test_outputs_that_are_not_finite_agree_with_nothing():
+    predictions = torch.tensor([[-1, -1, 0, 1], [-1, 0, 0, 1]])
+    assert agreement(predictions).tolist() == [[0.5, 0.5], [0.5, 0.75]]
+
+
+def test_the_best_are_selected_best_first_and_the_earlier_of_equals():
+    assert select_top([0.1, 0.9, 0.5, 0.9, 0.7], 3) == [1, 3, 4]
+    for k in (0, 6):
+        with pytest.raises(ValueError, match=f"1 to 5, the number of scores, but received {k}"):
+            select_top([0.1, 0.9, 0.5, 0.9, 0.7], k)
+
+
+@pytest.mark.parametrize(("successes", "episodes"), [(0, 10), (10, 10), (95, 100), (1, 3), (499, 500)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_wilson_interval_is_scipys(successes, episodes, confidence):
+    reference = binomtest(successes, episodes).proportion_ci(confidence, method="wilson")
+    interval = wilson_interval(successes, episodes, confidence)
+    assert interval == pytest.approx((reference.low, reference.high), abs=1e-9)
+    assert 0 <= interval[0] <= successes / episodes <= interval[1] <= 1
+
+
+@pytest.mark.parametrize(("successes", "episodes"), [(0, 0), (-1, 5), (6, 5)])
+def test_counts_that_cannot_be_are_refused(successes, episodes):
+    with pytest.raises(ValueError, match=f"received {successes} of {episodes}"):
+        wilson_interval(successes, episodes)
+
+
+def test_the_interval_of_a_mean_covers_what_theory_says():
+    values = np.random.RandomState(0).normal(0.9, 0.1, size=200)
+    low, high = mean_interval(values)
+    half_width = 1.96 * values.std() / 200**0.5
+    assert (low, high) == pytest.approx((values.mean() - half_width, values.mean() + half_width), abs=half_width / 8)
+
+
+def test_networks_of_one_architecture_count_as_one_observation():
+    random = np.random.RandomState(0)
+    architectures = [MLPArchitecture(3, (width,), 3) for width in range(1, 13)]
+    means = random.normal(0.9, 0.05, size=12)
+    values = np.repeat(means, 50)
+    groups = [architecture for architecture in architectures for _ in range(50)]
+    low, high = mean_interval(values, groups)
+    assert (low, high) == pytest.approx(mean_interval(means), abs=1e-9)
+    naive_low, naive_high = mean_interval(values)
+    assert high - low > 5 * (naive_high - naive_low)
+
+
+def test_groups_weigh_by_their_size():
+    low, high = mean_interval([1.0] * 98 + [0.0, 0.0], ["large"] * 98 + ["small"] * 2)
+    assert (low, high) == (0, 1)
+    low, high = mean_interval([1.0] * 90 + [0.0] * 10, [*range(90), *["small"] * 10])
+    assert low < 0.9 < high
+
+
+def test_the_interval_of_a_mean_follows_its_seed():
+    values = np.random.RandomState(0).rand(30)
+    assert mean_interval(values, seed=1) == mean_interval(values, seed=1)
+    assert mean_interval(values, seed=1) != mean_interval(values, seed=2)
+
+
+def test_a_mean_of_one_group_has_no_interval():
+    with pytest.raises(ValueError, match="two or more distinct groups, but received 1"):
+        mean_interval([0.5, 0.7], ["a", "a"])
+    with pytest.raises(ValueError, match="as long as `values`, 2, but received 3"):
+        mean_interval([0.5, 0.7], ["a", "b", "c"])
