@@ -189,9 +189,7 @@ def main(arguments: Arguments) -> None:
     set_seed(arguments.seed)
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     ghn = create_ghn(task, arguments)
-    ema = EMAModel(
-        ghn.parameters(), decay=arguments.ema_decay, model_cls=GraphHyperNetwork, model_config=ghn.config
-    )
+    ema = EMAModel(ghn.parameters(), decay=arguments.ema_decay, model_cls=GraphHyperNetwork, model_config=ghn.config)
     ema.to(accelerator.device)
     register_model_hooks(accelerator, {"ghn": ghn}, {"ghn": ema} if arguments.use_ema else {})
     optimizer = torch.optim.AdamW(
@@ -256,7 +254,7 @@ def main(arguments: Arguments) -> None:
             raise FloatingPointError(f"The loss became {loss.item()} at step {step}; lower `learning_rate`.")
         figures = {"loss": losses.mean().item(), "cosine": cosines.mean().item()}
         progress.update()
-        progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()})
+        progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
 
         if step % arguments.validation_steps == 0 or step == arguments.max_train_steps:
             if accelerator.is_main_process:

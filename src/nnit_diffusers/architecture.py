@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
 
 MASK_TOKEN = 0

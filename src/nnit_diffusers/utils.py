@@ -10,11 +10,9 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-from . import __version__
 
 
 def write_json(path: str | Path, payload: Any) -> None:
@@ -45,9 +43,7 @@ def provenance() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "versions": {
-            "nnit-diffusers": __version__,
-            "torch": metadata.version("torch"),
-            "diffusers": metadata.version("diffusers"),
+            package: import_module(package).__version__ for package in ("nnit_diffusers", "torch", "diffusers")
         },
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,0 +1,53 @@
+"""The endless weight dataset: networks that a GHN writes while the transformer trains."""
+
+from __future__ import annotations
+
+import torch
+
+from ..architecture import MLPArchitecture
+from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.weight_patch_tokenizer import WeightPatchBatch, WeightPatchTokenizer
+from ..splits import ArchitectureSplits
+
+
+# Architectures are drawn this many batches at a time and grouped by size, so that little of a batch is padding.
+_POOL_BATCHES = 8
+
+
+class GHNWeightStream:
+    """Batches of networks of the training split, a fresh latent each: nothing ever repeats.
+
+    Parameters:
+        ghn (`GraphHyperNetwork`): Writes the networks.
+        tokenizer (`WeightPatchTokenizer`): Cuts them into patches.
+        splits (`ArchitectureSplits`): Architectures come from its `"train"` split.
+        latents_per_architecture (`int`, defaults to 4): Networks of each architecture drawn.
+    """
+
+    def __init__(
+        self,
+        ghn: GraphHyperNetwork,
+        tokenizer: WeightPatchTokenizer,
+        splits: ArchitectureSplits,
+        latents_per_architecture: int = 4,
+    ):
+        self.ghn = ghn.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.splits = splits
+        self.latents_per_architecture = latents_per_architecture
+
+    def draw_architectures(self, num_networks: int, generator: torch.Generator) -> list[MLPArchitecture]:
+        """`num_networks` architectures of similar size, every one of the split as likely as in a plain draw."""
+        num_architectures = -(-num_networks // self.latents_per_architecture)
+        pool = self.splits.sample("train", num_architectures * _POOL_BATCHES, generator)
+        pool.sort(key=self.tokenizer.num_patches)
+        start = num_architectures * int(torch.randint(_POOL_BATCHES, (), generator=generator))
+        drawn = pool[start : start + num_architectures]
+        return [architecture for architecture in drawn for _ in range(self.latents_per_architecture)][:num_networks]
+
+    @torch.no_grad()
+    def batch(self, num_networks: int, generator: torch.Generator) -> WeightPatchBatch:
+        """Draws networks, the same ones for the same state of `generator` (a CPU generator)."""
+        architectures = self.draw_architectures(num_networks, generator)
+        latents = torch.randn(num_networks, self.ghn.config.latent_dim, generator=generator).to(self.ghn.device)
+        return self.tokenizer.encode_state_dicts(self.ghn(architectures, latents), architectures)

@@ -1,0 +1,330 @@
+"""NNiTTransformer: one diffusion transformer over architecture tokens and weight patches.
+
+Shape legend: B networks, S slots for hidden layers (architecture tokens), P patches, N = S + P tokens, p side of a patch,
+D model width, H attention heads, K size of a head, V architecture vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ModelMixin
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_timestep_embedding
+from diffusers.utils import BaseOutput, apply_lora_scale
+from torch import nn
+
+from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET
+
+
+# Layers are told apart by their distance from either end up to this many steps: every pair of distances that a deeper
+# network has is made of distances that training has seen.
+_MAX_DISTANCE = 2
+_TIME_DIM = 128
+_POSITION_DIM = 32
+_POSITION_PERIOD = 64
+_WIDTH_OCTAVES = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+
+
+@dataclass
+class NNiTTransformerOutput(BaseOutput):
+    """Output of [`NNiTTransformer`].
+
+    Attributes:
+        sample (`torch.Tensor`): `[B, P, p * p]`, the clean patches as the model predicts them.
+        architecture_logits (`torch.Tensor`):
+            `[B, S, V]`, logits over what each slot holds; `-inf` for the mask token, which is never an answer.
+    """
+
+    sample: torch.Tensor
+    architecture_logits: torch.Tensor
+
+
+class NNiTAttnProcessor:
+    """Scaled dot-product attention through the backend chosen with `set_attention_backend`."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self, attn: NNiTAttention, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if attn.fused_projections:
+            query, key, value = attn.to_qkv(hidden_states).chunk(3, dim=-1)
+        else:
+            query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+        query, key, value = (projected.unflatten(-1, (attn.heads, -1)) for projected in (query, key, value))  # BNHK
+        query, key = attn.norm_q(query).to(value.dtype), attn.norm_k(key).to(value.dtype)
+        attended = dispatch_attention_fn(
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
+        attended = attended.flatten(2, 3).to(query.dtype)
+        return attn.to_out[1](attn.to_out[0](attended))
+
+
+class NNiTAttention(nn.Module, AttentionModuleMixin):
+    """Bidirectional self-attention with normalised queries and keys."""
+
+    _default_processor_cls = NNiTAttnProcessor
+    _available_processors = [NNiTAttnProcessor]
+
+    def __init__(self, dim: int, heads: int, dim_head: int, dropout: float = 0.0, processor=None):
+        super().__init__()
+        self.heads = heads
+        self.inner_dim = heads * dim_head
+        self.use_bias = True
+        self.norm_q = nn.RMSNorm(dim_head, eps=1e-6)
+        self.norm_k = nn.RMSNorm(dim_head, eps=1e-6)
+        self.to_q = nn.Linear(dim, self.inner_dim)
+        self.to_k = nn.Linear(dim, self.inner_dim)
+        self.to_v = nn.Linear(dim, self.inner_dim)
+        self.to_out = nn.ModuleList([nn.Linear(self.inner_dim, dim), nn.Dropout(dropout)])
+        self.set_processor(processor or self._default_processor_cls())
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any):
+        return self.processor(self, hidden_states, attention_mask, **kwargs)
+
+
+class NNiTTransformerBlock(nn.Module):
+    """Attention and feed-forward, modulated by the timesteps (adaLN-single: one projection for all blocks)."""
+
+    def __init__(self, dim: int, num_attention_heads: int, attention_head_dim: int, mlp_ratio: float, dropout: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.attn = NNiTAttention(dim, num_attention_heads, attention_head_dim, dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.ff = FeedForward(dim, inner_dim=int(dim * mlp_ratio), dropout=dropout, activation_fn="gelu-approximate")
+        self.scale_shift_table = nn.Parameter(torch.zeros(6, dim))
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """`hidden_states` `[B, N, D]`, `temb` `[B, 6, D]`, `attention_mask` `[B, 1, 1, N]` -> `[B, N, D]`."""
+        modulation = (self.scale_shift_table + temb).to(hidden_states.dtype).unsqueeze(2).unbind(1)
+        shift_attn, scale_attn, gate_attn, shift_ff, scale_ff, gate_ff = modulation
+        normed = self.norm1(hidden_states) * (1 + scale_attn) + shift_attn
+        hidden_states = hidden_states + gate_attn * self.attn(normed, attention_mask, **(attention_kwargs or {}))
+        normed = self.norm2(hidden_states) * (1 + scale_ff) + shift_ff
+        return hidden_states + gate_ff * self.ff(normed)
+
+
+class NNiTArchitectureEmbedding(nn.Module):
+    """Architecture tokens: what kind they are, and for a width the Fourier features of its logarithm.
+
+    Every width, also one never trained on, has an embedding.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.kind = nn.Embedding(3, dim)
+        self.width = nn.Sequential(nn.Linear(2 * len(_WIDTH_OCTAVES) + 1, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """`[…]` tokens -> `[…, D]`."""
+        is_width = tokens > NONE_TOKEN
+        octave = torch.log2((tokens - WIDTH_TOKEN_OFFSET).clamp(min=1).float())[..., None]
+        phase = octave * torch.tensor([2 * math.pi / octaves for octaves in _WIDTH_OCTAVES], device=tokens.device)
+        features = torch.cat([octave / 8, phase.sin(), phase.cos()], dim=-1).to(dtype)
+        kind = self.kind(tokens.clamp(max=NONE_TOKEN + 1))
+        return kind + self.width(features) * is_width[..., None].to(dtype)
+
+
+class NNiTPositionEmbedding(nn.Module):
+    """Where a patch stands: kind, layer from either end, row and column; rows and columns have no upper end."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        num_features = 2 + 2 * (_MAX_DISTANCE + 1) + 2 * _POSITION_DIM
+        self.mlp = nn.Sequential(nn.Linear(num_features, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """`[B, P, 5]` positions -> `[B, P, D]`."""
+        kind, layer, layers_behind, row, column = positions.unbind(-1)
+        one_hots = [
+            F.one_hot(kind, 2),
+            F.one_hot(layer.clamp(max=_MAX_DISTANCE), _MAX_DISTANCE + 1),
+            F.one_hot(layers_behind.clamp(max=_MAX_DISTANCE), _MAX_DISTANCE + 1),
+        ]
+        waves = [
+            get_timestep_embedding(index.flatten(), _POSITION_DIM, max_period=_POSITION_PERIOD)
+            for index in (row, column)
+        ]
+        features = [one_hot.float() for one_hot in one_hots] + [wave.unflatten(0, row.shape) for wave in waves]
+        return self.mlp(torch.cat(features, dim=-1).to(dtype))
+
+
+class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftAdapterMixin):
+    """Diffusion transformer that denoises weight patches and unmasks architecture tokens in one sequence.
+
+    After NNiT (arXiv 2603.00180): `[architecture tokens | patch tokens]`, bidirectional attention, a timestep for either
+    modality, so that one model gives p(w given a), p(a) and p(a, w). It predicts clean patches.
+
+    Parameters:
+        in_features, out_features (`int`): Sizes of input and output of the networks generated.
+        max_width (`int`, defaults to 64): Largest width that [`NNiTTransformerOutput.architecture_logits`] can name.
+        max_depth (`int`, defaults to 4): Slots for hidden layers.
+        patch_size (`int`, defaults to 8): Side of a patch.
+        num_layers (`int`, defaults to 6): Transformer blocks.
+        num_attention_heads (`int`, defaults to 4): Heads of the attention.
+        attention_head_dim (`int`, defaults to 52): Size of a head; heads times size is the model width.
+        mlp_ratio (`float`, defaults to 4.0): Width of the feed-forward in units of the model width.
+        dropout (`float`, defaults to 0.0): Dropout in attention and feed-forward.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["NNiTTransformerBlock"]
+    _repeated_blocks = ["NNiTTransformerBlock"]
+    _keep_in_fp32_modules = ["time_embed", "architecture_time_embed", "scale_shift_table"]
+    _skip_layerwise_casting_patterns = ["patch_embed", "position_embed", "architecture_embed", "time_embed", "norm"]
+
+    @register_to_config
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        max_width: int = 64,
+        max_depth: int = 4,
+        patch_size: int = 8,
+        num_layers: int = 6,
+        num_attention_heads: int = 4,
+        attention_head_dim: int = 52,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        dim = num_attention_heads * attention_head_dim
+        self.patch_embed = nn.Linear(patch_size**2, dim)
+        self.position_embed = NNiTPositionEmbedding(dim)
+        self.architecture_embed = NNiTArchitectureEmbedding(dim)
+        self.slot_embed = nn.Embedding(max_depth, dim)
+        self.fan_in_proj = nn.Linear(dim, dim, bias=False)
+        self.fan_out_proj = nn.Linear(dim, dim, bias=False)
+
+        self.time_proj = Timesteps(_TIME_DIM, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embed = TimestepEmbedding(_TIME_DIM, dim)
+        self.architecture_time_embed = TimestepEmbedding(_TIME_DIM, dim)
+        self.modulation = nn.Linear(dim, 6 * dim)
+
+        self.transformer_blocks = nn.ModuleList(
+            NNiTTransformerBlock(dim, num_attention_heads, attention_head_dim, mlp_ratio, dropout)
+            for _ in range(num_layers)
+        )
+        self.norm_out = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.modulation_out = nn.Linear(dim, 2 * dim)
+        self.proj_out = nn.Linear(dim, patch_size**2)
+        self.architecture_head = nn.Linear(dim, max_width + WIDTH_TOKEN_OFFSET + 1)
+        self.gradient_checkpointing = False
+        self._initialize_weights()
+
+    def _initialize_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        # Every block starts as the identity, and the first prediction is the mean of the data, zero.
+        for module in (self.modulation, self.modulation_out, self.proj_out, self.architecture_head):
+            nn.init.zeros_(module.weight)
+
+    @apply_lora_scale("attention_kwargs")
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        architecture_tokens: torch.Tensor,
+        architecture_timestep: torch.Tensor,
+        patch_positions: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+    ) -> NNiTTransformerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """Predicts clean patches and architectures.
+
+        Parameters:
+            hidden_states (`torch.Tensor`): `[B, P, p * p]` noisy patches; P may be 0 when only architectures are asked for.
+            timestep (`torch.Tensor`): `[B]`, noise of the patches, 0 (clean) to 1000 (noise).
+            architecture_tokens (`torch.Tensor`): `[B, S]`; `MASK_TOKEN` where unknown.
+            architecture_timestep (`torch.Tensor`): `[B]`, 0 (architecture known) to 1000 (all of it masked).
+            patch_positions (`torch.Tensor`): `[B, P, 5]`; see [`WeightPatchBatch`].
+            attention_mask (`torch.Tensor`, *optional*): `[B, P]`, `True` for patches that exist.
+            attention_kwargs (`dict`, *optional*): Passed to the attention processor; `scale` scales LoRA layers.
+            return_dict (`bool`, defaults to `True`): Return a [`NNiTTransformerOutput`] instead of a tuple.
+        """
+        num_networks, num_slots = architecture_tokens.shape
+        dtype = hidden_states.dtype
+        temb = self.time_embed(self.time_proj(timestep.expand(num_networks)).to(self._time_dtype))
+        temb = temb + self.architecture_time_embed(
+            self.time_proj(architecture_timestep.expand(num_networks)).to(self._time_dtype)
+        )
+        temb = F.silu(temb).to(dtype)
+        modulation = self.modulation(temb).unflatten(-1, (6, -1))
+
+        hidden_states = self._embed(hidden_states, architecture_tokens, patch_positions)
+        if attention_mask is not None:
+            attention_mask = F.pad(attention_mask, (num_slots, 0), value=True)[:, None, None]  # B11N
+        for block in self.transformer_blocks:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states = self._gradient_checkpointing_func(
+                    block, hidden_states, modulation, attention_mask, attention_kwargs
+                )
+            else:
+                hidden_states = block(hidden_states, modulation, attention_mask, attention_kwargs)
+
+        scale, shift = self.modulation_out(temb)[:, None].chunk(2, dim=-1)
+        hidden_states = self.norm_out(hidden_states) * (1 + scale) + shift
+        sample = self.proj_out(hidden_states[:, num_slots:])
+        is_mask = torch.arange(self.architecture_head.out_features, device=sample.device) == MASK_TOKEN
+        logits = self.architecture_head(hidden_states[:, :num_slots]).masked_fill(is_mask, float("-inf"))
+        if not return_dict:
+            return sample, logits
+        return NNiTTransformerOutput(sample=sample, architecture_logits=logits)
+
+    @property
+    def _time_dtype(self) -> torch.dtype:
+        return self.time_embed.linear_1.weight.dtype
+
+    def _embed(
+        self, patches: torch.Tensor, architecture_tokens: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """`[B, S + P, D]` tokens. A patch also carries the sizes its layer has, as far as they are known."""
+        num_networks, num_slots = architecture_tokens.shape
+        dtype = patches.dtype
+        ends = torch.tensor([self.config.in_features, self.config.out_features], device=architecture_tokens.device)
+        ends = (ends + WIDTH_TOKEN_OFFSET).expand(num_networks, 2)
+        sizes = torch.cat([ends[:, :1], architecture_tokens, ends[:, 1:]], dim=1)
+        sizes_BSD = self.architecture_embed(sizes, dtype)
+
+        _, layer, layers_behind, _, _ = positions.unbind(-1)
+        fan_out_index = torch.where(layers_behind == 0, num_slots + 1, layer + 1)
+        tokens = self.patch_embed(patches) + self.position_embed(positions, dtype)
+        for projection, index in ((self.fan_in_proj, layer), (self.fan_out_proj, fan_out_index)):
+            projected = projection(sizes_BSD)
+            tokens = tokens + projected.gather(1, index[..., None].expand(-1, -1, projected.shape[-1]))
+        slots = sizes_BSD[:, 1:-1] + self.slot_embed.weight[:num_slots].to(dtype)
+        return torch.cat([slots, tokens], dim=1)
+
+
+TransformerBlockRegistry.register(
+    model_class=NNiTTransformerBlock,
+    metadata=TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None),
+)

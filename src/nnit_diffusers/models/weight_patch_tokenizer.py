@@ -1,0 +1,375 @@
+"""Networks to patches of weights and back.
+
+Shape legend: B networks, P patches (padded to the longest of the batch), p side of a patch, S slots for hidden layers,
+O/I output and input features of a layer, H/W rows and columns of patches of one matrix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.utils import PushToHubMixin
+from torch import nn
+
+from ..architecture import MLPArchitecture
+from ..networks import (
+    ACTIVATION_MODULES,
+    fold_observation_statistics,
+    layer_keys,
+    stack_state_dicts,
+    unfold_observation_statistics,
+)
+from .graph_hypernetwork import ROLES, layer_role
+
+
+WEIGHT_PATCH, BIAS_PATCH = 0, 1
+POSITION_FIELDS = ("kind", "layer", "layers_behind", "row", "column")
+
+
+@dataclass
+class WeightPatchBatch:
+    """Networks of any shapes as one padded batch of patches.
+
+    Attributes:
+        patches (`torch.Tensor`): `[B, P, p * p]`, standardised weights; 0 where there is none.
+        positions (`torch.Tensor`):
+            `[B, P, 5]` integers: kind (0 weights, 1 biases), linear layer from the front, linear layers behind it, row
+            and column of the patch.
+        attention_mask (`torch.Tensor`): `[B, P]`, `True` for patches that exist.
+        element_mask (`torch.Tensor`): `[B, P, p * p]`, `True` for weights that exist.
+        architecture_tokens (`torch.Tensor`): `[B, S]`; see [`~MLPArchitecture.tokens`].
+        architectures (`list[MLPArchitecture]`): The B architectures.
+    """
+
+    patches: torch.Tensor
+    positions: torch.Tensor
+    attention_mask: torch.Tensor
+    element_mask: torch.Tensor
+    architecture_tokens: torch.Tensor
+    architectures: list[MLPArchitecture]
+
+    def to(self, *args: Any, **kwargs: Any) -> WeightPatchBatch:
+        """Moves every tensor; a dtype is for `patches` alone."""
+        device = torch.empty(0, dtype=torch.uint8).to(*args, **kwargs).device
+        return WeightPatchBatch(
+            self.patches.to(*args, **kwargs),
+            self.positions.to(device),
+            self.attention_mask.to(device),
+            self.element_mask.to(device),
+            self.architecture_tokens.to(device),
+            self.architectures,
+        )
+
+
+def architecture_of(network: nn.Module) -> MLPArchitecture:
+    """The architecture of a user's own `nn.Sequential` of `nn.Linear` layers and one kind of activation.
+
+    Raises:
+        `ValueError`: If it holds anything else, lacks a bias, mixes activations, or its sizes do not chain.
+    """
+    if not isinstance(network, nn.Sequential):
+        raise ValueError(f"`networks` must be `nn.Sequential` MLPs, but received a {type(network).__name__}.")
+    linears, activations = [], set()
+    for index, module in enumerate(network):
+        if index % 2 == 0 and isinstance(module, nn.Linear):
+            if module.bias is None:
+                raise ValueError(f"`networks` must have a bias in every layer, but layer {index} has none.")
+            linears.append(module)
+            continue
+        names = [name for name, kind in ACTIVATION_MODULES.items() if type(module) is kind]
+        if index % 2 == 0 or not names:
+            expected = "nn.Linear" if index % 2 == 0 else f"an activation of {sorted(ACTIVATION_MODULES)}"
+            raise ValueError(
+                f"`networks` must alternate `nn.Linear` and one activation, but module {index} is "
+                f"{type(module).__name__} where {expected} belongs."
+            )
+        activations.update(names)
+    if len(linears) < 2 or len(network) % 2 == 0 or len(activations) != 1:
+        raise ValueError(
+            f"`networks` must be Linear, activation, …, Linear with one kind of activation, but received "
+            f"{[type(module).__name__ for module in network]}."
+        )
+    for previous, following in zip(linears[:-1], linears[1:], strict=True):
+        if previous.out_features != following.in_features:
+            raise ValueError(
+                f"`networks` must have layers that chain, but a layer of {previous.out_features} outputs is followed by "
+                f"one of {following.in_features} inputs."
+            )
+    hidden_sizes = tuple(linear.out_features for linear in linears[:-1])
+    return MLPArchitecture(linears[0].in_features, hidden_sizes, linears[-1].out_features, activations.pop())
+
+
+class WeightPatchTokenizer(ConfigMixin, PushToHubMixin):
+    """Cuts the weights of MLPs of any width and depth into patches, and puts them together again.
+
+    Every weight matrix is scaled by `sqrt(fan_in / 2)`, which makes the patches of a narrow and of a wide network alike,
+    then standardised per role of its layer (first, hidden, last), cut into p x p patches, and zero-padded under a mask.
+    Biases are cut into patches of their own, p * p to one, so that rows and columns of the weights stay aligned with the
+    units of the layers before and behind. Networks take raw inputs: observation statistics are taken out of the first layer
+    on encoding and folded into it on decoding. All of it is computed in float64.
+
+    Parameters:
+        in_features, out_features (`int`): Sizes of input and output of every network.
+        activation (`str`, defaults to `"relu"`): Activation of every network.
+        patch_size (`int`, defaults to 8): Side p of a patch.
+        max_depth (`int`, defaults to 4): Most hidden layers of a network; slots for architecture tokens.
+        weight_scale, bias_scale (`list[float]`, default to ones):
+            Root mean square of the (fan-in scaled) weights and of the biases, for each role; see
+            [`~WeightPatchTokenizer.fit`].
+        observation_mean, observation_std (`list[float]`, *optional*): Statistics of the networks' inputs.
+    """
+
+    config_name = "tokenizer_config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str = "relu",
+        patch_size: int = 8,
+        max_depth: int = 4,
+        weight_scale: list[float] | tuple[float, ...] = (1.0, 1.0, 1.0),
+        bias_scale: list[float] | tuple[float, ...] = (1.0, 1.0, 1.0),
+        observation_mean: list[float] | None = None,
+        observation_std: list[float] | None = None,
+    ):
+        for name, value in (("patch_size", patch_size), ("max_depth", max_depth)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be an integer of 1 or more, but received {value!r}.")
+        for name, scale in (("weight_scale", weight_scale), ("bias_scale", bias_scale)):
+            if len(scale) != len(ROLES) or not all(value > 0 for value in scale):
+                raise ValueError(f"`{name}` must be {len(ROLES)} positive numbers, but received {scale!r}.")
+        for name, statistic in (("observation_mean", observation_mean), ("observation_std", observation_std)):
+            if statistic is not None and len(statistic) != in_features:
+                raise ValueError(f"`{name}` must hold {in_features} numbers, but received {len(statistic)}.")
+        if (observation_mean is None) != (observation_std is None):
+            raise ValueError("`observation_mean` and `observation_std` must be given together, but received only one.")
+        if observation_std is not None and not all(value > 0 for value in observation_std):
+            raise ValueError(f"`observation_std` must be positive, but received a minimum of {min(observation_std)}.")
+
+    def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
+        """`hidden_sizes` with the inputs, outputs and activation of this tokenizer's networks.
+
+        Raises:
+            `ValueError`: If it is no architecture, or has more than `max_depth` hidden layers.
+        """
+        architecture = MLPArchitecture(
+            self.config.in_features, tuple(hidden_sizes), self.config.out_features, self.config.activation
+        )
+        self.check_architecture(architecture)
+        return architecture
+
+    def check_architecture(self, architecture: MLPArchitecture) -> None:
+        """Raises `ValueError` if the architecture is of another task or too deep."""
+        received = (architecture.in_features, architecture.out_features, architecture.activation)
+        wanted = (self.config.in_features, self.config.out_features, self.config.activation)
+        if received != wanted:
+            raise ValueError(
+                f"`networks` must have (in_features, out_features, activation) = {wanted}, but received {received}."
+            )
+        architecture.tokens(self.config.max_depth)
+
+    def num_patches(self, architecture: MLPArchitecture) -> int:
+        """Patches that a network of this architecture has."""
+        return len(_layout(architecture, self.config.patch_size)[0])
+
+    def layout(self, architectures: Sequence[MLPArchitecture]) -> WeightPatchBatch:
+        """Positions, masks and tokens of networks to be generated: a batch whose patches are all zero."""
+        for architecture in architectures:
+            self.check_architecture(architecture)
+        patch_size, max_depth = self.config.patch_size, self.config.max_depth
+        layouts = [_layout(architecture, patch_size) for architecture in architectures]
+        num_networks, num_patches = len(layouts), max((len(positions) for positions, _ in layouts), default=0)
+        positions_BPF = torch.zeros(num_networks, num_patches, len(POSITION_FIELDS), dtype=torch.long)
+        element_mask = torch.zeros(num_networks, num_patches, patch_size**2, dtype=torch.bool)
+        attention_mask = torch.zeros(num_networks, num_patches, dtype=torch.bool)
+        for network, (positions, elements) in enumerate(layouts):
+            positions_BPF[network, : len(positions)] = positions
+            element_mask[network, : len(positions)] = elements
+            attention_mask[network, : len(positions)] = True
+        return WeightPatchBatch(
+            patches=torch.zeros(num_networks, num_patches, patch_size**2),
+            positions=positions_BPF,
+            attention_mask=attention_mask,
+            element_mask=element_mask,
+            architecture_tokens=torch.tensor([a.tokens(max_depth) for a in architectures], dtype=torch.long),
+            architectures=list(architectures),
+        )
+
+    def encode(self, networks: Sequence[nn.Sequential], dtype: torch.dtype = torch.float32) -> WeightPatchBatch:
+        """Networks that take raw inputs, as one padded batch of patches.
+
+        Parameters:
+            networks (`Sequence[nn.Sequential]`): [`MLP`]s, or your own `nn.Sequential` of `nn.Linear` and activations.
+            dtype (`torch.dtype`, defaults to `torch.float32`):
+                Of the patches. In float64 a round trip gives every float32 weight back bit for bit, in float32 to its
+                last bit or two.
+
+        Raises:
+            `ValueError`: If a network is no such MLP, or one of another task, or too deep.
+        """
+        architectures = [architecture_of(network) for network in networks]
+        state_dicts = []
+        for architecture, network in zip(architectures, networks, strict=True):
+            self.check_architecture(architecture)
+            tensors = [tensor.detach() for tensor in network.state_dict().values()]
+            keys = [key for pair in layer_keys(architecture.depth + 1) for key in pair]
+            state_dicts.append(dict(zip(keys, tensors, strict=True)))
+        return self.encode_state_dicts(state_dicts, architectures, standardised_inputs=False, dtype=dtype)
+
+    def encode_state_dicts(
+        self,
+        state_dicts: Sequence[Mapping[str, torch.Tensor]],
+        architectures: Sequence[MLPArchitecture],
+        standardised_inputs: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> WeightPatchBatch:
+        """Like [`~WeightPatchTokenizer.encode`], from state dicts, as a [`GraphHyperNetwork`] returns them.
+
+        Parameters:
+            standardised_inputs (`bool`, defaults to `True`):
+                The networks take standardised inputs: there are no observation statistics to take out of them.
+        """
+        batch = self.layout(architectures)
+        batch.patches = batch.patches.to(dtype)
+        for architecture, members in _groups(architectures).items():
+            stacked = {
+                key: tensor.double()
+                for key, tensor in stack_state_dicts([state_dicts[member] for member in members]).items()
+            }
+            if self.config.observation_mean is not None and not standardised_inputs:
+                stacked = unfold_observation_statistics(
+                    stacked, self.config.observation_mean, self.config.observation_std
+                )
+            patches = []
+            for layer, (weight_key, bias_key) in enumerate(layer_keys(architecture.depth + 1)):
+                weight_scale, bias_scale = self._scales(architecture, layer)
+                patches.append(_cut(stacked[weight_key] / weight_scale, self.config.patch_size))
+                patches.append(_cut_bias(stacked[bias_key] / bias_scale, self.config.patch_size))
+            patches_BPE = torch.cat(patches, dim=1)
+            batch.patches[members, : patches_BPE.shape[1]] = patches_BPE.to("cpu", dtype)
+        return batch
+
+    def decode(
+        self, patches: torch.Tensor, architectures: Sequence[MLPArchitecture], dtype: torch.dtype = torch.float32
+    ) -> list[dict[str, torch.Tensor]]:
+        """Patches `[B, P, p * p]` as state dicts of networks that take raw inputs, one per architecture."""
+        state_dicts: list[dict[str, torch.Tensor]] = [{} for _ in architectures]
+        for architecture, members in _groups(architectures).items():
+            self.check_architecture(architecture)
+            remaining = patches[members].double()
+            stacked = {}
+            keys = layer_keys(architecture.depth + 1)
+            for layer, (out_features, in_features) in enumerate(architecture.layer_shapes):
+                weight_scale, bias_scale = self._scales(architecture, layer)
+                weight, remaining = _join(remaining, out_features, in_features, self.config.patch_size)
+                bias, remaining = _join_bias(remaining, out_features, self.config.patch_size)
+                stacked[keys[layer][0]], stacked[keys[layer][1]] = weight * weight_scale, bias * bias_scale
+            if self.config.observation_mean is not None:
+                stacked = fold_observation_statistics(
+                    stacked, self.config.observation_mean, self.config.observation_std
+                )
+            for row, member in enumerate(members):
+                state_dicts[member] = {key: tensor[row].to(dtype, copy=True) for key, tensor in stacked.items()}
+        return state_dicts
+
+    def fit(
+        self, state_dicts: Sequence[Mapping[str, torch.Tensor]], architectures: Sequence[MLPArchitecture]
+    ) -> WeightPatchTokenizer:
+        """A tokenizer like this one whose patches of the given networks (standardised inputs) have unit rms."""
+        squares: dict[tuple[str, int], list[torch.Tensor]] = defaultdict(list)
+        for state_dict, architecture in zip(state_dicts, architectures, strict=True):
+            for layer, keys in enumerate(layer_keys(architecture.depth + 1)):
+                role = layer_role(layer, architecture.depth + 1)
+                weight, bias = (state_dict[key].detach().double().cpu() for key in keys)
+                squares["weight_scale", role].append(weight.square().flatten() * weight.shape[1] / 2)
+                squares["bias_scale", role].append(bias.square())
+        scales = {
+            name: [
+                float(torch.cat(squares[name, role]).mean().sqrt()) if squares[name, role] else 1.0
+                for role in range(len(ROLES))
+            ]
+            for name in ("weight_scale", "bias_scale")
+        }
+        scales = {name: [value or 1.0 for value in values] for name, values in scales.items()}
+        return type(self).from_config({**self.config, **scales})
+
+    def _scales(self, architecture: MLPArchitecture, layer: int) -> tuple[float, float]:
+        role = layer_role(layer, architecture.depth + 1)
+        fan_in = architecture.layer_shapes[layer][1]
+        return self.config.weight_scale[role] * (2 / fan_in) ** 0.5, self.config.bias_scale[role]
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Writes `tokenizer_config.json`, and uploads it with `push_to_hub=True`; `kwargs` go to `push_to_hub`."""
+        self.save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> WeightPatchTokenizer:
+        """Reads a tokenizer from a folder or a Hub repository (`subfolder=`, `revision=`, `cache_dir=`, …)."""
+        options = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder")
+        config = cls.load_config(
+            pretrained_model_name_or_path, **{name: kwargs[name] for name in options if name in kwargs}
+        )
+        return cls.from_config(config)
+
+
+@lru_cache(maxsize=4096)
+def _layout(architecture: MLPArchitecture, patch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions `[P, 5]` and element mask `[P, p * p]` of one network, in the order of its patches."""
+    positions, elements = [], []
+    shapes = architecture.layer_shapes
+    for layer, (out_features, in_features) in enumerate(shapes):
+        behind = len(shapes) - 1 - layer
+        rows, columns = -(-out_features // patch_size), -(-in_features // patch_size)
+        positions += [(WEIGHT_PATCH, layer, behind, row, column) for row in range(rows) for column in range(columns)]
+        elements.append(_cut(torch.ones(1, out_features, in_features), patch_size))
+        bias = _cut_bias(torch.ones(1, out_features), patch_size)
+        positions += [(BIAS_PATCH, layer, behind, row, 0) for row in range(bias.shape[1])]
+        elements.append(bias)
+    return torch.tensor(positions), torch.cat(elements, dim=1)[0].bool()
+
+
+def _groups(architectures: Sequence[MLPArchitecture]) -> dict[MLPArchitecture, list[int]]:
+    groups: dict[MLPArchitecture, list[int]] = defaultdict(list)
+    for index, architecture in enumerate(architectures):
+        groups[architecture].append(index)
+    return groups
+
+
+def _cut(matrix_BOI: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Matrices `[B, O, I]` as patches `[B, H * W, p * p]`, row by row, zero-padded."""
+    _, out_features, in_features = matrix_BOI.shape
+    padding = (0, -in_features % patch_size, 0, -out_features % patch_size)
+    padded = nn.functional.pad(matrix_BOI, padding)
+    grid_BHpWp = padded.unflatten(2, (-1, patch_size)).unflatten(1, (-1, patch_size))
+    return grid_BHpWp.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def _join(
+    patches: torch.Tensor, out_features: int, in_features: int, patch_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The inverse of [`_cut`] on the first patches; returns the matrices and the patches that remain."""
+    rows, columns = -(-out_features // patch_size), -(-in_features // patch_size)
+    own, remaining = patches.split([rows * columns, patches.shape[1] - rows * columns], dim=1)
+    grid_BHWpp = own.unflatten(2, (patch_size, patch_size)).unflatten(1, (rows, columns))
+    matrix = grid_BHWpp.transpose(2, 3).flatten(3).flatten(1, 2)
+    return matrix[:, :out_features, :in_features], remaining
+
+
+def _cut_bias(bias_BO: torch.Tensor, patch_size: int) -> torch.Tensor:
+    padded = nn.functional.pad(bias_BO, (0, -bias_BO.shape[1] % patch_size**2))
+    return padded.unflatten(1, (-1, patch_size**2))
+
+
+def _join_bias(patches: torch.Tensor, out_features: int, patch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    count = -(-out_features // patch_size**2)
+    own, remaining = patches.split([count, patches.shape[1] - count], dim=1)
+    return own.flatten(1)[:, :out_features], remaining
