@@ -35,7 +35,7 @@ def test_provenance_tells_the_command_versions_and_time(tmp_path):
     command = [sys.executable, str(script), "--seed", "0"]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert told["command"] == f"'{script}' --seed 0"
-    assert told["versions"]["nnit-diffusers"] == nnit_diffusers.__version__
+    assert told["versions"]["nnit_diffusers"] == nnit_diffusers.__version__
     assert told["versions"]["torch"] == torch.__version__
     assert abs((datetime.now(UTC) - datetime.fromisoformat(told["date"])).total_seconds()) < 60
 
