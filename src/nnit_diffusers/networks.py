@@ -5,7 +5,7 @@ Shape legend: B networks, N inputs (samples), I/O input and output features of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,12 @@ from .architecture import MLPArchitecture
 
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
-ACTIVATION_FUNCTIONS = {"relu": F.relu, "tanh": torch.tanh, "gelu": F.gelu, "silu": F.silu}
+ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
 
 
 class MLP(
@@ -105,7 +110,7 @@ def batched_forward(
 def fold_observation_statistics(
     state_dict: Mapping[str, torch.Tensor], mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, torch.Tensor]:
-    """Makes a network of standardised inputs, `(x - mean) / std`, one of raw inputs, `x`: only its first layer changes.
+    """Makes a network of standardised inputs, `(x - mean) / std`, one of raw inputs, by changing its first layer.
 
     Parameters:
         state_dict (`Mapping[str, torch.Tensor]`): State dict of an [`MLP`], or of B stacked ones.

@@ -14,9 +14,9 @@ from .architecture import MLPArchitecture
 
 SPLITS = ("train", "held_out_combinations", "held_out_widths", "deeper", "wider")
 
-# Chosen once so that the widths people ask for first (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on while
-# the architectures of the documentation, [48, 40] and [128, 256], are held out as combinations. Changing it would void
-# every published figure.
+# Chosen once so that the widths people ask for first (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on
+# while the architectures of the documentation, [48, 40] and [128, 256], are held out as combinations. Changing it
+# would void every published figure.
 _SALT = "nnit-2692"
 
 
@@ -30,7 +30,7 @@ def is_held_out_width(width: int) -> bool:
 
 
 def is_held_out_combination(hidden_sizes: Sequence[int]) -> bool:
-    """Whether `hidden_sizes` belongs to the quarter of all combinations (two layers or more) that is never trained on."""
+    """Whether `hidden_sizes` belongs to the quarter of all combinations (two layers or more) never trained on."""
     return len(hidden_sizes) > 1 and _hash("-".join(map(str, hidden_sizes))) % 4 == 0
 
 
@@ -126,8 +126,8 @@ class ArchitectureSplits:
         while len(drawn) < num_architectures:
             if tries > 1000 + 100 * num_architectures:
                 raise ValueError(
-                    f"`num_architectures` must be at most the number of distinct architectures of split {split!r} with "
-                    f"widths {self.min_width}…{self.max_width} and depth {self.max_depth}, but received "
+                    f"`num_architectures` must be at most the number of distinct architectures of split {split!r} "
+                    f"with widths {self.min_width}…{self.max_width} and depth {self.max_depth}, but received "
                     f"{num_architectures}; found {len(drawn)}."
                 )
             tries += 1

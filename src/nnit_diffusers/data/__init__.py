@@ -1,4 +1,4 @@
-"""Weight datasets: what the transformer learns from. Every one gives batches through `batch(num_networks, generator)`."""
+"""What the transformer learns from: every weight dataset gives batches through `batch(num_networks, generator)`."""
 
 from .ghn_stream import GHNWeightStream
 

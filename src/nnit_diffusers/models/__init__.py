@@ -1,1 +1,1 @@
-"""The models: a GHN that writes networks, a tokenizer that cuts them into patches, a transformer that generates them."""
+"""A GHN that writes networks, a tokenizer that cuts them into patches, a transformer that generates them."""

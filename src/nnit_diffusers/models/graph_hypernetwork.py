@@ -141,9 +141,9 @@ class GraphHyperNetwork(ModelMixin, ConfigMixin):
     """Writes the weights of an MLP of any width and depth, aligned across architectures.
 
     An architecture is a chain graph with a node per linear layer (log widths, role); nodes exchange messages, and a
-    spatial CNN decoder turns each into a weight matrix, as in NNiT (arXiv 2603.00180). A latent makes one GHN an endless
-    source of distinct networks that share one alignment: unit j of a layer means the same in all of them. Every
-    matrix has the rms that its learned gain says, in units of `sqrt(2 / fan_in)`.
+    spatial CNN decoder turns each into a weight matrix, as in NNiT (arXiv 2603.00180). A latent makes one GHN an
+    endless source of distinct networks that share one alignment: unit j of a layer means the same in all of them.
+    Every matrix has the rms that its learned gain says, in units of `sqrt(2 / fan_in)`.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of every network.
@@ -256,12 +256,13 @@ class GraphHyperNetwork(ModelMixin, ConfigMixin):
             received = (architecture.in_features, architecture.out_features, architecture.activation)
             if received != wanted:
                 raise ValueError(
-                    f"`architectures` must have (in_features, out_features, activation) = {wanted}, but received {received}."
+                    f"`architectures` must have (in_features, out_features, activation) = {wanted}, but received "
+                    f"{received}."
                 )
         if latents.shape != (len(architectures), self.config.latent_dim):
             raise ValueError(
-                f"`latents` must be of shape {(len(architectures), self.config.latent_dim)} (networks, latent_dim), but "
-                f"received {tuple(latents.shape)}."
+                f"`latents` must be of shape {(len(architectures), self.config.latent_dim)} (networks, latent_dim), "
+                f"but received {tuple(latents.shape)}."
             )
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """NNiTTransformer: one diffusion transformer over architecture tokens and weight patches.
 
-Shape legend: B networks, S slots for hidden layers (architecture tokens), P patches, N = S + P tokens, p side of a patch,
-D model width, H attention heads, K size of a head, V architecture vocabulary.
+Shape legend: B networks, S slots for hidden layers (architecture tokens), P patches, N = S + P tokens, p side of a
+patch, D model width, H attention heads, K size of a head, V architecture vocabulary.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class NNiTAttnProcessor:
         else:
             query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
         query, key, value = (projected.unflatten(-1, (attn.heads, -1)) for projected in (query, key, value))  # BNHK
-        query, key = attn.norm_q(query).to(value.dtype), attn.norm_k(key).to(value.dtype)
+        query, key = (
+            norm(projected.to(norm.weight.dtype)).to(value.dtype)
+            for norm, projected in ((attn.norm_q, query), (attn.norm_k, key))
+        )
         attended = dispatch_attention_fn(
             query,
             key,
@@ -81,8 +84,9 @@ class NNiTAttention(nn.Module, AttentionModuleMixin):
 
     _default_processor_cls = NNiTAttnProcessor
     _available_processors = [NNiTAttnProcessor]
+    to_qkv: nn.Linear  # there while the projections are fused
 
-    def __init__(self, dim: int, heads: int, dim_head: int, dropout: float = 0.0, processor=None):
+    def __init__(self, dim: int, heads: int, dim_head: int, dropout: float = 0.0):
         super().__init__()
         self.heads = heads
         self.inner_dim = heads * dim_head
@@ -93,9 +97,11 @@ class NNiTAttention(nn.Module, AttentionModuleMixin):
         self.to_k = nn.Linear(dim, self.inner_dim)
         self.to_v = nn.Linear(dim, self.inner_dim)
         self.to_out = nn.ModuleList([nn.Linear(self.inner_dim, dim), nn.Dropout(dropout)])
-        self.set_processor(processor or self._default_processor_cls())
+        self.processor = self._default_processor_cls()
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any):
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> torch.Tensor:
         return self.processor(self, hidden_states, attention_mask, **kwargs)
 
 
@@ -174,8 +180,8 @@ class NNiTPositionEmbedding(nn.Module):
 class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftAdapterMixin):
     """Diffusion transformer that denoises weight patches and unmasks architecture tokens in one sequence.
 
-    After NNiT (arXiv 2603.00180): `[architecture tokens | patch tokens]`, bidirectional attention, a timestep for either
-    modality, so that one model gives p(w given a), p(a) and p(a, w). It predicts clean patches.
+    After NNiT (arXiv 2603.00180): `[architecture tokens | patch tokens]`, bidirectional attention, a timestep for
+    either modality, so that one model gives p(w given a), p(a) and p(a, w). It predicts clean patches.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of the networks generated.
@@ -242,9 +248,10 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        # Every block starts as the identity, and the first prediction is the mean of the data, zero.
+        # Every block starts near the identity, and the first prediction near the mean of the data, zero. Not at
+        # them: what an adapter or a cache changes in a block has to show in the output of a fresh model too.
         for module in (self.modulation, self.modulation_out, self.proj_out, self.architecture_head):
-            nn.init.zeros_(module.weight)
+            nn.init.normal_(module.weight, std=0.02)
 
     @apply_lora_scale("attention_kwargs")
     def forward(
@@ -261,7 +268,8 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
         """Predicts clean patches and architectures.
 
         Parameters:
-            hidden_states (`torch.Tensor`): `[B, P, p * p]` noisy patches; P may be 0 when only architectures are asked for.
+            hidden_states (`torch.Tensor`):
+                `[B, P, p * p]` noisy patches; P may be 0 when only architectures are asked for.
             timestep (`torch.Tensor`): `[B]`, noise of the patches, 0 (clean) to 1000 (noise).
             architecture_tokens (`torch.Tensor`): `[B, S]`; `MASK_TOKEN` where unknown.
             architecture_timestep (`torch.Tensor`): `[B]`, 0 (architecture known) to 1000 (all of it masked).
@@ -320,7 +328,8 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
         for projection, index in ((self.fan_in_proj, layer), (self.fan_out_proj, fan_out_index)):
             projected = projection(sizes_BSD)
             tokens = tokens + projected.gather(1, index[..., None].expand(-1, -1, projected.shape[-1]))
-        slots = sizes_BSD[:, 1:-1] + self.slot_embed.weight[:num_slots].to(dtype)
+        slot_index = torch.arange(num_slots, device=architecture_tokens.device)
+        slots = sizes_BSD[:, 1:-1] + self.slot_embed(slot_index).to(dtype)
         return torch.cat([slots, tokens], dim=1)
 
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -96,11 +97,11 @@ def architecture_of(network: nn.Module) -> MLPArchitecture:
             f"`networks` must be Linear, activation, …, Linear with one kind of activation, but received "
             f"{[type(module).__name__ for module in network]}."
         )
-    for previous, following in zip(linears[:-1], linears[1:], strict=True):
+    for previous, following in pairwise(linears):
         if previous.out_features != following.in_features:
             raise ValueError(
-                f"`networks` must have layers that chain, but a layer of {previous.out_features} outputs is followed by "
-                f"one of {following.in_features} inputs."
+                f"`networks` must have layers that chain, but a layer of {previous.out_features} outputs is followed "
+                f"by one of {following.in_features} inputs."
             )
     hidden_sizes = tuple(linear.out_features for linear in linears[:-1])
     return MLPArchitecture(linears[0].in_features, hidden_sizes, linears[-1].out_features, activations.pop())
@@ -109,11 +110,11 @@ def architecture_of(network: nn.Module) -> MLPArchitecture:
 class WeightPatchTokenizer(ConfigMixin, PushToHubMixin):
     """Cuts the weights of MLPs of any width and depth into patches, and puts them together again.
 
-    Every weight matrix is scaled by `sqrt(fan_in / 2)`, which makes the patches of a narrow and of a wide network alike,
-    then standardised per role of its layer (first, hidden, last), cut into p x p patches, and zero-padded under a mask.
-    Biases are cut into patches of their own, p * p to one, so that rows and columns of the weights stay aligned with the
-    units of the layers before and behind. Networks take raw inputs: observation statistics are taken out of the first layer
-    on encoding and folded into it on decoding. All of it is computed in float64.
+    Every weight matrix is scaled by `sqrt(fan_in / 2)`, which makes the patches of a narrow and of a wide network
+    alike, then standardised per role of its layer (first, hidden, last), cut into p x p patches, and zero-padded under
+    a mask. Biases are cut into patches of their own, p * p to one, so that rows and columns of the weights stay
+    aligned with the units of the layers before and behind. Networks take raw inputs: observation statistics are taken
+    out of the first layer on encoding and folded into it on decoding. All of it is computed in float64.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of every network.
