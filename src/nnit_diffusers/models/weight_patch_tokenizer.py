@@ -301,7 +301,9 @@ class WeightPatchTokenizer(ConfigMixin, PushToHubMixin):
             for name in ("weight_scale", "bias_scale")
         }
         scales = {name: [value or 1.0 for value in values] for name, values in scales.items()}
-        return type(self).from_config({**self.config, **scales})
+        # Not `from_config`: it takes what was once left at its default for a default again.
+        arguments = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        return type(self)(**{**arguments, **scales})
 
     def _scales(self, architecture: MLPArchitecture, layer: int) -> tuple[float, float]:
         role = layer_role(layer, architecture.depth + 1)
