@@ -1,0 +1,48 @@
+# `make demo` and `make test` need nothing but Python 3.11 or later and make: the first run sets up .venv, later ones
+# start at once, and a change of setup.py or constraints.txt installs what changed.
+PYTHON ?= python3
+VENV ?= .venv
+# Where torch is taken from, if not from pip's own index. On Linux that one gives a CUDA build of several gigabytes; the
+# index of CPU builds, which pytorch.org's "Get started" names, one of 200 MB.
+TORCH_INDEX ?=
+
+INSTALLED := $(VENV)/.installed
+RUN := $(VENV)/bin/python -m
+PIP := $(RUN) pip install --quiet --constraint constraints.txt
+# One core each: two processes of pytest on two cores, with torch's threads, would get into each other's way.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quality style clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED)  ## the environment alone, in .venv
+
+demo: $(INSTALLED)  ## generate digit classifiers of shapes never trained on, score them, draw demo/digits.png
+	$(VENV)/bin/python examples/demo.py
+
+test: quality  ## everything that CI runs: `make quality`, then the test suite
+	$(ONE_THREAD) $(RUN) pytest --numprocesses 2 --dist worksteal
+
+quality: $(INSTALLED)  ## lint, format, types and the direction of imports
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(VENV)/bin/lint-imports
+
+style: $(INSTALLED)  ## mend what lint and format can mend
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+clean:  ## remove the environment and the caches, nothing else
+	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+# torch comes first and by itself, so that whatever asks for torch afterwards finds the build that was wanted.
+$(INSTALLED): setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) --editable .[dev]
+	touch $@

@@ -1,0 +1,99 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+
+# A floor is the oldest release known to do, a cap the first that is not known to: each says why. Together they stay
+# within what LeRobot 0.6.1 lets be installed beside it (huggingface_hub<2, torch<2.12, numpy<2.3). The environment
+# that the Makefile sets up is pinned, in constraints.txt.
+INSTALL_REQUIRES = [
+    # 1.0: beside an older one, an installed peft keeps diffusers from being imported. With accelerate, models load
+    # without a second copy in memory, and can be offloaded.
+    "accelerate>=1.0",
+    # 0.42: the attention modules and caches that the transformer is built on. Under 0.43: to be loaded from the Hub,
+    # components are entered into undocumented tables of diffusers, so a release is let in once it is tested.
+    "diffusers>=0.42,<0.43",
+    # 1.32: what diffusers 0.42 asks for.
+    "huggingface_hub>=1.32",
+    # 1.26: the first for Python 3.12, so that every supported Python starts from the same one.
+    "numpy>=1.26",
+    # 0.8: what diffusers 0.42 asks for.
+    "safetensors>=0.8",
+    # 2.6: what diffusers 0.42 asks for.
+    "torch>=2.6",
+]
+
+DIGITS = [
+    # 1.3.1: the first for Python 3.12. Its wheel holds the data of the digits task.
+    "scikit-learn>=1.3.1",
+]
+PICTURES = [
+    # 3.8: the first tested with Python 3.12.
+    "matplotlib>=3.8",
+]
+
+EXTRAS = {
+    # `make demo`: digits, and a picture of what was generated.
+    "demo": [*DIGITS, *PICTURES],
+    # The scripts in examples/.
+    "training": [
+        *DIGITS,
+        *PICTURES,
+        # 14: the first for Python 3.12. The index of a weight dataset is a parquet file.
+        "pyarrow>=14",
+        # `--report_to tensorboard`, the default.
+        "tensorboard>=2.16",
+        "tqdm>=4.66",
+        "tyro>=0.9.2",
+    ],
+    # Kept apart, for torchvision has to be of the same build as torch, and breaks diffusers where it is not.
+    "mnist": ["torchvision"],
+    # 3.0.1: the release that robot tasks are measured in.
+    "maniskill": ["mani_skill>=3.0.1"],
+    "test": [
+        # 0.18: the first that can be imported beside transformers 5. LoRA adapters on the transformer.
+        "peft>=0.18",
+        "pytest>=8",
+        "pytest-timeout",
+        "pytest-xdist",
+        "scipy>=1.11.3",  # the first for Python 3.12
+    ],
+    # Their verdicts change with every release: constraints.txt has the ones that count.
+    "quality": ["import-linter", "mypy", "ruff"],
+}
+# What `make` installs.
+EXTRAS["dev"] = sorted({requirement for extra in ("training", "test", "quality") for requirement in EXTRAS[extra]})
+
+
+def version() -> str:
+    return re.search(r'^__version__ = "(.+)"$', (ROOT / "src/nnit_diffusers/__init__.py").read_text(), re.M)[1]
+
+
+setup(
+    name="nnit-diffusers",
+    version=version(),
+    description="Diffusion models that generate working neural networks of any width and depth.",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    author="The nnit-diffusers authors",
+    license="Apache-2.0",
+    keywords="diffusion, hypernetwork, weight generation, neural network, diffusers",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    # 3.11: what diffusers 0.42 asks for.
+    python_requires=">=3.11",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    package_data={"nnit_diffusers": ["py.typed"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS,
+)
