@@ -11,7 +11,12 @@ _EXPORTS = {
     "architecture": ["MLPArchitecture"],
     "networks": ["MLP"],
     "splits": ["ArchitectureSplits"],
+    "data": ["GHNWeightStream"],
     "models.graph_hypernetwork": ["GraphHyperNetwork"],
+    "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
+    "models.weight_patch_tokenizer": ["WeightPatchBatch", "WeightPatchTokenizer"],
+    "pipelines": ["NNiTPipeline", "NNiTPipelineOutput"],
+    "schedulers": ["NNiTArchitectureScheduler", "NNiTArchitectureSchedulerOutput"],
     "tasks": ["ClassificationTask", "Task", "get_task", "list_tasks", "register_task"],
     "evaluation": ["EvaluationResult", "evaluate"],
 }
@@ -19,13 +24,27 @@ _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in nam
 
 __all__ = sorted(_MODULE_OF)
 
-if TYPE_CHECKING:
-    from .architecture import MLPArchitecture
-    from .evaluation import EvaluationResult, evaluate
-    from .models.graph_hypernetwork import GraphHyperNetwork
-    from .networks import MLP
-    from .splits import ArchitectureSplits
-    from .tasks import ClassificationTask, Task, get_task, list_tasks, register_task
+if TYPE_CHECKING:  # each name as itself: that is what makes it public to type checkers
+    from .architecture import MLPArchitecture as MLPArchitecture
+    from .data import GHNWeightStream as GHNWeightStream
+    from .evaluation import EvaluationResult as EvaluationResult
+    from .evaluation import evaluate as evaluate
+    from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork
+    from .models.transformer_nnit import NNiTTransformer as NNiTTransformer
+    from .models.transformer_nnit import NNiTTransformerOutput as NNiTTransformerOutput
+    from .models.weight_patch_tokenizer import WeightPatchBatch as WeightPatchBatch
+    from .models.weight_patch_tokenizer import WeightPatchTokenizer as WeightPatchTokenizer
+    from .networks import MLP as MLP
+    from .pipelines import NNiTPipeline as NNiTPipeline
+    from .pipelines import NNiTPipelineOutput as NNiTPipelineOutput
+    from .schedulers import NNiTArchitectureScheduler as NNiTArchitectureScheduler
+    from .schedulers import NNiTArchitectureSchedulerOutput as NNiTArchitectureSchedulerOutput
+    from .splits import ArchitectureSplits as ArchitectureSplits
+    from .tasks import ClassificationTask as ClassificationTask
+    from .tasks import Task as Task
+    from .tasks import get_task as get_task
+    from .tasks import list_tasks as list_tasks
+    from .tasks import register_task as register_task
 
 
 def __getattr__(name: str) -> Any:

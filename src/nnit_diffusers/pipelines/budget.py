@@ -1,0 +1,177 @@
+"""Which architectures a request leaves open, and which of them a parameter budget allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET, MLPArchitecture, check_width
+
+
+HiddenSizes = tuple[int | None, ...] | None
+"""Hidden widths as asked for, `None` where the model is to choose; `None` for all of it leaves the depth open too."""
+
+# Sizes of linear layers from input to output: known, not known, or an array of values to be tried at once.
+_Sizes = list[Any]
+
+
+def parse_architectures(arch: Any) -> list[HiddenSizes]:
+    """What the `arch` of a pipeline call asks for: one architecture or several, each in full, in part or not at all.
+
+    Raises:
+        `ValueError`: If it is none of these.
+    """
+    if arch is None:
+        return [None]
+    if isinstance(arch, MLPArchitecture):
+        return [arch.hidden_sizes]
+    if not isinstance(arch, (list, tuple)):
+        raise ValueError(
+            "`arch` must be a list of hidden widths, a list of such lists, an `MLPArchitecture`, a list of them, or "
+            f"`None`, but received {arch!r}."
+        )
+    if not arch:
+        raise ValueError("`arch` must name at least one hidden layer or one architecture, but received [].")
+    if any(isinstance(entry, (list, tuple, MLPArchitecture)) for entry in arch):
+        if not all(isinstance(entry, (list, tuple, MLPArchitecture)) for entry in arch):
+            raise ValueError(f"`arch` must hold either widths or architectures, but received both: {list(arch)}.")
+        return [hidden_sizes for entry in arch for hidden_sizes in parse_architectures(entry)]
+    return [tuple(None if width is None else check_width(width, "arch") for width in arch)]
+
+
+@dataclass(frozen=True)
+class ArchitectureSpace:
+    """The architectures that a request leaves open: its known widths, the range of the others, and the budget.
+
+    Parameters:
+        in_features, out_features (`int`): Sizes of input and output.
+        hidden_sizes (`tuple[int | None, ...]`, *optional*):
+            Known widths, `None` for those to be chosen; `None` for all of it leaves the depth open as well.
+        min_width, max_width (`int`): Range of the widths to be chosen, both inclusive.
+        max_depth (`int`): Most hidden layers, if the depth is to be chosen.
+        num_slots (`int`): Architecture tokens.
+        min_parameters, max_parameters (`int`, *optional*): The budget, both inclusive.
+    """
+
+    in_features: int
+    out_features: int
+    hidden_sizes: HiddenSizes
+    min_width: int
+    max_width: int
+    max_depth: int
+    num_slots: int
+    min_parameters: int | None = None
+    max_parameters: int | None = None
+
+    def tokens(self) -> list[int]:
+        """The architecture tokens as far as they are known."""
+        if self.hidden_sizes is None:
+            return [MASK_TOKEN] * self.num_slots
+        known = [MASK_TOKEN if width is None else width + WIDTH_TOKEN_OFFSET for width in self.hidden_sizes]
+        return known + [NONE_TOKEN] * (self.num_slots - len(known))
+
+    def check(self) -> None:
+        """Raises `ValueError`, naming the range that can be reached, if no architecture meets the budget."""
+        choices = [self._sizes(self.tokens(), depth) for depth in self._depths(self.tokens())]
+        if any(self._can_meet(sizes) for sizes in choices):
+            return
+        fewest = min(self._count(sizes, self.min_width) for sizes in choices)
+        most = max(self._count(sizes, self.max_width) for sizes in choices)
+        wanted = None if self.hidden_sizes is None else list(self.hidden_sizes)
+        reach = f"has {fewest}" if fewest == most else f"can have {fewest} to {most}, though not every number between,"
+        raise ValueError(
+            f"`min_parameters` and `max_parameters` must leave an architecture to generate, but received "
+            f"{self.min_parameters} and {self.max_parameters}: `arch={wanted}` {reach} parameters."
+        )
+
+    def allowed_tokens(self, tokens: Sequence[int], slot: int) -> torch.Tensor:
+        """What a masked slot may become, the other slots being as they are or yet to be chosen.
+
+        Parameters:
+            tokens (`Sequence[int]`): Tokens of all slots.
+            slot (`int`): The slot in question.
+
+        Returns:
+            `torch.Tensor`: `[V]` booleans over the transformer's vocabulary, one for each token.
+        """
+        return _allowed_tokens(self, tuple(tokens), slot)
+
+    def _depths(self, tokens: Sequence[int]) -> list[int]:
+        """Numbers of hidden layers that the tokens leave open."""
+        depths = range(1, self.max_depth + 1) if self.hidden_sizes is None else [len(self.hidden_sizes)]
+        behind = (MASK_TOKEN, NONE_TOKEN)
+        return [d for d in depths if NONE_TOKEN not in tokens[:d] and all(token in behind for token in tokens[d:])]
+
+    def _sizes(self, tokens: Sequence[int], depth: int) -> _Sizes:
+        hidden = [None if token == MASK_TOKEN else token - WIDTH_TOKEN_OFFSET for token in tokens[:depth]]
+        return [self.in_features, *hidden, self.out_features]
+
+    def _count(self, sizes: _Sizes, unknown: int = 0) -> Any:
+        """Parameters of a network of these sizes, with `unknown` for every size that is not known."""
+        filled = [unknown if size is None else size for size in sizes]
+        return sum((filled[i] + 1) * filled[i + 1] for i in range(len(filled) - 1))
+
+    def _meets(self, count: Any) -> Any:
+        least = 0 if self.min_parameters is None else self.min_parameters
+        return (count >= least) & ((self.max_parameters is None) | (count <= (self.max_parameters or 0)))
+
+    def _verdict(self, sizes: _Sizes) -> tuple[Any, Any]:
+        """Whether some choice of the unknown sizes meets the budget for certain, and whether that is left open.
+
+        The count grows with every size. If the smallest network is too small and the largest too large, then on the
+        way from one to the other, one unit at a time, the count cannot jump over a budget as wide as its largest step.
+        """
+        fewest, most = self._count(sizes, self.min_width), self._count(sizes, self.max_width)
+        certain = self._meets(fewest) | self._meets(most)
+        if self.min_parameters is None or self.max_parameters is None:
+            # One bound alone is met by an end or by nothing.
+            return certain, np.zeros_like(certain, dtype=bool)
+        straddles = (fewest < self.min_parameters) & (most > self.max_parameters)
+        largest = [self.max_width if size is None else size for size in sizes]
+        steps = [largest[i - 1] + 1 + largest[i + 1] for i, size in enumerate(sizes) if size is None]
+        wide = self.max_parameters - self.min_parameters + 1 >= np.max(np.broadcast_arrays(0, *steps), axis=0)
+        return certain | (straddles & wide), straddles & ~wide
+
+    def _can_meet(self, sizes: _Sizes) -> bool:
+        """Whether some choice of the unknown sizes meets the budget."""
+        certain, is_open = self._verdict(sizes)
+        if certain or not is_open:
+            return bool(certain)
+        first, *others = [index for index, size in enumerate(sizes) if size is None]
+        widths = np.arange(self.min_width, self.max_width + 1)
+        if len(others) > 1:
+            return any(self._can_meet(_with(sizes, first, int(width))) for width in widths)
+        tried = _with(sizes, first, widths)
+        if others:
+            tried = _with(tried, others[0], widths[:, None])
+        return bool(np.any(self._meets(self._count(tried))))
+
+    def _widths_that_meet(self, sizes: _Sizes, index: int) -> np.ndarray:
+        """`[max_width - min_width + 1]` booleans: the values of one unknown size with which the budget can be met."""
+        widths = np.arange(self.min_width, self.max_width + 1)
+        meets, is_open = self._verdict(_with(sizes, index, widths))
+        for choice in np.flatnonzero(is_open):
+            meets[choice] = self._can_meet(_with(sizes, index, int(widths[choice])))
+        return meets
+
+
+def _with(sizes: _Sizes, index: int, value: Any) -> _Sizes:
+    return [*sizes[:index], value, *sizes[index + 1 :]]
+
+
+@lru_cache(maxsize=4096)
+def _allowed_tokens(space: ArchitectureSpace, tokens: tuple[int, ...], slot: int) -> torch.Tensor:
+    allowed = torch.zeros(space.max_width + WIDTH_TOKEN_OFFSET + 1, dtype=torch.bool)
+    widths = slice(space.min_width + WIDTH_TOKEN_OFFSET, space.max_width + WIDTH_TOKEN_OFFSET + 1)
+    for depth in space._depths(tokens):
+        sizes = space._sizes(tokens, depth)
+        if slot < depth:
+            allowed[widths] |= torch.from_numpy(space._widths_that_meet(sizes, slot + 1))
+        else:
+            allowed[NONE_TOKEN] |= space._can_meet(sizes)
+    return allowed

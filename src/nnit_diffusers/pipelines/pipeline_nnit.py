@@ -1,0 +1,433 @@
+"""NNiTPipeline: networks of any width and depth, their weights and, if wanted, their architectures generated.
+
+Shape legend: B networks, S slots for hidden layers (architecture tokens), P patches (padded to the longest of the
+batch), p side of a patch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils.torch_utils import randn_tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..architecture import MASK_TOKEN, MLPArchitecture
+from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.transformer_nnit import NNiTTransformer
+from ..models.weight_patch_tokenizer import POSITION_FIELDS, WeightPatchBatch, WeightPatchTokenizer
+from ..networks import MLP
+from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
+from .budget import ArchitectureSpace, parse_architectures
+from .pipeline_output import NNiTPipelineOutput
+
+
+OUTPUT_TYPES = ("mlp", "state_dict", "pt", "latent")
+
+MAX_TOKENS_PER_FORWARD = 16384
+"""Patches that the transformer is given at once, padding included: larger requests go through it in parts."""
+
+MAX_WIDTH_FACTOR = 16
+"""Networks up to this many times wider than the transformer was trained on can be asked for."""
+
+
+class NNiTPipeline(DiffusionPipeline):
+    """Generates the weights of MLPs of any width and depth, after NNiT (https://huggingface.co/papers/2603.00180).
+
+    Weights are generated for a given architecture, p(w given a), or architectures as well, p(a) p(w given a).
+    Networks take raw inputs and are ready to use.
+
+    Parameters:
+        transformer ([`NNiTTransformer`]): Predicts clean patches of weights, and architectures.
+        scheduler ([`FlowMatchEulerDiscreteScheduler`]):
+            Denoises patches; any flow-matching scheduler of diffusers does.
+        architecture_scheduler ([`NNiTArchitectureScheduler`]): Unmasks architecture tokens.
+        tokenizer ([`WeightPatchTokenizer`]): Turns patches into networks.
+        ghn ([`GraphHyperNetwork`], *optional*): Wrote the networks that the transformer learned from; not called here.
+        min_width (`int`, defaults to 1):
+            Narrowest layer that the model may choose; the widest is the transformer's `max_width`.
+        max_depth (`int`, *optional*):
+            Most hidden layers that the model may choose, the tokenizer's `max_depth` by default.
+
+    Example:
+        ```py
+        >>> import torch
+        >>> from nnit_diffusers import NNiTPipeline
+
+        >>> pipe = NNiTPipeline.from_pretrained("nnit/digits")
+        >>> output = pipe(arch=[48, 40], num_networks=8, generator=torch.Generator().manual_seed(0))
+        >>> logits = output.networks[0](torch.rand(5, 64))
+        ```
+    """
+
+    model_cpu_offload_seq = "transformer"
+    _callback_tensor_inputs = ["latents"]
+    _optional_components = ["ghn"]
+
+    def __init__(
+        self,
+        transformer: NNiTTransformer,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        architecture_scheduler: NNiTArchitectureScheduler,
+        tokenizer: WeightPatchTokenizer,
+        ghn: GraphHyperNetwork | None = None,
+        min_width: int = 1,
+        max_depth: int | None = None,
+    ):
+        super().__init__()
+        self.register_modules(
+            transformer=transformer,
+            scheduler=scheduler,
+            architecture_scheduler=architecture_scheduler,
+            tokenizer=tokenizer,
+            ghn=ghn,
+        )
+        self.register_to_config(min_width=min_width, max_depth=max_depth)
+
+    def check_inputs(
+        self,
+        num_networks: int,
+        num_inference_steps: int,
+        min_parameters: int | None,
+        max_parameters: int | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: Sequence[str],
+    ) -> None:
+        """Raises `ValueError`, naming what was received and what is allowed, on arguments that cannot be honoured."""
+        counts = {"num_networks": num_networks, "num_inference_steps": num_inference_steps}
+        counts |= {"min_parameters": min_parameters} if min_parameters is not None else {}
+        counts |= {"max_parameters": max_parameters} if max_parameters is not None else {}
+        for name, value in counts.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be an integer of 1 or more, but received {value!r}.")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, but received {output_type!r}.")
+        unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` must be of {self._callback_tensor_inputs}, but received "
+                f"{unknown}."
+            )
+
+    def prepare_spaces(
+        self, arch: Any, min_parameters: int | None = None, max_parameters: int | None = None
+    ) -> list[ArchitectureSpace]:
+        """What every architecture asked for leaves to be chosen.
+
+        Raises:
+            `ValueError`: If one is no architecture, too wide or too deep, of another task, or cannot meet the budget.
+        """
+        for architecture in arch if isinstance(arch, (list, tuple)) else [arch]:
+            if isinstance(architecture, MLPArchitecture):
+                self.tokenizer.check_architecture(architecture)
+        max_width, num_slots = self.transformer.config.max_width, self.tokenizer.config.max_depth
+        spaces = []
+        for hidden_sizes in parse_architectures(arch):
+            if hidden_sizes is not None and len(hidden_sizes) > num_slots:
+                raise ValueError(
+                    f"`arch` may have 1 to {num_slots} hidden layers, but received {len(hidden_sizes)}: "
+                    f"{list(hidden_sizes)}."
+                )
+            if max((width or 0 for width in hidden_sizes or ()), default=0) > MAX_WIDTH_FACTOR * max_width:
+                raise ValueError(
+                    f"`arch` may have widths of 1 to {MAX_WIDTH_FACTOR * max_width}, but received "
+                    f"{list(hidden_sizes)}."
+                )
+            space = ArchitectureSpace(
+                in_features=self.tokenizer.config.in_features,
+                out_features=self.tokenizer.config.out_features,
+                hidden_sizes=hidden_sizes,
+                min_width=self.config.min_width,
+                max_width=max_width,
+                max_depth=self.config.max_depth or num_slots,
+                num_slots=num_slots,
+                min_parameters=min_parameters,
+                max_parameters=max_parameters,
+            )
+            space.check()
+            spaces.append(space)
+        return spaces
+
+    def prepare_generators(
+        self, generator: torch.Generator | list[torch.Generator] | None, num_networks: int
+    ) -> list[torch.Generator]:
+        """A random stream for every network, so that none depends on how many others there are."""
+        if isinstance(generator, list) and len(generator) != num_networks:
+            raise ValueError(
+                f"`generator` must be one or a list of {num_networks} (one for each network), but received a list of "
+                f"{len(generator)}."
+            )
+        sources = generator if isinstance(generator, list) else [generator] * num_networks
+        devices = ["cpu" if source is None else source.device for source in sources]
+        seeds = [
+            torch.randint(2**63 - 1, (), generator=source, device=device)
+            for source, device in zip(sources, devices, strict=True)
+        ]
+        return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+    def sample_architectures(
+        self,
+        spaces: Sequence[ArchitectureSpace],
+        num_inference_steps: int,
+        generators: list[torch.Generator],
+        temperature: float = 1.0,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> list[MLPArchitecture]:
+        """Draws from p(a): what every request leaves open, chosen by the model within its budget."""
+        device = self._execution_device
+        tokens = torch.tensor([space.tokens() for space in spaces], device=device)
+        if (tokens == MASK_TOKEN).any():
+            num_elements, num_fields = self.transformer.config.patch_size**2, len(POSITION_FIELDS)
+            no_patches = torch.zeros(len(spaces), 0, num_elements, dtype=self.transformer.dtype, device=device)
+            no_positions = torch.zeros(len(spaces), 0, num_fields, dtype=torch.long, device=device)
+            self.architecture_scheduler.set_timesteps(num_inference_steps, device=device)
+            for t in self.architecture_scheduler.timesteps:
+                with self.transformer.cache_context("architecture"):
+                    _, logits = self.transformer(
+                        hidden_states=no_patches,
+                        timestep=torch.full((len(spaces),), 1000.0, device=device),
+                        architecture_tokens=tokens,
+                        architecture_timestep=t.expand(len(spaces)),
+                        patch_positions=no_positions,
+                        attention_kwargs=attention_kwargs,
+                        return_dict=False,
+                    )
+                tokens, _ = self.architecture_scheduler.step(
+                    logits,
+                    t,
+                    tokens,
+                    temperature=temperature,
+                    allowed_tokens=lambda row, row_tokens, slot: spaces[row].allowed_tokens(row_tokens, slot),
+                    generator=generators,
+                    return_dict=False,
+                )
+        ends = (self.tokenizer.config.in_features, self.tokenizer.config.out_features)
+        return [MLPArchitecture.from_tokens(row, *ends, self.tokenizer.config.activation) for row in tokens.tolist()]
+
+    def prepare_latents(
+        self, batch: WeightPatchBatch, generators: list[torch.Generator], latents: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`[B, P, p * p]` noise, each network's from its own stream; 0 where there is no weight.
+
+        Raises:
+            `ValueError`: If `latents` are given in another shape.
+        """
+        if latents is not None:
+            if latents.shape != batch.patches.shape:
+                raise ValueError(
+                    f"`latents` must be of shape {tuple(batch.patches.shape)} (networks, patches, weights of a "
+                    f"patch), but received {tuple(latents.shape)}."
+                )
+            return latents.to(batch.patches) * batch.element_mask
+        latents = torch.zeros_like(batch.patches)
+        for row, num_patches in enumerate(batch.attention_mask.sum(dim=1).tolist()):
+            shape = (num_patches, batch.patches.shape[-1])
+            latents[row, :num_patches] = randn_tensor(shape, generators[row], device=latents.device)
+        return latents * batch.element_mask
+
+    def prepare_timesteps(self, num_inference_steps: int, device: torch.device) -> torch.Tensor:
+        """The scheduler's timesteps: noise levels in even steps from 1 to 0, before the scheduler's own shift."""
+        accepts_sigmas = "sigmas" in inspect.signature(self.scheduler.set_timesteps).parameters
+        if accepts_sigmas and not self.scheduler.config.get("use_flow_sigmas", False):
+            sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
+            self.scheduler.set_timesteps(sigmas=sigmas, device=device)
+        else:
+            self.scheduler.set_timesteps(num_inference_steps, device=device)
+        self.scheduler.set_begin_index(0)
+        return self.scheduler.timesteps
+
+    def predict_clean_patches(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        parts: Sequence[tuple[list[int], dict[str, Any]]],
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """`[B, P, p * p]`, what the latents are without their noise; float32, whatever the transformer computes in."""
+        clean = torch.zeros_like(latents)
+        for part, (rows, conditions) in enumerate(parts):
+            num_patches = conditions["patch_positions"].shape[1]
+            with self.transformer.cache_context(f"cond_{part}"):
+                predicted = self.transformer(
+                    hidden_states=latents[rows, :num_patches].to(self.transformer.dtype),
+                    timestep=timestep.expand(len(rows)),
+                    attention_kwargs=attention_kwargs,
+                    return_dict=False,
+                    **conditions,
+                )[0]
+            clean[rows, :num_patches] = predicted.to(clean.dtype)
+        return clean
+
+    def decode_latents(
+        self, latents: torch.Tensor, architectures: Sequence[MLPArchitecture], output_type: str = "mlp"
+    ) -> list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor:
+        """Clean patches as what `output_type` asks for, on the device of the patches."""
+        if output_type == "latent":
+            return latents
+        # On the CPU, for not every accelerator has the float64 that the tokenizer computes in.
+        state_dicts = [
+            {key: tensor.to(latents.device) for key, tensor in state_dict.items()}
+            for state_dict in self.tokenizer.decode(latents.cpu(), architectures)
+        ]
+        if output_type == "state_dict":
+            return state_dicts
+        if output_type == "pt":
+            vectors = [torch.cat([tensor.flatten() for tensor in state_dict.values()]) for state_dict in state_dicts]
+            return pad_sequence(vectors, batch_first=True)
+        return [
+            MLP.from_architecture(architecture, state_dict).eval()
+            for architecture, state_dict in zip(architectures, state_dicts, strict=True)
+        ]
+
+    @property
+    def attention_kwargs(self) -> dict[str, Any] | None:
+        return self._attention_kwargs
+
+    @property
+    def num_timesteps(self) -> int:
+        return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> torch.Tensor | None:
+        return self._current_timestep
+
+    @property
+    def interrupt(self) -> bool:
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        arch: Any = None,
+        num_networks: int = 1,
+        num_inference_steps: int = 20,
+        min_parameters: int | None = None,
+        max_parameters: int | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str = "mlp",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any]]
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> NNiTPipelineOutput | tuple[Any, list[MLPArchitecture]]:
+        """Generates networks.
+
+        Parameters:
+            arch (*optional*):
+                Hidden widths, as in `[48, 40]`, or an [`MLPArchitecture`]; a list of either for several in one batch.
+                Where a width is `None`, as in `[48, None]`, the model chooses it; `None` for all of it leaves the
+                depth to the model as well.
+            num_networks (`int`, defaults to 1): Networks for each architecture asked for.
+            num_inference_steps (`int`, defaults to 20): Denoising steps; more are better and slower.
+            min_parameters, max_parameters (`int`, *optional*): Budget that what the model chooses has to meet.
+            temperature (`float`, defaults to 1.0):
+                Of the choice of architectures: above 1 they are more varied, towards 0 the likeliest.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                One, or one for each network. The k-th network of a generator does not depend on how many are asked
+                for, nor on the others in the batch.
+            latents (`torch.Tensor`, *optional*): `[B, P, p * p]` noise to start from instead.
+            output_type (`str`, defaults to `"mlp"`):
+                `"mlp"`, `"state_dict"`, `"pt"` (parameter vectors) or `"latent"`; see [`NNiTPipelineOutput`].
+            return_dict (`bool`, defaults to `True`): Return a [`NNiTPipelineOutput`] instead of a tuple.
+            callback_on_step_end (`Callable`, *optional*):
+                Called after each denoising step of the weights with the pipeline, the step's number, the timestep and
+                a dictionary of `callback_on_step_end_tensor_inputs`; what it returns replaces them.
+            callback_on_step_end_tensor_inputs (`Sequence[str]`, defaults to `("latents",)`): Of `"latents"`.
+            attention_kwargs (`dict`, *optional*): For the attention processor; `scale` scales LoRA layers.
+
+        Returns:
+            [`NNiTPipelineOutput`] or `tuple`:
+                `networks` and `architectures`; the networks of one architecture follow one another.
+
+        Raises:
+            `ValueError`: If an argument is out of its range, which the message names, or no architecture meets the
+                budget.
+        """
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        self.check_inputs(
+            num_networks,
+            num_inference_steps,
+            min_parameters,
+            max_parameters,
+            output_type,
+            callback_on_step_end_tensor_inputs,
+        )
+        self._attention_kwargs = attention_kwargs
+        self._current_timestep = None
+        self._interrupt = False
+        device = self._execution_device
+
+        spaces = self.prepare_spaces(arch, min_parameters, max_parameters)
+        spaces = [space for space in spaces for _ in range(num_networks)]
+        generators = self.prepare_generators(generator, len(spaces))
+        architectures = self.sample_architectures(
+            spaces, num_inference_steps, generators, temperature, attention_kwargs
+        )
+
+        batch = self.tokenizer.layout(architectures).to(device)
+        parts = split_batch(batch)
+        latents = self.prepare_latents(batch, generators, latents)
+
+        timesteps = self.prepare_timesteps(num_inference_steps, device)
+        self._num_timesteps = len(timesteps)
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        step_kwargs = {"generator": generators} if takes_generator else {}
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
+            for i, t in enumerate(timesteps):
+                if self.interrupt:
+                    continue
+                self._current_timestep = t
+                clean = self.predict_clean_patches(latents, t, parts, attention_kwargs)
+                # x_t = (1 - sigma) x_0 + sigma noise, and the scheduler steps along noise - x_0.
+                num_train_timesteps = self.scheduler.config.num_train_timesteps
+                velocity = (latents - clean) / (t / num_train_timesteps).clamp(min=1 / num_train_timesteps)
+                latents = self.scheduler.step(velocity, t, latents, **step_kwargs, return_dict=False)[0]
+                latents = latents * batch.element_mask
+
+                if callback_on_step_end is not None:
+                    callback_kwargs = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
+                    latents = callback_on_step_end(self, i, t, callback_kwargs).pop("latents", latents)
+                progress_bar.update()
+        self._current_timestep = None
+
+        networks = self.decode_latents(latents, architectures, output_type)
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return networks, architectures
+        return NNiTPipelineOutput(networks=networks, architectures=architectures)
+
+
+def split_batch(batch: WeightPatchBatch) -> list[tuple[list[int], dict[str, Any]]]:
+    """Parts of a batch that the transformer is given one after the other: their rows, and their conditions.
+
+    Networks of similar size share a part, so that little of it is padding.
+    """
+    num_patches = batch.attention_mask.sum(dim=1).tolist()
+    parts: list[list[int]] = []
+    for row in sorted(range(len(num_patches)), key=lambda row: num_patches[row]):
+        if not parts or (len(parts[-1]) + 1) * num_patches[row] > MAX_TOKENS_PER_FORWARD:
+            parts.append([])
+        parts[-1].append(row)
+    result = []
+    for rows in parts:
+        longest = max(num_patches[row] for row in rows)
+        is_padded = min(num_patches[row] for row in rows) < longest
+        conditions = {
+            "architecture_tokens": batch.architecture_tokens[rows],
+            "architecture_timestep": torch.zeros(len(rows), device=batch.patches.device),
+            "patch_positions": batch.positions[rows, :longest],
+            "attention_mask": batch.attention_mask[rows, :longest] if is_padded else None,
+        }
+        result.append((rows, conditions))
+    return result

@@ -1,0 +1,168 @@
+"""Discrete diffusion of architectures: tokens are masked one by one, and unmasked again.
+
+Shape legend: B networks, S slots for hidden layers, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import SchedulerMixin
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.utils import BaseOutput
+
+from ..architecture import MASK_TOKEN
+
+
+AllowedTokens = Callable[[int, list[int], int], torch.Tensor]
+"""`(row, tokens of that row, slot)` -> `[V]` booleans: what the slot may become, the other slots being as they are."""
+
+
+@dataclass
+class NNiTArchitectureSchedulerOutput(BaseOutput):
+    """Output of [`NNiTArchitectureScheduler.step`].
+
+    Attributes:
+        prev_sample (`torch.Tensor`): `[B, S]` tokens with fewer masks than before; input of the next step.
+        pred_original_sample (`torch.Tensor`):
+            `[B, S]`, `prev_sample` with the model's most likely token in every slot that is still masked.
+    """
+
+    prev_sample: torch.Tensor
+    pred_original_sample: torch.Tensor
+
+
+class NNiTArchitectureScheduler(SchedulerMixin, ConfigMixin):
+    """Absorbing-mask diffusion over architecture tokens, after MDLM (https://huggingface.co/papers/2406.07524).
+
+    At timestep t a token is masked with probability `t / num_train_timesteps`, independently of the others. A step
+    from t to s unmasks each masked token with probability `(t - s) / t`, drawing it from what the model predicts;
+    tokens that are known stay as they are.
+
+    Parameters:
+        num_train_timesteps (`int`, defaults to 1000): The timestep at which everything is masked.
+        mask_token_id (`int`, defaults to 0): The token of a slot that is not known.
+    """
+
+    _compatibles = []
+    order = 1
+
+    @register_to_config
+    def __init__(self, num_train_timesteps: int = 1000, mask_token_id: int = MASK_TOKEN):
+        self.num_inference_steps: int | None = None
+        self.timesteps = torch.arange(num_train_timesteps, 0, -1, dtype=torch.float32)
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        """Spreads the steps evenly from all masked to clean.
+
+        Parameters:
+            num_inference_steps (`int`): How many steps.
+            device (`str` or `torch.device`, *optional*): Where `timesteps` go.
+
+        Raises:
+            `ValueError`: If there are fewer steps than one, or more than `num_train_timesteps`.
+        """
+        most = self.config.num_train_timesteps
+        if not 1 <= num_inference_steps <= most:
+            raise ValueError(f"`num_inference_steps` must be 1 to {most}, but received {num_inference_steps}.")
+        self.num_inference_steps = num_inference_steps
+        steps = torch.arange(num_inference_steps, 0, -1, dtype=torch.float32, device=device)
+        self.timesteps = steps * (most / num_inference_steps)
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: float | torch.Tensor | None = None) -> torch.Tensor:
+        """Returns `sample`: tokens are not scaled."""
+        return sample
+
+    def previous_timestep(self, timestep: float | torch.Tensor) -> float:
+        """The timestep that a step from `timestep` leads to; 0 is clean.
+
+        Raises:
+            `ValueError`: If [`~NNiTArchitectureScheduler.set_timesteps`] has not been called.
+        """
+        if self.num_inference_steps is None:
+            raise ValueError("`num_inference_steps` is `None`: call `set_timesteps` before `step`.")
+        previous = float(timestep) - self.config.num_train_timesteps / self.num_inference_steps
+        return previous if previous > 0.5 else 0.0
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        *,
+        temperature: float = 1.0,
+        allowed_tokens: AllowedTokens | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+    ) -> NNiTArchitectureSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """Unmasks some of the masked tokens; at the last timestep, all of them.
+
+        Parameters:
+            model_output (`torch.Tensor`): `[B, S, V]` logits.
+            timestep (`float` or `torch.Tensor`): The current one of `timesteps`.
+            sample (`torch.Tensor`): `[B, S]` tokens.
+            temperature (`float`, defaults to 1.0): The logits are divided by it.
+            allowed_tokens (`Callable[[int, list[int], int], torch.Tensor]`, *optional*):
+                `(row, tokens of that row, slot)` -> `[V]` booleans. Asked before each single token is drawn, so that
+                tokens drawn in the same step obey a common constraint.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+                One for all rows, or one for each: then a row does not depend on the others.
+            return_dict (`bool`, defaults to `True`): Return a [`NNiTArchitectureSchedulerOutput`] instead of a tuple.
+
+        Raises:
+            `ValueError`: If `temperature` is not positive, there are not as many generators as rows, or
+                [`~NNiTArchitectureScheduler.set_timesteps`] has not been called.
+        """
+        if not temperature > 0:
+            raise ValueError(f"`temperature` must be positive, but received {temperature}.")
+        previous = self.previous_timestep(timestep)
+        unmask_probability = 1 - previous / float(timestep) if previous else 1.0
+
+        mask_token = self.config.mask_token_id
+        logits_BSV, tokens = model_output.float().cpu(), sample.tolist()
+        draws = _rand(sample.shape, generator)
+        chosen = (sample.cpu() == mask_token) & (draws < unmask_probability)
+        for row, slot in chosen.nonzero().tolist():
+            logits = logits_BSV[row, slot] / temperature
+            if allowed_tokens is not None:
+                logits = logits.masked_fill(~allowed_tokens(row, tokens[row], slot), float("-inf"))
+            row_generator = generator[row] if isinstance(generator, list) else generator
+            tokens[row][slot] = _draw(logits.softmax(dim=-1), row_generator)
+
+        prev_sample = torch.tensor(tokens, dtype=sample.dtype, device=sample.device).reshape(sample.shape)
+        most_likely = model_output.argmax(dim=-1).to(sample)
+        pred_original_sample = torch.where(prev_sample == mask_token, most_likely, prev_sample)
+        if not return_dict:
+            return prev_sample, pred_original_sample
+        return NNiTArchitectureSchedulerOutput(prev_sample=prev_sample, pred_original_sample=pred_original_sample)
+
+    def add_noise(
+        self,
+        original_samples: torch.Tensor,
+        timesteps: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> torch.Tensor:
+        """Masks tokens `[B, S]` as they are at `timesteps`, `[B]` or one for all rows."""
+        probability = torch.as_tensor(timesteps, device=original_samples.device) / self.config.num_train_timesteps
+        draws = _rand(original_samples.shape, generator).to(original_samples.device)
+        return original_samples.masked_fill(draws < probability.reshape(-1, 1), self.config.mask_token_id)
+
+    def __len__(self) -> int:
+        return self.config.num_train_timesteps
+
+
+def _rand(shape: torch.Size, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
+    """Uniform numbers on the CPU: the counterpart of diffusers' `randn_tensor`."""
+    if isinstance(generator, list):
+        if len(generator) != shape[0]:
+            raise ValueError(f"`generator` must be one or {shape[0]} (one per row), but received {len(generator)}.")
+        return torch.stack([_rand(shape[1:], row_generator) for row_generator in generator])
+    device = generator.device if generator is not None else "cpu"
+    return torch.rand(shape, generator=generator, device=device).cpu()
+
+
+def _draw(probabilities_V: torch.Tensor, generator: torch.Generator | None) -> int:
+    device = generator.device if generator is not None else "cpu"
+    return int(torch.multinomial(probabilities_V.to(device), 1, generator=generator))
