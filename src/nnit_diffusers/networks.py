@@ -66,6 +66,10 @@ class MLP(
         network.load_state_dict(dict(state_dict), strict=True, assign=True)
         return network.requires_grad_(True)
 
+    def __getitem__(self, index: slice | int) -> nn.Module:
+        # What is left of a network is no `MLP`.
+        return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
+
     def weights_and_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """`(weight [O, I], bias [O])` of every linear layer, first to last."""
         return [(layer.weight, layer.bias) for layer in self if isinstance(layer, nn.Linear)]

@@ -1,0 +1,155 @@
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nnit_diffusers import MLP, MLPArchitecture
+from nnit_diffusers.networks import (
+    batched_forward,
+    fold_observation_statistics,
+    layer_keys,
+    stack_state_dicts,
+    unfold_observation_statistics,
+)
+
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_mlp_is_the_plain_sequential_of_the_same_weights(activation):
+    network = MLP(5, [7, 6], 3, activation)
+    kind = ACTIVATIONS[activation]
+    plain = nn.Sequential(nn.Linear(5, 7), kind(), nn.Linear(7, 6), kind(), nn.Linear(6, 3))
+    assert list(network.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
+    plain.load_state_dict(network.state_dict())
+    inputs = torch.randn(10, 5)
+    assert torch.equal(network(inputs), plain(inputs))
+
+
+def test_keys_of_the_layers_are_those_of_the_state_dict():
+    keys = [key for pair in layer_keys(3) for key in pair]
+    assert keys == list(MLP(5, [7, 6], 3).state_dict())
+
+
+def test_weights_and_biases_come_layer_by_layer():
+    network = MLP(5, [7, 6], 3)
+    shapes = [(tuple(weight.shape), tuple(bias.shape)) for weight, bias in network.weights_and_biases()]
+    assert shapes == [((7, 5), (7,)), ((6, 7), (6,)), ((3, 6), (3,))]
+
+
+def test_a_slice_of_an_mlp_is_a_plain_sequential():
+    network = MLP(5, [7, 6], 3)
+    inputs = torch.randn(10, 5)
+    features = network[:-1]
+    assert type(features) is nn.Sequential
+    assert features(inputs).shape == (10, 6)
+    assert torch.equal(network[-1](features(inputs)), network(inputs))
+
+
+def test_copies_are_independent_and_alike():
+    network = MLP(5, [7], 3)
+    clone = copy.deepcopy(network)
+    assert clone.architecture == network.architecture
+    inputs = torch.randn(4, 5)
+    expected = network(inputs)
+    network[0].weight.data.zero_()
+    assert torch.equal(clone(inputs), expected)
+
+
+def test_a_network_is_made_of_an_architecture_and_takes_its_weights_as_they_are():
+    architecture = MLPArchitecture(5, (7,), 3, "tanh")
+    source = MLP.from_architecture(architecture)
+    network = MLP.from_architecture(architecture, source.state_dict())
+    assert network.architecture == source.architecture == architecture
+    assert network[0].weight.data_ptr() == source[0].weight.data_ptr()
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    network(torch.randn(2, 5)).sum().backward()
+
+
+def test_weights_of_another_architecture_are_refused():
+    with pytest.raises(RuntimeError, match=r"size mismatch for 0\.weight"):
+        MLP.from_architecture(MLPArchitecture(5, (8,), 3), MLP(5, [7], 3).state_dict())
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\)"):
+        MLP.from_architecture(MLPArchitecture(5, (7, 7), 3), MLP(5, [7], 3).state_dict())
+
+
+def test_an_architecture_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="at least one hidden layer"):
+        MLP(5, [], 3)
+    with pytest.raises(ValueError, match="received 'sine'"):
+        MLP(5, [4], 3, "sine")
+
+
+def test_networks_are_saved_as_safetensors_and_json_and_come_back_the_same(tmp_path):
+    network = MLP(5, [7, 6], 3, "silu")
+    network.save_pretrained(tmp_path)
+    assert {"config.json", "model.safetensors"} <= {file.name for file in tmp_path.iterdir()}
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config == {"in_features": 5, "hidden_sizes": [7, 6], "out_features": 3, "activation": "silu"}
+
+    loaded = MLP.from_pretrained(tmp_path)
+    assert loaded.architecture == network.architecture
+    inputs = torch.randn(10, 5)
+    assert torch.equal(loaded(inputs), network(inputs))
+
+
+def test_a_network_made_of_weights_is_saved_and_comes_back_the_same(tmp_path):
+    source = MLP(5, [7], 3)
+    network = MLP.from_architecture(source.architecture, source.state_dict())
+    network.save_pretrained(tmp_path)
+    assert torch.equal(MLP.from_pretrained(tmp_path)[2].weight, source[2].weight)
+
+
+def test_saved_weights_load_into_a_plain_sequential(tmp_path):
+    network = MLP(5, [7], 3)
+    network.save_pretrained(tmp_path)
+    plain = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+    plain.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    inputs = torch.randn(4, 5)
+    assert torch.equal(plain(inputs), network(inputs))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden_sizes", [[6], [6, 9], [1, 4, 8]])
+def test_networks_run_as_one_give_what_each_gives_alone(hidden_sizes, activation):
+    networks = [MLP(5, hidden_sizes, 3, activation) for _ in range(4)]
+    stacked = stack_state_dicts([network.state_dict() for network in networks])
+    shared, own = torch.randn(10, 5), torch.randn(4, 10, 5)
+    expected_shared = torch.stack([network(shared) for network in networks])
+    expected_own = torch.stack([network(inputs) for network, inputs in zip(networks, own)])
+    torch.testing.assert_close(batched_forward(stacked, shared, activation), expected_shared)
+    torch.testing.assert_close(batched_forward(stacked, own, activation), expected_own)
+
+
+def test_gradients_flow_from_networks_run_as_one_to_each_of_them():
+    networks = [MLP(5, [6], 3) for _ in range(2)]
+    stacked = stack_state_dicts([dict(network.named_parameters()) for network in networks])
+    batched_forward(stacked, torch.randn(10, 5))[0].square().sum().backward()
+    assert networks[0][0].weight.grad.abs().sum() > 0
+    assert networks[1][0].weight.grad.abs().sum() == 0
+
+
+MEAN, STD = [0.5, -20.0, 3.0], [2.0, 0.1, 30.0]
+
+
+def test_folded_statistics_make_raw_inputs_of_standardised_ones():
+    network = MLP(3, [8, 8], 2).double()
+    inputs = torch.tensor(MEAN) + torch.randn(20, 3) * torch.tensor(STD)
+    inputs = inputs.double()
+    standardised = (inputs - torch.tensor(MEAN, dtype=torch.float64)) / torch.tensor(STD, dtype=torch.float64)
+    folded = fold_observation_statistics(network.state_dict(), MEAN, STD)
+    raw = MLP.from_architecture(network.architecture, folded)
+    torch.testing.assert_close(raw(inputs), network(standardised))
+    assert torch.equal(folded["2.weight"], network[2].weight)
+
+
+def test_unfolding_undoes_folding_for_one_network_and_for_many():
+    networks = [MLP(3, [8], 2).double() for _ in range(3)]
+    for state_dict in (networks[0].state_dict(), stack_state_dicts([n.state_dict() for n in networks])):
+        folded = fold_observation_statistics(state_dict, MEAN, STD)
+        assert not torch.equal(folded["0.bias"], state_dict["0.bias"])
+        torch.testing.assert_close(unfold_observation_statistics(folded, MEAN, STD), dict(state_dict))

@@ -1,0 +1,133 @@
+from itertools import product
+
+import pytest
+import torch
+
+from nnit_diffusers import ArchitectureSplits
+from nnit_diffusers.splits import SPLITS, is_held_out_combination, is_held_out_width
+
+
+def splits(**kwargs):
+    return ArchitectureSplits(64, 10, **kwargs)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_what_is_held_out_never_changes():
+    assert [width for width in range(16, 65) if is_held_out_width(width)] == [25, 29, 33, 38, 42, 52, 54, 58, 61]
+    assert is_held_out_combination([48, 40])
+    assert is_held_out_combination([128, 256])
+    assert not is_held_out_combination([40, 48])
+    assert not is_held_out_combination([48])
+
+
+def test_widths_that_are_asked_for_first_are_trained_on():
+    assert not any(is_held_out_width(width) for width in (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256))
+
+
+def test_a_fifth_of_the_widths_and_a_quarter_of_the_combinations_are_held_out():
+    assert sum(is_held_out_width(width) for width in range(1, 2001)) / 2000 == pytest.approx(1 / 5, abs=0.03)
+    pairs = list(product(range(16, 65), repeat=2))
+    assert sum(is_held_out_combination(pair) for pair in pairs) / len(pairs) == pytest.approx(1 / 4, abs=0.03)
+
+
+def test_every_integer_width_is_trained_on_or_held_out():
+    grid = splits(min_width=16, max_width=64)
+    assert sorted(grid.train_widths + grid.held_out_widths) == list(range(16, 65))
+    assert len(grid.held_out_widths) == 9
+
+
+@pytest.mark.parametrize(
+    ("hidden_sizes", "split"),
+    [
+        ([32], "train"),
+        ([64, 64], "train"),
+        ([48, 40], "held_out_combinations"),
+        ([25], "held_out_widths"),
+        ([32, 25], "held_out_widths"),
+        ([32] * 4, "deeper"),
+        ([25] * 4, "deeper"),
+        ([65], "wider"),
+        ([32, 32, 32, 128], "wider"),
+    ],
+)
+def test_every_architecture_belongs_to_one_split_for_its_last_reason(hidden_sizes, split):
+    assert splits().split_of(hidden_sizes) == split
+
+
+def test_networks_narrower_than_the_range_belong_to_no_split():
+    with pytest.raises(ValueError, match=r"16 or wider, but received \[32, 15\]"):
+        splits().split_of([32, 15])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_samples_come_from_their_split_alone(split):
+    grid = splits(activation="tanh")
+    architectures = grid.sample(split, 200, generator())
+    assert {grid.split_of(architecture.hidden_sizes) for architecture in architectures} == {split}
+    assert {(a.in_features, a.out_features, a.activation) for a in architectures} == {(64, 10, "tanh")}
+
+
+def test_samples_follow_the_generator():
+    assert splits().sample("train", 20, generator(1)) == splits().sample("train", 20, generator(1))
+    assert splits().sample("train", 20, generator(1)) != splits().sample("train", 20, generator(2))
+
+
+def test_training_samples_cover_every_width_and_depth():
+    architectures = splits(min_width=16, max_width=32).sample("train", 600, generator())
+    assert {architecture.depth for architecture in architectures} == {1, 2, 3}
+    assert {w for a in architectures for w in a.hidden_sizes} == set(splits(min_width=16, max_width=32).train_widths)
+
+
+def test_held_out_splits_draw_what_they_say():
+    grid = splits()
+    for architecture in grid.sample("held_out_widths", 100, generator()):
+        assert set(architecture.hidden_sizes) <= set(grid.held_out_widths)
+    for architecture in grid.sample("held_out_combinations", 100, generator()):
+        assert architecture.depth > 1
+        assert set(architecture.hidden_sizes) <= set(grid.train_widths)
+    for architecture in grid.sample("deeper", 100, generator()):
+        assert architecture.depth == 4
+        assert set(architecture.hidden_sizes) <= set(grid.train_widths)
+    for architecture in grid.sample("wider", 100, generator()):
+        assert 64 < max(architecture.hidden_sizes) <= 128
+        assert min(architecture.hidden_sizes) >= 32
+
+
+def test_distinct_samples_never_repeat():
+    grid = splits(min_width=16, max_width=20, max_depth=1)
+    assert len(grid.train_widths) == 5
+    architectures = grid.sample("train", 5, generator(), distinct=True)
+    assert len(set(architectures)) == 5
+    assert len(grid.sample("train", 50, generator())) == 50
+
+
+def test_more_distinct_samples_than_there_are_is_refused():
+    grid = splits(min_width=16, max_width=20, max_depth=1)
+    with pytest.raises(ValueError, match=r"split 'train'.*but received 6; found 5"):
+        grid.sample("train", 6, generator(), distinct=True)
+
+
+def test_a_split_that_is_empty_is_refused():
+    with pytest.raises(ValueError, match=r"split 'held_out_widths'.*but received 1; found 0"):
+        splits(min_width=16, max_width=20).sample("held_out_widths", 1, generator())
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="one of .*'train'.* but received 'test'"):
+        splits().sample("test", 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "received"),
+    [
+        ({"min_width": 0}, "received 0 and 64"),
+        ({"min_width": 65}, "received 65 and 64"),
+        ({"max_depth": 0}, "received 0"),
+    ],
+)
+def test_ranges_that_cannot_be_are_refused(sizes, received):
+    with pytest.raises(ValueError, match=received):
+        splits(**sizes)

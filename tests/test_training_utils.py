@@ -1,0 +1,147 @@
+import pytest
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+
+from nnit_diffusers import GraphHyperNetwork, MLPArchitecture
+from nnit_diffusers.training_utils import (
+    checkpoint_step,
+    find_checkpoint,
+    list_checkpoints,
+    register_model_hooks,
+    save_checkpoint,
+    step_generator,
+)
+
+
+# diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
+
+
+def tiny_ghn():
+    return GraphHyperNetwork(
+        in_features=3, out_features=2, max_width=8, latent_dim=2, node_dim=8, map_channels=4, num_templates=2
+    )
+
+
+class Training:
+    """The state of a training, as the scripts in `examples/` hold it."""
+
+    def __init__(self, output_dir):
+        self.output_dir = output_dir
+        self.accelerator = Accelerator(cpu=True)
+        self.ghn = tiny_ghn()
+        self.ema = EMAModel(
+            self.ghn.parameters(), decay=0.5, model_cls=GraphHyperNetwork, model_config=self.ghn.config
+        )
+        register_model_hooks(self.accelerator, {"ghn": self.ghn}, {"ghn": self.ema})
+        optimizer = torch.optim.AdamW(self.ghn.parameters(), lr=1e-2)
+        self.model, self.optimizer = self.accelerator.prepare(self.ghn, optimizer)
+
+    def step(self, step):
+        latents = torch.randn(1, 2, generator=step_generator(0, step))
+        (state_dict,) = self.model([MLPArchitecture(3, (5,), 2)], latents)
+        loss = state_dict["0.bias"].square().sum()
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.ghn.parameters())
+        return loss.item()
+
+    def save(self, step, total_limit=None):
+        return save_checkpoint(self.accelerator, self.output_dir, step, total_limit)
+
+    def load(self, folder):
+        self.accelerator.load_state(str(folder))
+
+
+def test_randomness_of_a_step_depends_on_its_arguments_alone():
+    drawn = {}
+    for arguments in [(0, 0), (7, 0), (0, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0, 1), (0, 1, 0, 1), (0, 1000), (7, 999)]:
+        torch.rand(3)
+        numbers = torch.rand(4, generator=step_generator(*arguments))
+        assert torch.equal(numbers, torch.rand(4, generator=step_generator(*arguments)))
+        drawn[arguments] = tuple(numbers.tolist())
+    assert len(set(drawn.values())) == len(drawn)
+
+
+def test_neighbouring_steps_are_unrelated():
+    first, second = (
+        torch.stack([torch.randn(8, generator=step_generator(0, step)) for step in range(start, start + 500)])
+        for start in (0, 1)
+    )
+    assert abs(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]) < 0.05
+    assert abs(first.mean()) < 0.05
+
+
+def test_checkpoints_are_listed_oldest_first_and_nothing_else(tmp_path):
+    for name in ("checkpoint-1000", "checkpoint-200", "checkpoint-best", "partial-3000", "logs"):
+        (tmp_path / name).mkdir()
+    assert [checkpoint_step(folder) for folder in list_checkpoints(tmp_path)] == [200, 1000]
+    assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-1000"
+    assert find_checkpoint(tmp_path, "checkpoint-200") == tmp_path / "checkpoint-200"
+    assert find_checkpoint("elsewhere", str(tmp_path / "checkpoint-200")) == tmp_path / "checkpoint-200"
+
+
+def test_there_is_no_latest_checkpoint_before_the_first(tmp_path):
+    assert find_checkpoint(tmp_path / "not_yet", "latest") is None
+
+
+def test_a_checkpoint_that_does_not_exist_is_refused_by_those_that_do(tmp_path):
+    (tmp_path / "checkpoint-200").mkdir()
+    with pytest.raises(ValueError, match=r"one of \['checkpoint-200'\].*but received 'checkpoint-300'"):
+        find_checkpoint(tmp_path, "checkpoint-300")
+
+
+def test_models_of_a_checkpoint_load_by_themselves(tmp_path):
+    training = Training(tmp_path)
+    training.step(0)
+    folder = training.save(1)
+    assert folder == tmp_path / "checkpoint-1"
+    ghn = GraphHyperNetwork.from_pretrained(folder / "ghn")
+    averaged = GraphHyperNetwork.from_pretrained(folder / "ghn_ema")
+    for name, parameter in training.ghn.named_parameters():
+        assert torch.equal(ghn.get_parameter(name), parameter)
+    for saved, shadow in zip(averaged.parameters(), training.ema.shadow_params):
+        assert torch.equal(saved, shadow)
+    assert not (folder / "model.safetensors").exists()
+
+
+def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path):
+    training = Training(tmp_path)
+    for step in range(3):
+        training.step(step)
+    folder = training.save(3)
+    uninterrupted = [training.step(step) for step in range(3, 6)]
+
+    resumed = Training(tmp_path)
+    resumed.load(folder)
+    assert [resumed.step(step) for step in range(3, 6)] == uninterrupted
+    assert resumed.ema.optimization_step == training.ema.optimization_step
+    for ours, theirs in zip(resumed.ema.shadow_params, training.ema.shadow_params):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_oldest_checkpoints_go_beyond_the_limit(tmp_path):
+    training = Training(tmp_path)
+    for step in (9, 10, 11):
+        training.save(step, total_limit=2)
+    assert [checkpoint_step(folder) for folder in list_checkpoints(tmp_path)] == [10, 11]
+
+
+def test_a_training_killed_while_it_saves_leaves_the_last_whole_checkpoint(tmp_path):
+    training = Training(tmp_path)
+    training.save(1, total_limit=1)
+
+    def killed(state_dict, *args):
+        raise KeyboardInterrupt
+
+    training.accelerator.register_save_state_pre_hook(killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.save(2, total_limit=1)
+    assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-1"
+
+    resumed = Training(tmp_path)
+    resumed.load(tmp_path / "checkpoint-1")
+    assert resumed.save(2, total_limit=1) == find_checkpoint(tmp_path, "latest")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-2"]
