@@ -1,0 +1,91 @@
+"""Are generated networks copies, and what do simpler ways to get a new network from those of the GHN give?
+
+Shape legend: B networks of one architecture, P patches, p side of a patch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, WeightPatchTokenizer
+from nnit_diffusers.evaluation import agreement, predict
+
+
+# Standard deviation of the small noise, in units of the rms of the weights of a layer.
+SMALL_NOISE = 0.2
+
+
+def closeness_of(
+    networks: Sequence[MLP], references: Sequence[MLP], tokenizer: WeightPatchTokenizer, task: Task
+) -> dict[str, float]:
+    """Means over networks: distances between standardised weights, and agreement of predictions on test inputs."""
+    patches, reference_patches = (patches_of(members, tokenizer) for members in (networks, references))
+    # Not through a matrix product, which would lose the small distances that copies have.
+    distances = torch.cdist(patches, reference_patches, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest, indices = distances.min(dim=1)
+    closeness = {
+        "norm": patches.norm(dim=1).mean().item(),
+        "nearest_distance": nearest.mean().item(),
+        "nearest_distance_min": nearest.min().item(),
+        "mean_distance": torch.pdist(patches).mean().item(),
+    }
+    if isinstance(task, ClassificationTask):
+        predictions, reference_predictions = (predict(members, task) for members in (networks, references))
+        with_each_other = agreement(predictions)
+        others = ~torch.eye(len(networks), dtype=torch.bool)
+        with_nearest = agreement(predictions, reference_predictions).gather(1, indices[:, None])
+        closeness["nearest_agreement"] = with_nearest.mean().item()
+        closeness["mean_agreement"] = with_each_other[others].mean().item()
+    return closeness
+
+
+def patches_of(networks: Sequence[MLP], tokenizer: WeightPatchTokenizer) -> torch.Tensor:
+    """`[B, N]`: standardised weights of B networks of one architecture, as the transformer sees them."""
+    return tokenizer.encode(networks, dtype=torch.float64).patches.flatten(1)
+
+
+def baselines(
+    networks: Sequence[MLP], tokenizer: WeightPatchTokenizer, distance: float, generator: torch.Generator
+) -> dict[str, list[MLP]]:
+    """Networks half way between two of the GHN's, and networks of the GHN with noise on their weights.
+
+    One noise is small, the other takes a network as far from itself as generated ones lie from the nearest of the GHN.
+    """
+    architectures = [network.architecture for network in networks]
+    patches = tokenizer.encode(networks, dtype=torch.float64).patches
+    mask = tokenizer.layout(architectures[:1]).element_mask
+    noise = torch.randn(patches.shape, generator=generator, dtype=patches.dtype) * mask
+    far = noise * distance / noise.flatten(1).norm(dim=1)[:, None, None]
+    made = {
+        "ghn_interpolation": (patches + patches.roll(1, dims=0)) / 2,
+        "ghn_small_noise": patches + SMALL_NOISE * noise,
+        "ghn_same_distance_noise": patches + far,
+    }
+    return {
+        name: [
+            MLP.from_architecture(architecture, state_dict)
+            for architecture, state_dict in zip(architectures, tokenizer.decode(new_patches, architectures))
+        ]
+        for name, new_patches in made.items()
+    }
+
+
+@torch.no_grad()
+def ensemble(networks: Sequence[MLP]) -> MLP:
+    """One network whose output is the mean of theirs: same-shaped networks side by side."""
+    first, *hidden, last = zip(*(network.weights_and_biases() for network in networks))
+    weights = [torch.cat([weight for weight, _ in first])]
+    weights += [torch.block_diag(*(weight for weight, _ in layer)) for layer in hidden]
+    weights += [torch.cat([weight for weight, _ in last], dim=1) / len(networks)]
+    biases = [torch.cat([bias for _, bias in layer]) for layer in (first, *hidden)]
+    biases += [torch.stack([bias for _, bias in last]).mean(dim=0)]
+    architecture = networks[0].architecture
+    hidden_sizes = [width * len(networks) for width in architecture.hidden_sizes]
+    return MLP.from_architecture(
+        MLPArchitecture(architecture.in_features, hidden_sizes, architecture.out_features, architecture.activation),
+        {
+            f"{2 * layer}.{name}": tensor
+            for layer, pair in enumerate(zip(weights, biases))
+            for name, tensor in zip(("weight", "bias"), pair)
+        },
+    )

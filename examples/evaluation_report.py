@@ -1,0 +1,169 @@
+"""Tables of an evaluation, in Markdown, as the README and the model card have them.
+
+python examples/evaluation_report.py nnit/digits/evaluation.json
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+SPLIT_NAMES = {
+    "train": "seen in training",
+    "held_out_combinations": "held-out combinations",
+    "held_out_widths": "held-out widths",
+    "deeper": "deeper",
+    "wider": "wider",
+    "narrower": "narrower",
+}
+JOINT_NAMES = {
+    "free": "any",
+    "max_parameters": "budget",
+    "parameter_range": "range",
+    "fill_in": "fill-in",
+}
+SCORE_NAMES = {
+    "nnit": "NNiT",
+    "nnit_ensemble": "NNiT, ensembles",
+    "ghn": "GHN",
+    "ghn_ensemble": "GHN, ensembles",
+    "ghn_interpolation": "GHN, mean of two networks",
+    "ghn_small_noise": "GHN + noise of 0.2 sigma",
+    "ghn_same_distance_noise": "GHN + noise as far as NNiT",
+}
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f}%"
+
+
+def with_interval(summary: dict[str, Any]) -> str:
+    low, high = summary["interval"]
+    return f"{percent(summary['mean'])} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def architecture_name(hidden_sizes: Sequence[int | None]) -> str:
+    return "[" + ", ".join(map(str, hidden_sizes)) + "]"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up in plain text too."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
+
+
+def splits_table(section: dict[str, Any]) -> str:
+    rows = []
+    for split, part in section.items():
+        nnit, ghn, difference = part["nnit"], part["ghn"], part["nnit_minus_ghn"]
+        low, high = (100 * bound for bound in difference["interval"])
+        rows.append(
+            [
+                SPLIT_NAMES[split],
+                with_interval(nnit),
+                percent(nnit["min"]),
+                with_interval(nnit["selected"]),
+                with_interval(ghn),
+                f"{100 * difference['mean']:+.1f} ({low:+.1f} to {high:+.1f})",
+                f"{part['num_networks']:,}",
+            ]
+        )
+    header = ["Architectures", "NNiT, mean", "worst", "selected", "GHN, mean", "NNiT - GHN, points", "Networks"]
+    return table(header, rows)
+
+
+def widths_table(section: dict[str, Any]) -> str:
+    rows = [
+        [
+            architecture_name(part["hidden_sizes"]),
+            SPLIT_NAMES[part["split"]],
+            with_interval(part["nnit"]),
+            with_interval(part["ghn"]),
+        ]
+        for part in section.values()
+    ]
+    return table(["Architecture", "Split", "NNiT", "GHN"], rows)
+
+
+def joint_table(section: dict[str, Any]) -> str:
+    rows = []
+    for name, part in section.items():
+        least, most = part["min_parameters"], part["max_parameters"]
+        wanted = "any" if part["arch"] is None else architecture_name(part["arch"])
+        bounds = [f"at least {least:,}"] if least else []
+        bounds += [f"at most {most:,}"] if most else []
+        rows.append(
+            [
+                f"{JOINT_NAMES[name]}: {wanted}",
+                " and ".join(bounds) or "-",
+                with_interval(part),
+                f"{part['num_distinct']} of {part['num_networks']}",
+                str(part["num_violations"]),
+            ]
+        )
+    return table(["Asked for", "Parameters", "Mean", "Distinct architectures", "Requests broken"], rows)
+
+
+def comparison_table(section: dict[str, Any]) -> str:
+    rows = [
+        [
+            architecture_name(part["hidden_sizes"]),
+            SPLIT_NAMES[part["split"]],
+            f"{part['nearest_distance_ratio']:.2f}",
+            f"{part['mean_distance_ratio']:.2f}",
+            *(
+                f"{percent(part['nnit'][key])} / {percent(part['ghn'][key])}" if key in part["nnit"] else "-"
+                for key in ("nearest_agreement", "mean_agreement")
+            ),
+        ]
+        for part in section.values()
+    ]
+    header = ["Architecture", "Split", "Nearest, ratio", "Mutual, ratio", "Agreement with nearest", "Mutual agreement"]
+    return table(header, rows)
+
+
+def baselines_table(section: dict[str, Any]) -> str:
+    rows = [
+        [SCORE_NAMES[name], *(percent(part["scores"][name]["mean"]) for part in section.values())]
+        for name in SCORE_NAMES
+    ]
+    return table(["Mean", *(architecture_name(part["hidden_sizes"]) for part in section.values())], rows)
+
+
+def steps_table(section: dict[str, Any]) -> str:
+    rows = [
+        [
+            steps,
+            with_interval(part["held_out_combinations"]),
+            with_interval(part["held_out_widths"]),
+            f"{1000 * part['held_out_combinations']['seconds_per_network']:.0f} ms",
+        ]
+        for steps, part in section.items()
+    ]
+    return table(["Steps", "Held-out combinations", "Held-out widths", "Time a network"], rows)
+
+
+TABLES = {
+    "Architectures": ("splits", splits_table),
+    "Widths": ("widths", widths_table),
+    "Architectures chosen by the model": ("joint", joint_table),
+    "Against networks of the GHN: distance, agreement (NNiT / GHN)": ("comparison", comparison_table),
+    "Simpler ways to a new network": ("comparison", baselines_table),
+    "Denoising steps": ("steps", steps_table),
+}
+
+
+def report_tables(report: dict[str, Any]) -> str:
+    """Tables of every section that the report has."""
+    return "\n\n".join(
+        f"{title}\n\n{make_table(report[section])}"
+        for title, (section, make_table) in TABLES.items()
+        if section in report
+    )
+
+
+if __name__ == "__main__":
+    print(report_tables(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -1,0 +1,243 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import tyro
+from evaluate_nnit import Arguments, Evaluator, main, meets
+from evaluation_comparison import baselines, closeness_of, ensemble, patches_of
+from evaluation_report import report_tables
+from tqdm.auto import tqdm
+
+from nnit_diffusers import MLPArchitecture, NNiTPipeline, evaluate
+from nnit_diffusers.evaluation import select_top
+from nnit_diffusers.splits import SPLITS
+
+
+FEW = {
+    "num_inference_steps": 1,
+    "num_architectures": 2,
+    "num_networks": 3,
+    "num_selected": 1,
+    "widths": (8, 80),
+    "num_width_networks": 2,
+    "num_joint_networks": 6,
+    "num_budget_networks": 4,
+    "num_compared_networks": 4,
+    "num_references": 6,
+    "num_ensemble": 2,
+    "steps": (1, 2),
+    "num_step_architectures": 2,
+    "num_step_networks": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def arguments(digits_pipeline_folder, tmp_path_factory):
+    return Arguments(
+        str(digits_pipeline_folder), output_path=str(tmp_path_factory.mktemp("out") / "evaluation.json"), **FEW
+    )
+
+
+@pytest.fixture(scope="module")
+def pipe(digits_pipeline_folder):
+    pipe = NNiTPipeline.from_pretrained(digits_pipeline_folder)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def report(arguments):
+    main(arguments)
+    return read(arguments)
+
+
+def read(arguments):
+    with open(arguments.output_path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def without_times(part):
+    if isinstance(part, dict):
+        return {key: without_times(value) for key, value in part.items() if not key.startswith("seconds")}
+    return part
+
+
+def test_every_split_is_scored_on_distinct_architectures_of_its_own(report, digits):
+    assert list(report["splits"]) == list(SPLITS)
+    for split, part in report["splits"].items():
+        drawn = [tuple(row["hidden_sizes"]) for row in part["architectures"]]
+        assert len(set(drawn)) == FEW["num_architectures"]
+        assert {digits.splits.split_of(hidden_sizes) for hidden_sizes in drawn} == {split}
+
+
+def test_the_mean_of_a_split_is_that_of_its_architectures_and_lies_in_its_interval(report):
+    for part in report["splits"].values():
+        for name in ("nnit", "ghn"):
+            means = [row[name]["mean"] for row in part["architectures"]]
+            assert part[name]["mean"] == pytest.approx(sum(means) / len(means))
+            low, high = part[name]["interval"]
+            assert low <= part[name]["mean"] + 1e-9 and part[name]["mean"] <= high + 1e-9
+        difference = part["nnit"]["mean"] - part["ghn"]["mean"]
+        assert part["nnit_minus_ghn"]["mean"] == pytest.approx(difference)
+
+
+def test_networks_are_selected_on_validation_data_and_scored_on_test_data(report, arguments, pipe, digits):
+    evaluator = Evaluator(pipe, digits, arguments, tqdm(disable=True))
+    generator = evaluator.generator("splits", "train")
+    architecture = evaluator.sample("train", arguments.num_architectures, generator)[0]
+    networks = pipe(architecture, num_networks=3, num_inference_steps=1, generator=generator).networks
+    (best,) = select_top([result.score for result in evaluate(networks, digits, split="validation")], 1)
+    row = report["splits"]["train"]["architectures"][0]
+    assert row["hidden_sizes"] == list(architecture.hidden_sizes)
+    assert row["nnit"]["selected"] == evaluate(networks[best : best + 1], digits, split="test")[0].score
+
+
+def test_widths_beyond_the_training_grid_are_named_so(report):
+    assert {width: part["split"] for width, part in report["widths"].items()} == {"8": "narrower", "80": "wider"}
+
+
+def test_joint_generation_breaks_no_request(report, arguments):
+    assert {part["num_violations"] for part in report["joint"].values()} == {0}
+    assert max(report["joint"]["max_parameters"]["networks"]["num_parameters"]) <= arguments.max_parameters
+    least, most = arguments.parameter_range
+    in_range = report["joint"]["parameter_range"]["networks"]["num_parameters"]
+    assert least <= min(in_range) and max(in_range) <= most
+    filled_in = [sizes.split("-") for sizes in report["joint"]["fill_in"]["networks"]["hidden_sizes"]]
+    assert all(len(sizes) == 2 and sizes[0] == "48" for sizes in filled_in)
+
+
+@pytest.mark.parametrize(
+    "arch, least, most, expected",
+    [
+        (None, None, None, True),
+        ([20, None], None, None, True),
+        ([None], None, None, False),
+        ([21, None], None, None, False),
+        (None, 1847, None, False),
+        (None, 1846, 1846, True),
+        (None, None, 1845, False),
+    ],
+)
+def test_a_broken_request_is_noticed(arch, least, most, expected):
+    architecture = MLPArchitecture(64, (20, 20), 6)
+    assert architecture.num_parameters == 1846
+    assert meets(architecture, arch, least, most) is expected
+
+
+def test_joint_generation_describes_what_it_chose(report):
+    for part in report["joint"].values():
+        assert sum(part["depths"].values()) == pytest.approx(1)
+        assert part["num_distinct"] == len(set(part["networks"]["hidden_sizes"]))
+        assert sum(part["splits"].values()) == part["num_networks"] == len(part["networks"]["score"])
+        assert part["num_parameters"] == sorted(part["num_parameters"])
+
+
+def test_the_documented_architecture_and_one_of_every_split_are_compared_with_the_ghn(report):
+    assert "48-40" in report["comparison"]
+    assert {part["split"] for part in report["comparison"].values()} == set(SPLITS)
+    for part in report["comparison"].values():
+        ratio = part["nnit"]["nearest_distance"] / part["ghn"]["nearest_distance"]
+        assert part["nearest_distance_ratio"] == pytest.approx(ratio)
+        assert part["scores"]["nnit_ensemble"]["num_networks"] == 2
+
+
+def test_copies_lie_at_no_distance_and_agree_in_everything(pipe, digits):
+    architecture = digits.splits.architecture([20, 17])
+    references = pipe.ghn.generate([architecture] * 5, generator=torch.Generator().manual_seed(0))
+    closeness = closeness_of(references[1:4], references, pipe.tokenizer, digits)
+    assert closeness["nearest_distance"] == pytest.approx(0, abs=1e-6)
+    assert closeness["nearest_agreement"] == 1
+    patches = patches_of(references[1:4], pipe.tokenizer)
+    pairs = [(patches[i] - patches[j]).norm().item() for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert closeness["mean_distance"] == pytest.approx(sum(pairs) / 3)
+
+
+def test_baselines_are_half_way_between_networks_and_as_far_from_them_as_asked(pipe, digits):
+    architecture = digits.splits.architecture([20, 17])
+    networks = pipe.ghn.generate([architecture] * 3, generator=torch.Generator().manual_seed(0))
+    made = baselines(networks, pipe.tokenizer, 12.5, torch.Generator().manual_seed(0))
+    patches = {name: patches_of(members, pipe.tokenizer) for name, members in {**made, "ghn": networks}.items()}
+    moved = (patches["ghn_same_distance_noise"] - patches["ghn"]).norm(dim=1)
+    assert moved.tolist() == pytest.approx([12.5] * 3, rel=1e-5)
+    between = patches["ghn_interpolation"]
+    assert torch.cdist(between, patches["ghn"])[0, 0] == pytest.approx(
+        torch.pdist(patches["ghn"])[1].item() / 2, rel=1e-5
+    )
+    rms = (patches["ghn_small_noise"] - patches["ghn"]).square().sum(dim=1) / architecture.num_parameters
+    assert rms.sqrt().tolist() == pytest.approx([0.2] * 3, rel=0.05)
+
+
+@pytest.mark.parametrize("hidden_sizes", [[20], [20, 17, 31]])
+def test_an_ensemble_averages_the_outputs_of_its_networks(pipe, digits, hidden_sizes):
+    architecture = digits.splits.architecture(hidden_sizes)
+    networks = pipe.ghn.generate([architecture] * 3, generator=torch.Generator().manual_seed(0))
+    inputs = 16 * torch.rand(7, 64)
+    mean = torch.stack([network(inputs) for network in networks]).mean(dim=0)
+    torch.testing.assert_close(ensemble(networks)(inputs), mean)
+
+
+def test_every_number_of_steps_is_scored_on_both_held_out_splits_and_timed(report):
+    assert list(report["steps"]) == ["1", "2"]
+    for part in report["steps"].values():
+        for split in ("held_out_combinations", "held_out_widths"):
+            assert 0 < part[split]["mean"] < 1
+            assert part[split]["seconds_per_network"] > 0
+
+
+def test_every_table_has_a_row_for_every_part(report):
+    tables = report_tables(report)
+    for name in ("held-out combinations", "[80, 80]", "fill-in: [48, None]", "[48, 40]", "GHN, mean of two networks"):
+        assert f"| {name} " in tables
+    assert len({line.count("|") for line in tables.split("\n\n")[1].splitlines()}) == 1
+
+
+def test_an_interrupted_evaluation_goes_on_and_gives_the_same(report, arguments, tmp_path):
+    resumed = replace(arguments, output_path=str(tmp_path / "evaluation.json"))
+    partial = json.loads(json.dumps(report))
+    del partial["steps"], partial["splits"]["wider"], partial["joint"]["fill_in"]
+    (tmp_path / "evaluation.json").write_text(json.dumps(partial))
+    main(resumed)
+    for section in ("splits", "joint", "steps"):
+        assert without_times(read(resumed)[section]) == without_times(report[section])
+    assert len(read(resumed)["runs"]) == 2
+
+
+def test_a_finished_evaluation_is_left_as_it_is(report, arguments):
+    main(arguments)
+    assert read(arguments) == report
+
+
+def test_sections_can_be_chosen(arguments, tmp_path):
+    chosen = replace(arguments, output_path=str(tmp_path / "evaluation.json"), sections=("widths",))
+    main(chosen)
+    assert set(read(chosen)) == {"settings", "runs", "widths"}
+
+
+def test_an_evaluation_with_other_settings_is_not_added_to(report, arguments):
+    with pytest.raises(ValueError, match=r"`output_path` must be .* differs in \['num_networks'\]"):
+        main(replace(arguments, num_networks=4))
+    assert read(arguments) == report
+
+
+def test_an_evaluation_of_other_weights_is_not_added_to(report, arguments, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    changed = NNiTPipeline.from_pretrained(tmp_path)
+    next(changed.transformer.parameters()).data.add_(1e-3)
+    changed.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"differs in \['weights_sha256'\]"):
+        main(replace(arguments, pretrained_model_name_or_path=str(tmp_path)))
+
+
+def test_a_pipeline_without_a_ghn_is_refused(arguments, pipe, tmp_path):
+    NNiTPipeline(**{**pipe.components, "ghn": None}).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="must be a pipeline with a GHN"):
+        main(replace(arguments, pretrained_model_name_or_path=str(tmp_path)))
+
+
+def test_the_command_line_takes_counts_and_sections():
+    line = "--num_networks 7 --sections joint steps --parameter_range 1 2 --widths 3 4"
+    arguments = tyro.cli(Arguments, args=line.split(), use_underscores=True)
+    assert arguments.num_networks == 7
+    assert arguments.sections == ("joint", "steps")
+    assert arguments.parameter_range == (1, 2)
