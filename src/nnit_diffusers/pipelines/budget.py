@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,9 @@ from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET, MLPArchit
 HiddenSizes = tuple[int | None, ...] | None
 """Hidden widths as asked for, `None` where the model is to choose; `None` for all of it leaves the depth open too."""
 
+MAX_WIDTH_FACTOR = 16
+"""Networks up to this many times wider than the transformer was trained on can be asked for."""
+
 # Sizes of linear layers from input to output: known, not known, or an array of values to be tried at once.
 _Sizes = list[Any]
 
@@ -28,20 +32,22 @@ def parse_architectures(arch: Any) -> list[HiddenSizes]:
     """
     if arch is None:
         return [None]
+    if isinstance(arch, (list, tuple)) and any(isinstance(entry, (list, tuple, MLPArchitecture)) for entry in arch):
+        return [_parse_architecture(entry) for entry in arch]
+    return [_parse_architecture(arch)]
+
+
+def _parse_architecture(arch: Any) -> HiddenSizes:
     if isinstance(arch, MLPArchitecture):
-        return [arch.hidden_sizes]
+        return arch.hidden_sizes
     if not isinstance(arch, (list, tuple)):
         raise ValueError(
-            "`arch` must be a list of hidden widths, a list of such lists, an `MLPArchitecture`, a list of them, or "
-            f"`None`, but received {arch!r}."
+            "`arch` must be a list of hidden widths, an `MLPArchitecture`, a list of either, or `None`, but received "
+            f"{arch!r}."
         )
     if not arch:
-        raise ValueError("`arch` must name at least one hidden layer or one architecture, but received [].")
-    if any(isinstance(entry, (list, tuple, MLPArchitecture)) for entry in arch):
-        if not all(isinstance(entry, (list, tuple, MLPArchitecture)) for entry in arch):
-            raise ValueError(f"`arch` must hold either widths or architectures, but received both: {list(arch)}.")
-        return [hidden_sizes for entry in arch for hidden_sizes in parse_architectures(entry)]
-    return [tuple(None if width is None else check_width(width, "arch") for width in arch)]
+        raise ValueError("`arch` must name at least one hidden layer, but received none.")
+    return tuple(None if width is None else check_width(width, "arch") for width in arch)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,21 @@ class ArchitectureSpace:
         return known + [NONE_TOKEN] * (self.num_slots - len(known))
 
     def check(self) -> None:
-        """Raises `ValueError`, naming the range that can be reached, if no architecture meets the budget."""
+        """Raises `ValueError`, naming what is allowed, if the request is too deep or too wide, or cannot be met."""
+        hidden_sizes = list(self.hidden_sizes or ())
+        if len(hidden_sizes) > self.num_slots:
+            raise ValueError(
+                f"`arch` may have 1 to {self.num_slots} hidden layers, but received {len(hidden_sizes)}: "
+                f"{hidden_sizes}."
+            )
+        limit = MAX_WIDTH_FACTOR * self.max_width
+        if any(width is not None and width > limit for width in hidden_sizes):
+            raise ValueError(f"`arch` may have widths of 1 to {limit}, but received {hidden_sizes}.")
+        if not 1 <= self.min_width <= self.max_width:
+            raise ValueError(f"`min_width` must be 1 to {self.max_width}, but received {self.min_width}.")
+        if not 1 <= self.max_depth <= self.num_slots:
+            raise ValueError(f"`max_depth` must be 1 to {self.num_slots}, but received {self.max_depth}.")
+
         choices = [self._sizes(self.tokens(), depth) for depth in self._depths(self.tokens())]
         if any(self._can_meet(sizes) for sizes in choices):
             return
@@ -111,14 +131,25 @@ class ArchitectureSpace:
         hidden = [None if token == MASK_TOKEN else token - WIDTH_TOKEN_OFFSET for token in tokens[:depth]]
         return [self.in_features, *hidden, self.out_features]
 
+    @property
+    def _widths(self) -> np.ndarray:
+        return np.arange(self.min_width, self.max_width + 1)
+
+    @property
+    def _least(self) -> int:
+        return self.min_parameters or 0
+
+    @property
+    def _most(self) -> int:
+        return sys.maxsize if self.max_parameters is None else self.max_parameters
+
     def _count(self, sizes: _Sizes, unknown: int = 0) -> Any:
         """Parameters of a network of these sizes, with `unknown` for every size that is not known."""
         filled = [unknown if size is None else size for size in sizes]
         return sum((filled[i] + 1) * filled[i + 1] for i in range(len(filled) - 1))
 
     def _meets(self, count: Any) -> Any:
-        least = 0 if self.min_parameters is None else self.min_parameters
-        return (count >= least) & ((self.max_parameters is None) | (count <= (self.max_parameters or 0)))
+        return (count >= self._least) & (count <= self._most)
 
     def _verdict(self, sizes: _Sizes) -> tuple[Any, Any]:
         """Whether some choice of the unknown sizes meets the budget for certain, and whether that is left open.
@@ -127,15 +158,12 @@ class ArchitectureSpace:
         way from one to the other, one unit at a time, the count cannot jump over a budget as wide as its largest step.
         """
         fewest, most = self._count(sizes, self.min_width), self._count(sizes, self.max_width)
-        certain = self._meets(fewest) | self._meets(most)
-        if self.min_parameters is None or self.max_parameters is None:
-            # One bound alone is met by an end or by nothing.
-            return certain, np.zeros_like(certain, dtype=bool)
-        straddles = (fewest < self.min_parameters) & (most > self.max_parameters)
+        straddles = (fewest < self._least) & (most > self._most)
         largest = [self.max_width if size is None else size for size in sizes]
         steps = [largest[i - 1] + 1 + largest[i + 1] for i, size in enumerate(sizes) if size is None]
-        wide = self.max_parameters - self.min_parameters + 1 >= np.max(np.broadcast_arrays(0, *steps), axis=0)
-        return certain | (straddles & wide), straddles & ~wide
+        can_jump_over = np.max(np.broadcast_arrays(0, *steps), axis=0) > self._most - self._least + 1
+        certain = self._meets(fewest) | self._meets(most) | (straddles & ~can_jump_over)
+        return certain, straddles & can_jump_over
 
     def _can_meet(self, sizes: _Sizes) -> bool:
         """Whether some choice of the unknown sizes meets the budget."""
@@ -143,20 +171,18 @@ class ArchitectureSpace:
         if certain or not is_open:
             return bool(certain)
         first, *others = [index for index, size in enumerate(sizes) if size is None]
-        widths = np.arange(self.min_width, self.max_width + 1)
         if len(others) > 1:
-            return any(self._can_meet(_with(sizes, first, int(width))) for width in widths)
-        tried = _with(sizes, first, widths)
+            return any(self._can_meet(_with(sizes, first, width)) for width in self._widths.tolist())
+        tried = _with(sizes, first, self._widths)
         if others:
-            tried = _with(tried, others[0], widths[:, None])
+            tried = _with(tried, others[0], self._widths[:, None])
         return bool(np.any(self._meets(self._count(tried))))
 
     def _widths_that_meet(self, sizes: _Sizes, index: int) -> np.ndarray:
         """`[max_width - min_width + 1]` booleans: the values of one unknown size with which the budget can be met."""
-        widths = np.arange(self.min_width, self.max_width + 1)
-        meets, is_open = self._verdict(_with(sizes, index, widths))
+        meets, is_open = self._verdict(_with(sizes, index, self._widths))
         for choice in np.flatnonzero(is_open):
-            meets[choice] = self._can_meet(_with(sizes, index, int(widths[choice])))
+            meets[choice] = self._can_meet(_with(sizes, index, int(self._widths[choice])))
         return meets
 
 

@@ -7,6 +7,7 @@ batch), p side of a patch.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,17 +24,12 @@ from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import POSITION_FIELDS, WeightPatchBatch, WeightPatchTokenizer
 from ..networks import MLP
 from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
+from .batching import split_batch
 from .budget import ArchitectureSpace, parse_architectures
 from .pipeline_output import NNiTPipelineOutput
 
 
 OUTPUT_TYPES = ("mlp", "state_dict", "pt", "latent")
-
-MAX_TOKENS_PER_FORWARD = 16384
-"""Patches that the transformer is given at once, padding included: larger requests go through it in parts."""
-
-MAX_WIDTH_FACTOR = 16
-"""Networks up to this many times wider than the transformer was trained on can be asked for."""
 
 
 class NNiTPipeline(DiffusionPipeline):
@@ -125,32 +121,23 @@ class NNiTPipeline(DiffusionPipeline):
         for architecture in arch if isinstance(arch, (list, tuple)) else [arch]:
             if isinstance(architecture, MLPArchitecture):
                 self.tokenizer.check_architecture(architecture)
-        max_width, num_slots = self.transformer.config.max_width, self.tokenizer.config.max_depth
-        spaces = []
-        for hidden_sizes in parse_architectures(arch):
-            if hidden_sizes is not None and len(hidden_sizes) > num_slots:
-                raise ValueError(
-                    f"`arch` may have 1 to {num_slots} hidden layers, but received {len(hidden_sizes)}: "
-                    f"{list(hidden_sizes)}."
-                )
-            if max((width or 0 for width in hidden_sizes or ()), default=0) > MAX_WIDTH_FACTOR * max_width:
-                raise ValueError(
-                    f"`arch` may have widths of 1 to {MAX_WIDTH_FACTOR * max_width}, but received "
-                    f"{list(hidden_sizes)}."
-                )
-            space = ArchitectureSpace(
+        num_slots = self.tokenizer.config.max_depth
+        spaces = [
+            ArchitectureSpace(
                 in_features=self.tokenizer.config.in_features,
                 out_features=self.tokenizer.config.out_features,
                 hidden_sizes=hidden_sizes,
                 min_width=self.config.min_width,
-                max_width=max_width,
-                max_depth=self.config.max_depth or num_slots,
+                max_width=self.transformer.config.max_width,
+                max_depth=num_slots if self.config.max_depth is None else self.config.max_depth,
                 num_slots=num_slots,
                 min_parameters=min_parameters,
                 max_parameters=max_parameters,
             )
+            for hidden_sizes in parse_architectures(arch)
+        ]
+        for space in spaces:
             space.check()
-            spaces.append(space)
         return spaces
 
     def prepare_generators(
@@ -187,6 +174,7 @@ class NNiTPipeline(DiffusionPipeline):
             no_positions = torch.zeros(len(spaces), 0, num_fields, dtype=torch.long, device=device)
             self.architecture_scheduler.set_timesteps(num_inference_steps, device=device)
             for t in self.architecture_scheduler.timesteps:
+                self._current_timestep = t
                 with self.transformer.cache_context("architecture"):
                     _, logits = self.transformer(
                         hidden_states=no_patches,
@@ -197,15 +185,16 @@ class NNiTPipeline(DiffusionPipeline):
                         attention_kwargs=attention_kwargs,
                         return_dict=False,
                     )
-                tokens, _ = self.architecture_scheduler.step(
+                tokens = self.architecture_scheduler.step(
                     logits,
                     t,
                     tokens,
                     temperature=temperature,
                     allowed_tokens=lambda row, row_tokens, slot: spaces[row].allowed_tokens(row_tokens, slot),
                     generator=generators,
-                    return_dict=False,
-                )
+                ).prev_sample
+            # What a cache remembers of bare architectures is nothing to build networks on.
+            self.transformer._reset_stateful_cache()
         ends = (self.tokenizer.config.in_features, self.tokenizer.config.out_features)
         return [MLPArchitecture.from_tokens(row, *ends, self.tokenizer.config.activation) for row in tokens.tolist()]
 
@@ -376,7 +365,8 @@ class NNiTPipeline(DiffusionPipeline):
         )
 
         batch = self.tokenizer.layout(architectures).to(device)
-        parts = split_batch(batch)
+        # Not every cache tells parts apart.
+        parts = split_batch(batch, sys.maxsize) if self.transformer.is_cache_enabled else split_batch(batch)
         latents = self.prepare_latents(batch, generators, latents)
 
         timesteps = self.prepare_timesteps(num_inference_steps, device)
@@ -406,28 +396,3 @@ class NNiTPipeline(DiffusionPipeline):
         if not return_dict:
             return networks, architectures
         return NNiTPipelineOutput(networks=networks, architectures=architectures)
-
-
-def split_batch(batch: WeightPatchBatch) -> list[tuple[list[int], dict[str, Any]]]:
-    """Parts of a batch that the transformer is given one after the other: their rows, and their conditions.
-
-    Networks of similar size share a part, so that little of it is padding.
-    """
-    num_patches = batch.attention_mask.sum(dim=1).tolist()
-    parts: list[list[int]] = []
-    for row in sorted(range(len(num_patches)), key=lambda row: num_patches[row]):
-        if not parts or (len(parts[-1]) + 1) * num_patches[row] > MAX_TOKENS_PER_FORWARD:
-            parts.append([])
-        parts[-1].append(row)
-    result = []
-    for rows in parts:
-        longest = max(num_patches[row] for row in rows)
-        is_padded = min(num_patches[row] for row in rows) < longest
-        conditions = {
-            "architecture_tokens": batch.architecture_tokens[rows],
-            "architecture_timestep": torch.zeros(len(rows), device=batch.patches.device),
-            "patch_positions": batch.positions[rows, :longest],
-            "attention_mask": batch.attention_mask[rows, :longest] if is_padded else None,
-        }
-        result.append((rows, conditions))
-    return result

@@ -46,7 +46,7 @@ class NNiTArchitectureScheduler(SchedulerMixin, ConfigMixin):
         mask_token_id (`int`, defaults to 0): The token of a slot that is not known.
     """
 
-    _compatibles = []
+    _compatibles: list[str] = []
     order = 1
 
     @register_to_config
