@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
-from importlib import import_module, metadata
+from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import nnit_diffusers
+from nnit_diffusers.registration import TESTED_DIFFUSERS
 
 
 REQUIREMENTS = [Requirement(line) for line in metadata.requires("nnit-diffusers")]
@@ -70,8 +72,7 @@ def test_requirements_leave_room_for_lerobot(installed_beside):
     assert required()[name].specifier.contains(version)
 
 
-def test_diffusers_is_capped_at_the_range_whose_loading_tables_are_used():
+def test_diffusers_is_kept_to_the_releases_that_registration_was_tested_with():
     specifier = required()["diffusers"].specifier
+    assert specifier == SpecifierSet(TESTED_DIFFUSERS)
     assert specifier.contains(metadata.version("diffusers"))
-    assert not specifier.contains("0.43.0")
-    assert import_module("diffusers.pipelines.pipeline_loading_utils").LOADABLE_CLASSES
