@@ -3,8 +3,8 @@
     accelerate launch examples/train_ghn.py --task digits --output_dir outputs/digits/ghn
 
 Every step draws architectures of the training split, two latents for each, and one batch of the task. The loss is the
-task's own plus a penalty on the cosine between the two networks of an architecture: without it the latent is ignored,
-and with its full strength from the start training stalls, so its target is lowered from 1 in the middle of training.
+task's own plus a penalty where the two networks of an architecture lie closer together than a target: without it the
+latent is ignored, and with its full strength from the start training stalls, so the target grows in the first half.
 """
 
 import logging
@@ -84,9 +84,9 @@ class Arguments:
     """Cosine between two networks of one architecture beyond which they are pushed apart."""
     diversity_weight: float = 2.0
     """Strength of that push."""
-    diversity_start: float = 0.2
+    diversity_start: float = 0.0
     """Part of the training at which the target leaves 1."""
-    diversity_end: float = 0.6
+    diversity_end: float = 0.5
     """Part of the training at which the target is reached."""
 
     latent_dim: int = 16
@@ -117,6 +117,11 @@ def diversity_target(arguments: Arguments, step: int) -> float:
     start, end = (part * arguments.max_train_steps for part in (arguments.diversity_start, arguments.diversity_end))
     fallen = min(max((step - start) / max(end - start, 1), 0.0), 1.0)
     return 1 - fallen * (1 - arguments.diversity_target)
+
+
+def distance(cosine: torch.Tensor | float) -> torch.Tensor:
+    """Distance of two unit vectors with this cosine: unlike the cosine's, its slope does not vanish where they meet."""
+    return (2 - 2 * torch.as_tensor(cosine)).clamp(min=1e-8).sqrt()
 
 
 def fan_in_scaled(stacked_state_dict: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -239,7 +244,7 @@ def main(arguments: Arguments) -> None:
                 losses, cosines = training_losses(
                     model, task, architectures, latents.to(accelerator.device), (inputs - mean) / std, targets
                 )
-                too_alike = torch.relu(cosines - diversity_target(arguments, step)).mean()
+                too_alike = torch.relu(distance(diversity_target(arguments, step)) - distance(cosines)).mean()
                 loss = losses.mean() + arguments.diversity_weight * too_alike
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:

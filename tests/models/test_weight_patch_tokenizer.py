@@ -158,7 +158,9 @@ def test_fitted_patches_have_unit_rms_in_every_role():
         network[-1].bias.data *= 0.01
     architectures = [network.architecture for network in networks]
     state_dicts = [network.state_dict() for network in networks]
-    tokenizer = tiny_tokenizer(observation_mean=MEAN, observation_std=STD).fit(state_dicts, architectures)
+    unfitted = tiny_tokenizer(observation_mean=MEAN, observation_std=STD)
+    halves = [unfitted.encode_state_dicts(state_dicts[i::2], architectures[i::2]) for i in range(2)]
+    tokenizer = unfitted.fit(halves)
     batch = tokenizer.encode_state_dicts(state_dicts, architectures)
     kind, layer, behind, _, _ = batch.positions.unbind(-1)
     for patch_kind in (WEIGHT_PATCH, BIAS_PATCH):
@@ -171,15 +173,19 @@ def test_fitted_patches_have_unit_rms_in_every_role():
 
 def test_fitting_again_measures_anew():
     network = MLP(5, [6, 6], 3)
-    fitted = tiny_tokenizer().fit([network.state_dict()], [network.architecture])
-    again = measured_tokenizer().fit([network.state_dict()], [network.architecture])
-    assert fitted.config.weight_scale == again.config.weight_scale != [1.0, 1.0, 1.0]
+    fitted, again = (
+        tokenizer.fit([tokenizer.encode_state_dicts([network.state_dict()], [network.architecture])])
+        for tokenizer in (tiny_tokenizer(), measured_tokenizer())
+    )
+    assert fitted.config.weight_scale == pytest.approx(again.config.weight_scale)
+    assert fitted.config.weight_scale != [1.0, 1.0, 1.0]
 
 
 def test_a_role_that_no_network_has_keeps_the_scale_of_one():
     network = MLP(5, [6], 3)
     network[0].bias.data.zero_()
-    tokenizer = tiny_tokenizer().fit([network.state_dict()], [network.architecture])
+    unfitted = tiny_tokenizer()
+    tokenizer = unfitted.fit([unfitted.encode_state_dicts([network.state_dict()], [network.architecture])])
     assert tokenizer.config.weight_scale[1] == 1
     assert tokenizer.config.bias_scale[0] == 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -282,25 +282,24 @@ class WeightPatchTokenizer(ConfigMixin, PushToHubMixin):
                 state_dicts[member] = {key: tensor[row].to(dtype, copy=True) for key, tensor in stacked.items()}
         return state_dicts
 
-    def fit(
-        self, state_dicts: Sequence[Mapping[str, torch.Tensor]], architectures: Sequence[MLPArchitecture]
-    ) -> WeightPatchTokenizer:
-        """A tokenizer like this one whose patches of the given networks (standardised inputs) have unit rms."""
-        squares: dict[tuple[str, int], list[torch.Tensor]] = defaultdict(list)
-        for state_dict, architecture in zip(state_dicts, architectures, strict=True):
-            for layer, keys in enumerate(layer_keys(architecture.depth + 1)):
-                role = layer_role(layer, architecture.depth + 1)
-                weight, bias = (state_dict[key].detach().double().cpu() for key in keys)
-                squares["weight_scale", role].append(weight.square().flatten() * weight.shape[1] / 2)
-                squares["bias_scale", role].append(bias.square())
+    def fit(self, batches: Iterable[WeightPatchBatch]) -> WeightPatchTokenizer:
+        """A tokenizer like this one, but for the scales, under which the patches of these networks have unit rms.
+
+        Parameters:
+            batches (`Iterable[WeightPatchBatch]`): Networks that this tokenizer has encoded.
+        """
+        squares, counts = torch.zeros(2, len(ROLES), dtype=torch.float64), torch.zeros(2, len(ROLES))
+        for batch in batches:
+            kind, layer, layers_behind, _, _ = batch.positions.unbind(-1)
+            role = torch.where(layer == 0, 0, torch.where(layers_behind == 0, 2, 1))
+            squares.index_put_((kind, role), batch.patches.double().square().sum(dim=-1), accumulate=True)
+            counts.index_put_((kind, role), batch.element_mask.sum(dim=-1).float(), accumulate=True)
+        # A role that no network has, or whose weights are all zero, keeps its scale.
+        rms = torch.where(squares > 0, squares / counts, 1.0).sqrt().tolist()
         scales = {
-            name: [
-                float(torch.cat(squares[name, role]).mean().sqrt()) if squares[name, role] else 1.0
-                for role in range(len(ROLES))
-            ]
-            for name in ("weight_scale", "bias_scale")
+            name: [scale * factor for scale, factor in zip(self.config[name], rms[kind], strict=True)]
+            for kind, name in ((WEIGHT_PATCH, "weight_scale"), (BIAS_PATCH, "bias_scale"))
         }
-        scales = {name: [value or 1.0 for value in values] for name, values in scales.items()}
         # Not `from_config`: it takes what was once left at its default for a default again.
         arguments = {name: value for name, value in self.config.items() if not name.startswith("_")}
         return type(self)(**{**arguments, **scales})

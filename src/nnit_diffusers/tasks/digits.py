@@ -18,7 +18,7 @@ class DigitsTask(ImageTask):
     in_features = 64
     out_features = 10
     image_size = 8
-    max_shift = 1.0
+    max_shift = 0.5
     # One of 16 grey levels: the corner pixels are blank in almost every training image.
     min_observation_std = 1.0
 

@@ -14,8 +14,8 @@ def random_affine(
     images: torch.Tensor,
     generator: torch.Generator,
     max_shift: float = 1.0,
-    max_degrees: float = 12.0,
-    max_scaling: float = 0.1,
+    max_degrees: float = 8.0,
+    max_scaling: float = 0.05,
 ) -> torch.Tensor:
     """Shifts, rotates and scales every image of a batch by its own amount, all drawn uniformly.
 
@@ -23,8 +23,8 @@ def random_affine(
         images (`torch.Tensor`): `[N, S, S]`.
         generator (`torch.Generator`): Source of randomness, on the CPU.
         max_shift (`float`, defaults to 1.0): Largest shift along each axis, in pixels, of either sign.
-        max_degrees (`float`, defaults to 12.0): Largest rotation, in degrees, of either sign.
-        max_scaling (`float`, defaults to 0.1): Largest change of scale: 0.1 draws from 0.9 to 1.1.
+        max_degrees (`float`, defaults to 8.0): Largest rotation, in degrees, of either sign.
+        max_scaling (`float`, defaults to 0.05): Largest change of scale: 0.1 draws from 0.9 to 1.1.
 
     Returns:
         `torch.Tensor`: `[N, S, S]`; what comes from outside the image is 0.
