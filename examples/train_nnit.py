@@ -26,18 +26,18 @@ from diffusers.training_utils import EMAModel, compute_density_for_timestep_samp
 from tqdm.auto import tqdm
 
 from nnit_diffusers import (
-    GHNWeightStream,
     GraphHyperNetwork,
     NNiTArchitectureScheduler,
     NNiTPipeline,
     NNiTTransformer,
     Task,
-    WeightDataset,
     WeightPatchTokenizer,
     evaluate,
     get_task,
 )
+from nnit_diffusers.data import GHNWeightStream, WeightDataset
 from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch
+from nnit_diffusers.optimization import Muon
 from nnit_diffusers.training_utils import (
     checkpoint_step,
     find_checkpoint,
@@ -93,8 +93,12 @@ class Arguments:
     """Recompute activations in the backward pass to save memory."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Precision of the forward pass."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """Muon for the matrices of the blocks and AdamW for the rest, or AdamW for all."""
     learning_rate: float = 1.5e-3
-    """Peak learning rate."""
+    """Peak learning rate of AdamW."""
+    muon_learning_rate: float = 0.02
+    """Peak learning rate of Muon."""
     lr_scheduler: str = "cosine"
     """Any schedule of `diffusers.optimization.get_scheduler`."""
     lr_warmup_steps: int = 200
@@ -242,6 +246,19 @@ def training_loss(
     }
 
 
+def create_optimizer(transformer: NNiTTransformer, arguments: Arguments) -> torch.optim.Optimizer:
+    """The optimizer that was asked for."""
+    options = {
+        "lr": arguments.learning_rate,
+        "betas": (arguments.adam_beta1, arguments.adam_beta2),
+        "weight_decay": arguments.adam_weight_decay,
+        "eps": arguments.adam_epsilon,
+    }
+    if arguments.optimizer == "muon":
+        return Muon(transformer, muon_lr=arguments.muon_learning_rate, **options)
+    return torch.optim.AdamW(transformer.parameters(), **options)
+
+
 @torch.no_grad()
 def validate(pipeline: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, float]:
     """Mean score on validation data: fixed architectures of three splits, and networks of the model's own choice."""
@@ -312,13 +329,7 @@ def main(arguments: Arguments) -> None:
     )
     ema.to(accelerator.device)
     register_model_hooks(accelerator, {"transformer": transformer}, {"transformer": ema} if arguments.use_ema else {})
-    optimizer = torch.optim.AdamW(
-        transformer.parameters(),
-        lr=arguments.learning_rate,
-        betas=(arguments.adam_beta1, arguments.adam_beta2),
-        weight_decay=arguments.adam_weight_decay,
-        eps=arguments.adam_epsilon,
-    )
+    optimizer = create_optimizer(transformer, arguments)
     lr_scheduler = get_scheduler(
         arguments.lr_scheduler,
         optimizer,
