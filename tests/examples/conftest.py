@@ -1,4 +1,4 @@
-"""The scripts of `examples/` as modules, and an untrained pipeline for digits that is small enough to build and run."""
+"""The scripts of `examples/` as modules, and an untrained pipeline for digits, small enough to build and run."""
 
 import sys
 from pathlib import Path
