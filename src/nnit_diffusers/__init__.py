@@ -13,7 +13,7 @@ _EXPORTS = {
     "architecture": ["MLPArchitecture"],
     "networks": ["MLP"],
     "splits": ["ArchitectureSplits"],
-    "data": ["GHNWeightStream"],
+    "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
     "models.graph_hypernetwork": ["GraphHyperNetwork"],
     "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
     "models.weight_patch_tokenizer": ["WeightPatchBatch", "WeightPatchTokenizer"],
@@ -29,6 +29,8 @@ __all__ = sorted(_MODULE_OF)
 if TYPE_CHECKING:  # each name as itself: that is what makes it public to type checkers
     from .architecture import MLPArchitecture as MLPArchitecture
     from .data import GHNWeightStream as GHNWeightStream
+    from .data import WeightDataset as WeightDataset
+    from .data import WeightDatasetWriter as WeightDatasetWriter
     from .evaluation import EvaluationResult as EvaluationResult
     from .evaluation import evaluate as evaluate
     from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork

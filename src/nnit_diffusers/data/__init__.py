@@ -1,6 +1,18 @@
 """What the transformer learns from: every weight dataset gives batches through `batch(num_networks, generator)`."""
 
 from .ghn_stream import GHNWeightStream
+from .index import write_index
+from .shards import ShardWriter, shard_path
+from .weight_dataset import WeightDataset
+from .weight_dataset_writer import WeightDatasetWriter, push_to_hub
 
 
-__all__ = ["GHNWeightStream"]
+__all__ = [
+    "GHNWeightStream",
+    "ShardWriter",
+    "WeightDataset",
+    "WeightDatasetWriter",
+    "push_to_hub",
+    "shard_path",
+    "write_index",
+]

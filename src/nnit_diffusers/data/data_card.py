@@ -1,0 +1,75 @@
+"""The data card of a weight dataset: what it holds, as the Hub and as people read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub import DatasetCardData
+
+
+_SIZE_CATEGORIES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6}
+
+_CARD = """---
+{header}
+---
+
+# Weights of {num_networks:,} neural networks
+
+Trained multi-layer perceptrons for {tasks}, as plain torch weights: raw inputs in, outputs of the task out.
+
+| | |
+| --- | --- |
+| networks | {num_networks:,} |
+| architectures | {num_architectures:,} |
+| parameters | {min_parameters:,} to {max_parameters:,} |
+| splits | {splits} |
+| origins | {origins} |
+| mean score | {score} |
+
+```python
+from nnit_diffusers import WeightDataset, WeightPatchTokenizer
+
+tokenizer = WeightPatchTokenizer(in_features={in_features}, out_features={out_features}, activation="{activation}")
+dataset = WeightDataset("path/or/repo", tokenizer)
+dataset[0]  # an MLP
+dataset.index.to_pandas()  # where every network comes from
+```
+
+`index.parquet` has a row for every network: its architecture, task, split, origin, latent or seed, step and score
+(on validation data), and the file in `shards/` and the key there that its weights are found under:
+`{{key}}0.weight`, `{{key}}0.bias`, `{{key}}2.weight`, …
+
+Made with [nnit-diffusers](https://github.com/nnit-diffusers/nnit-diffusers).
+"""
+
+
+def data_card(rows: list[dict[str, Any]]) -> str:
+    """README.md of a dataset with these rows in its index: a YAML header as the Hub reads it, then what it holds."""
+    header = DatasetCardData(
+        pretty_name=f"Weights of {len(rows)} neural networks",
+        tags=["nnit", "neural-network-weights", "nnit-diffusers"],
+        size_categories=[next((name for name, size in _SIZE_CATEGORIES.items() if len(rows) < size), "n>1M")],
+        configs=[{"config_name": "default", "data_files": "index.parquet"}],
+    )
+    counts = {
+        column: ", ".join(f"{name} ({sum(row[column] == name for row in rows):,})" for name in _distinct(rows, column))
+        for column in ("split", "origin")
+    }
+    scores = [row["score"] for row in rows if row["score"] is not None]
+    parameters = [row["num_parameters"] for row in rows]
+    return _CARD.format(
+        header=header.to_yaml(),
+        num_networks=len(rows),
+        tasks=", ".join(_distinct(rows, "task")),
+        num_architectures=len({tuple(row["hidden_sizes"]) for row in rows}),
+        min_parameters=min(parameters),
+        max_parameters=max(parameters),
+        splits=counts["split"],
+        origins=counts["origin"],
+        score=f"{sum(scores) / len(scores):.1%} of {len(scores):,}" if scores else "not scored",
+        **{name: rows[0][name] for name in ("in_features", "out_features", "activation")},
+    )
+
+
+def _distinct(rows: list[dict[str, Any]], column: str) -> list[str]:
+    return sorted({row[column] for row in rows})

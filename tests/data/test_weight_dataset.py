@@ -1,0 +1,224 @@
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nnit_diffusers import MLP, ArchitectureSplits, GraphHyperNetwork, WeightPatchTokenizer
+from nnit_diffusers.data import GHNWeightStream, WeightDataset, WeightDatasetWriter, shard_path
+
+
+SPLITS = ArchitectureSplits(5, 3, min_width=4, max_width=12)
+TOKENIZER = WeightPatchTokenizer(
+    in_features=5,
+    out_features=3,
+    patch_size=4,
+    max_depth=3,
+    observation_mean=[0.0, 1.0, -2.0, 3.0, 0.5],
+    observation_std=[1.0, 2.0, 0.1, 1.0, 1.0],
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def networks_of(split, num_networks, seed=0):
+    torch.manual_seed(seed)
+    return [MLP.from_architecture(a) for a in SPLITS.sample(split, num_networks, generator(seed))]
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return networks_of("train", 40) + networks_of("held_out_combinations", 3)
+
+
+@pytest.fixture(scope="module")
+def original(networks, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    with WeightDatasetWriter(folder, networks_per_shard=16) as writer:
+        for seed, network in enumerate(networks):
+            split = SPLITS.split_of(network.architecture.hidden_sizes)
+            writer.add(network, task="toy", split=split, seed=seed)
+    return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(original, tmp_path / "dataset")
+
+
+def rewrite_index(folder, column, values):
+    path = folder / "index.parquet"
+    index = pq.read_table(path)
+    position = index.schema.get_field_index(column)
+    array = pa.array(values, type=index.schema.field(column).type)
+    pq.write_table(index.set_column(position, column, array), path)
+
+
+def test_networks_come_back_as_they_were_written(original, networks):
+    dataset = WeightDataset(original, TOKENIZER, split=None)
+    assert len(dataset) == len(networks) == 43
+    for index in (0, 17, 42, -1):
+        assert dataset[index].architecture == networks[index].architecture
+        for key, tensor in networks[index].state_dict().items():
+            assert torch.equal(dataset[index].state_dict()[key], tensor)
+    with pytest.raises(IndexError):
+        dataset[43]
+
+
+def test_a_split_has_its_networks_alone(original):
+    dataset = WeightDataset(original, TOKENIZER)
+    assert len(dataset) == 40
+    assert dataset.index["seed"].to_pylist() == list(range(40))
+    held_out = WeightDataset(original, TOKENIZER, split="held_out_combinations")
+    assert held_out.index["seed"].to_pylist() == [40, 41, 42]
+    drawn = {str(a) for _ in range(5) for a in held_out.batch(8, generator()).architectures}
+    assert drawn <= {str(architecture) for architecture in held_out.architectures}
+
+
+def test_a_split_without_networks_is_refused_by_those_that_have_any(original):
+    with pytest.raises(ValueError, match=r"None or one of \['train', 'held_out_combinations'\].*received 'wider'"):
+        WeightDataset(original, TOKENIZER, split="wider")
+
+
+def test_a_batch_is_what_the_tokenizer_makes_of_the_networks(original):
+    batch = WeightDataset(original, TOKENIZER).batch(6, generator())
+    originals = {}
+    for network in networks_of("train", 40):
+        encoded = TOKENIZER.encode([network])
+        originals[str(encoded.patches.sum().item())] = encoded
+    assert len(batch.architectures) == len(batch.patches) == 6
+    for index, architecture in enumerate(batch.architectures):
+        count = int(batch.attention_mask[index].sum())
+        (same,) = [o for o in originals.values() if torch.equal(o.patches[0], batch.patches[index, :count])]
+        assert same.architectures == [architecture]
+        assert torch.equal(same.positions[0], batch.positions[index, :count])
+
+
+def test_batches_follow_the_generator_and_nothing_else(original):
+    dataset, again = WeightDataset(original, TOKENIZER), WeightDataset(str(original), TOKENIZER)
+    dataset.batch(5, generator(9))
+    assert torch.equal(dataset.batch(8, generator(1)).patches, again.batch(8, generator(1)).patches)
+    source = generator(1)
+    first, second = dataset.batch(8, source), dataset.batch(8, source)
+    assert first.patches.shape != second.patches.shape or not torch.equal(first.patches, second.patches)
+
+
+def test_networks_of_a_batch_are_of_similar_size_and_each_as_likely(original):
+    dataset, source = WeightDataset(original, TOKENIZER), generator()
+    counts, filled = dict.fromkeys(dataset.architectures, 0), 0.0
+    for _ in range(400):
+        indices = dataset.batch(4, source)
+        filled += indices.attention_mask.float().mean().item() / 400
+        for architecture in indices.architectures:
+            counts[architecture] += 1
+    for architecture, count in counts.items():
+        assert count == pytest.approx(1600 * dataset.architectures.count(architecture) / 40, abs=45)
+    sizes = torch.tensor([TOKENIZER.num_patches(architecture) for architecture in dataset.architectures]).float()
+    plain = sizes[torch.randint(40, (400, 4), generator=source)]
+    assert filled > 0.85 > (plain.mean(dim=1) / plain.amax(dim=1)).mean()
+
+
+def test_a_batch_may_be_larger_than_the_dataset(original):
+    dataset = WeightDataset(original, TOKENIZER, split="held_out_combinations")
+    assert len(dataset.batch(20, generator()).architectures) == 20
+
+
+def test_the_dataset_and_the_stream_are_used_alike(original):
+    torch.manual_seed(0)
+    ghn = GraphHyperNetwork(5, 3, max_width=12, latent_dim=4, node_dim=8, map_channels=4, num_templates=2)
+    for source in (WeightDataset(original, TOKENIZER), GHNWeightStream(ghn, TOKENIZER, SPLITS)):
+        batch, again = source.batch(7, generator(3)), source.batch(7, generator(3))
+        assert len(batch.architectures) == 7
+        assert batch.patches.shape == batch.element_mask.shape
+        assert torch.equal(batch.patches, again.patches)
+        assert {SPLITS.split_of(architecture.hidden_sizes) for architecture in batch.architectures} == {"train"}
+
+
+def test_a_missing_folder_or_an_unfinished_one_is_named(tmp_path, folder):
+    with pytest.raises(OSError, match="index.parquet' does not exist: no weight dataset, or one not written to its"):
+        WeightDataset(tmp_path, TOKENIZER)
+    with pytest.raises((OSError, ValueError)):
+        WeightDataset(tmp_path / "nothing", TOKENIZER)
+
+
+def test_a_missing_shard_is_named(folder):
+    shard_path(folder, 1).unlink()
+    with pytest.raises(OSError, match=r"index.parquet' names '.*networks-00001\.safetensors', which does not exist"):
+        WeightDataset(folder, TOKENIZER)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 2000, -1])
+def test_a_truncated_shard_is_named(folder, kept):
+    path = shard_path(folder, 0)
+    path.write_bytes(path.read_bytes()[:kept])
+    dataset = WeightDataset(folder, TOKENIZER)
+    with pytest.raises(ValueError, match=r"networks-00000\.safetensors' is not a whole shard of a weight dataset"):
+        dataset[0]
+    assert dataset[20].architecture == dataset.architectures[20]
+
+
+def test_a_shard_without_a_network_of_the_index_is_named(folder):
+    path = shard_path(folder, 0)
+    tensors = load_file(path)
+    del tensors["00003.0.bias"]
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=r"networks-00000\.safetensors'.*00003\.0\.bias"):
+        WeightDataset(folder, TOKENIZER)[3]
+
+
+def test_weights_of_another_shape_than_the_index_says_are_refused(folder):
+    path = shard_path(folder, 0)
+    tensors = load_file(path)
+    tensors["00003.0.weight"] = torch.zeros(2, 5)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=r"`00003\.0\.weight` of .*networks-00000.*but is of shape \(2, 5\)"):
+        WeightDataset(folder, TOKENIZER)[3]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../secret.safetensors", "/etc/passwd", "..", "sub/networks-00000.safetensors", None]
+)
+def test_an_index_that_names_a_file_elsewhere_is_refused(folder, name):
+    rewrite_index(folder, "shard", [name] * 43)
+    with pytest.raises(ValueError, match=r"`shard` of '.*index.parquet' must be a name like.*but received"):
+        WeightDataset(folder, TOKENIZER)
+
+
+@pytest.mark.parametrize("hidden_sizes", [[], [0], [-4], None])
+def test_an_index_that_names_an_impossible_architecture_is_refused(folder, hidden_sizes):
+    rewrite_index(folder, "hidden_sizes", [hidden_sizes] * 43)
+    with pytest.raises(ValueError, match=r"index.parquet' names an architecture that cannot be: `hidden_sizes`"):
+        WeightDataset(folder, TOKENIZER)
+
+
+def test_a_damaged_index_is_named(folder):
+    path = folder / "index.parquet"
+    whole = path.read_bytes()
+    pq.write_table(pq.read_table(path).drop(["activation"]), path)
+    with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset: .*activation"):
+        WeightDataset(folder, TOKENIZER)
+    for content in (whole[:100], b"", b"not parquet"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset"):
+            WeightDataset(folder, TOKENIZER)
+
+
+def test_networks_that_the_tokenizer_does_not_take_are_refused(original):
+    other = WeightPatchTokenizer(in_features=4, out_features=3)
+    with pytest.raises(ValueError, match=r"= \(4, 3, 'relu'\), but received \(5, 3, 'relu'\)"):
+        WeightDataset(original, other)
+    shallow = WeightPatchTokenizer(in_features=5, out_features=3, max_depth=1)
+    with pytest.raises(ValueError, match="1 to 1 hidden layers, but received"):
+        WeightDataset(original, shallow)
+
+
+def test_the_index_opens_where_parquet_does(original):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_parquet(str(original / "index.parquet"), cache_dir=str(original.parent / "cache"))
+    assert len(rows) == 43
+    assert rows[5]["seed"] == 5
