@@ -1,0 +1,142 @@
+"""Stage 5: makes the folder that is published: weights in half precision, `pipeline.py`, provenance, model card.
+
+    python examples/build_hub_repo.py --pipeline_dir outputs/digits/nnit/pipeline --repo_dir nnit/digits
+    python examples/evaluate_nnit.py --pretrained_model_name_or_path nnit/digits
+    python examples/build_hub_repo.py --repo_dir nnit/digits
+
+The first call writes the weights, so that what is evaluated is what is published; the last one writes the card from
+`model_card.md` and the evaluation. Neither repeats the other's work.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from evaluation_report import report_tables
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from nnit_diffusers import NNiTPipeline, get_task
+from nnit_diffusers.pipelines.budget import MAX_WIDTH_FACTOR
+from nnit_diffusers.utils import write_json
+
+
+CARD_TEMPLATE = Path(__file__).parents[1] / "model_card.md"
+# What `DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)` looks for.
+PIPELINE_FILE = "from nnit_diffusers import NNiTPipeline  # noqa: F401\n"
+METRIC_NAMES = {"digits": ("accuracy", "image-classification"), "mnist": ("accuracy", "image-classification")}
+
+
+@dataclass
+class Arguments:
+    """Makes the folder of a Hub repository."""
+
+    repo_dir: str
+    """The folder to make, `nnit/<task>`."""
+    pipeline_dir: str | None = None
+    """Trained pipeline whose weights go there; without it the weights there stay."""
+    task: str = "digits"
+    """Name of a registered task."""
+    example_architecture: tuple[int, ...] = (48, 40)
+    """Architecture in the card's example."""
+    example_budget: int = 4000
+    """Budget in the card's example."""
+
+
+def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
+    """Copies a pipeline in half precision, with the arguments of the trainings that made it.
+
+    The folder is put together elsewhere and then moved: `repo_dir` holds the old pipeline or the new one.
+    """
+    pipeline = NNiTPipeline.from_pretrained(pipeline_dir, dtype=torch.float16)
+    repo_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=repo_dir.parent) as temporary:
+        new = Path(temporary) / "new"
+        pipeline.save_pretrained(new)
+        (new / "pipeline.py").write_text(PIPELINE_FILE)
+        write_json(new / "training.json", json.loads((pipeline_dir.parent / "training.json").read_text()))
+        if repo_dir.exists():
+            repo_dir.rename(Path(temporary) / "old")
+        new.rename(repo_dir)
+
+
+def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
+    """Metadata of the card; the evaluation becomes its `model-index`."""
+    metric, task_type = METRIC_NAMES[task_name]
+    results = [
+        EvalResult(
+            task_type=task_type,
+            dataset_type=task_name,
+            dataset_name=f"{task_name}, architectures: {split}",
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=f"mean {metric} of all generated networks",
+            metric_value=round(part["nnit"]["mean"], 4),
+        )
+        for split, part in report["splits"].items()
+    ]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="nnit-diffusers",
+        tags=["nnit", "weight-generation", "hypernetwork", "diffusion", task_name],
+        model_name=f"nnit/{task_name}",
+        eval_results=results,
+    )
+
+
+def write_card(arguments: Arguments) -> None:
+    """Fills `model_card.md` in with what the pipeline is and what its evaluation says."""
+    repo_dir = Path(arguments.repo_dir)
+    report = json.loads((repo_dir / "evaluation.json").read_text())
+    pipeline = NNiTPipeline.from_pretrained(repo_dir)
+    task = get_task(arguments.task)
+    settings = report["settings"]
+    training = json.loads((repo_dir / "training.json").read_text())
+    card = ModelCard.from_template(
+        card_data(arguments.task, report),
+        template_path=str(CARD_TEMPLATE),
+        task=arguments.task,
+        model_id=f"nnit/{arguments.task}",
+        example_architecture=list(arguments.example_architecture),
+        example_budget=arguments.example_budget,
+        in_features=task.in_features,
+        out_features=task.out_features,
+        activation=task.activation,
+        min_width=task.min_width,
+        max_width=task.max_width,
+        max_depth=task.max_depth,
+        widest=MAX_WIDTH_FACTOR * task.max_width,
+        num_slots=pipeline.tokenizer.config.max_depth,
+        transformer_parameters=f"{pipeline.transformer.num_parameters():,}",
+        ghn_parameters=f"{pipeline.ghn.num_parameters():,}",
+        protocol=(
+            f"Mean over all networks generated with {settings['num_inference_steps']} steps, none left out, on "
+            f"{settings['num_test_episodes']} test samples that neither training nor selection has seen, with 95% "
+            f"intervals over architectures. {settings['num_architectures']} architectures a split, "
+            f"{settings['num_networks']} networks each, seed {settings['seed']}."
+        ),
+        tables=report_tables(report),
+        num_selected=settings["num_selected"],
+        num_networks=settings["num_networks"],
+        num_references=settings["num_references"],
+        recipe=f"examples/{arguments.task}.sh",
+        training=json.dumps(training["arguments"], indent=2),
+    )
+    card.save(repo_dir / "README.md")
+
+
+def main(arguments: Arguments) -> None:
+    repo_dir = Path(arguments.repo_dir)
+    if arguments.pipeline_dir is not None:
+        write_weights(Path(arguments.pipeline_dir), repo_dir)
+    if (repo_dir / "evaluation.json").exists():
+        write_card(arguments)
+    else:
+        print(f"{repo_dir / 'evaluation.json'} is not there yet: run examples/evaluate_nnit.py, then this again.")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))
