@@ -28,8 +28,8 @@ def orthogonalize(matrix: torch.Tensor, num_iterations: int = 5) -> torch.Tensor
 class Muon(torch.optim.Optimizer):
     """Momentum orthogonalised (Muon) for the matrices of the blocks, AdamW for everything else.
 
-    On NNiT it needs about two thirds of AdamW's steps to the same loss. `torch.optim.Muon` computes in bfloat16, which
-    takes a CPU twenty times as long as float32, and leaves the parameters that are no matrices to a second optimizer.
+    `torch.optim.Muon` orthogonalises in bfloat16, which is slow on a CPU that has no units for it, and leaves the
+    parameters that are no matrices to a second optimizer.
 
     Parameters:
         model (`nn.Module`): Its matrices in `transformer_blocks` are orthogonalised.
