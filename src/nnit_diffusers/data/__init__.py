@@ -2,7 +2,7 @@
 
 from .ghn_stream import GHNWeightStream
 from .index import write_index
-from .shards import ShardWriter, shard_path
+from .shards import ShardWriter, list_shards, shard_path
 from .weight_dataset import WeightDataset
 from .weight_dataset_writer import WeightDatasetWriter, push_to_hub
 
@@ -12,6 +12,7 @@ __all__ = [
     "ShardWriter",
     "WeightDataset",
     "WeightDatasetWriter",
+    "list_shards",
     "push_to_hub",
     "shard_path",
     "write_index",

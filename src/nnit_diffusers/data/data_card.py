@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from huggingface_hub import DatasetCardData
 
 
+# As the Hub names them.
 _SIZE_CATEGORIES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6}
+_MAX_LISTED = 10
 
 _CARD = """---
 {header}
@@ -51,25 +54,25 @@ def data_card(rows: list[dict[str, Any]]) -> str:
         size_categories=[next((name for name, size in _SIZE_CATEGORIES.items() if len(rows) < size), "n>1M")],
         configs=[{"config_name": "default", "data_files": "index.parquet"}],
     )
-    counts = {
-        column: ", ".join(f"{name} ({sum(row[column] == name for row in rows):,})" for name in _distinct(rows, column))
-        for column in ("split", "origin")
-    }
     scores = [row["score"] for row in rows if row["score"] is not None]
     parameters = [row["num_parameters"] for row in rows]
     return _CARD.format(
         header=header.to_yaml(),
         num_networks=len(rows),
-        tasks=", ".join(_distinct(rows, "task")),
+        tasks=", ".join(sorted({row["task"] for row in rows})),
         num_architectures=len({tuple(row["hidden_sizes"]) for row in rows}),
         min_parameters=min(parameters),
         max_parameters=max(parameters),
-        splits=counts["split"],
-        origins=counts["origin"],
+        splits=_counts(rows, "split"),
+        origins=_counts(rows, "origin"),
         score=f"{sum(scores) / len(scores):.1%} of {len(scores):,}" if scores else "not scored",
         **{name: rows[0][name] for name in ("in_features", "out_features", "activation")},
     )
 
 
-def _distinct(rows: list[dict[str, Any]], column: str) -> list[str]:
-    return sorted({row[column] for row in rows})
+def _counts(rows: list[dict[str, Any]], column: str) -> str:
+    """The values of a column, and how many networks have each."""
+    counts = sorted(Counter(row[column] for row in rows).items())
+    if len(counts) > _MAX_LISTED:
+        return f"{len(counts):,} different ones"
+    return ", ".join(f"{value} ({count:,})" for value, count in counts)

@@ -1,0 +1,177 @@
+"""Stage 2, optional: writes networks into a weight dataset, to be exchanged, or trained on in place of a GHN's stream.
+
+    accelerate launch examples/build_weight_dataset.py --ghn_name_or_path outputs/digits/ghn/ghn --task digits \
+        --output_dir outputs/digits/weights --num_networks 1000 --score
+    accelerate launch examples/build_weight_dataset.py --networks_dir my_networks --task digits \
+        --output_dir outputs/digits/weights --score
+
+The networks are a GHN's, or your own, saved with `MLP.save_pretrained` in folders of `--networks_dir`. A shard depends
+on its number and the arguments alone: processes share the shards out between them, and a build that was killed goes on
+when it is run again, to the same dataset.
+"""
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from tqdm.auto import tqdm
+
+from nnit_diffusers import MLP, GraphHyperNetwork, Task, evaluate, get_task
+from nnit_diffusers.data import ShardWriter, list_shards, push_to_hub, shard_path, write_index
+from nnit_diffusers.training_utils import step_generator
+from nnit_diffusers.utils import provenance, write_json
+
+
+logger = get_logger(__name__)
+
+
+@dataclass
+class Arguments:
+    """Writes networks into a weight dataset."""
+
+    output_dir: str
+    """Folder of the dataset."""
+    task: str = "digits"
+    """Name of a registered task."""
+    data_dir: str | None = None
+    """Where the task finds or downloads its data, if it needs any."""
+    ghn_name_or_path: str | None = None
+    """GHN that writes the networks: a folder or a Hub repository."""
+    networks_dir: str | None = None
+    """Folder of your own networks instead, one folder each; those of held-out architectures are marked as such."""
+    seed: int = 0
+    """Seed of architectures and latents."""
+    split: Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "train"
+    """Split that the architectures of the GHN's networks are drawn from."""
+    num_networks: int = 1000
+    """Networks that the GHN writes."""
+    networks_per_shard: int = 256
+    """Networks of one file."""
+    score: bool = False
+    """Score every network on the task's validation data."""
+    push_to_hub: bool = False
+    """Upload the dataset."""
+    hub_dataset_id: str | None = None
+    """Repository to upload to; the name of `output_dir` by default."""
+
+
+class GHNNetworks:
+    """Networks that a GHN writes, architectures and latents drawn anew for every shard."""
+
+    def __init__(self, ghn: GraphHyperNetwork, task: Task, arguments: Arguments):
+        self.ghn, self.task, self.arguments = ghn, task, arguments
+
+    def __len__(self) -> int:
+        return self.arguments.num_networks
+
+    def shard(self, number: int, start: int, stop: int) -> list[tuple[MLP, dict[str, Any]]]:
+        """The networks `start…stop` and where they come from."""
+        generator = step_generator(self.arguments.seed, number)
+        architectures = self.task.splits.sample(self.arguments.split, stop - start, generator)
+        latents = torch.randn(stop - start, self.ghn.config.latent_dim, generator=generator)
+        networks = self.ghn.generate(architectures, latents=latents.to(self.ghn.device))
+        common = {"split": self.arguments.split, "origin": "ghn", "seed": self.arguments.seed}
+        return [(network, {"latent": latent, **common}) for network, latent in zip(networks, latents.tolist())]
+
+
+class SavedNetworks:
+    """Networks from folders that `MLP.save_pretrained` wrote, in the order of their names."""
+
+    def __init__(self, networks_dir: str, task: Task):
+        self.folders = sorted(path.parent for path in Path(networks_dir).rglob("config.json"))
+        self.networks_dir, self.task = networks_dir, task
+        if not self.folders:
+            raise ValueError(
+                f"`networks_dir` must hold networks saved with `save_pretrained`, but {networks_dir!r} has none."
+            )
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def shard(self, number: int, start: int, stop: int) -> list[tuple[MLP, dict[str, Any]]]:
+        """The networks `start…stop` and where they come from."""
+        entries = []
+        for folder in self.folders[start:stop]:
+            network = MLP.from_pretrained(folder)
+            split = self.task.splits.split_of(network.architecture.hidden_sizes)
+            entries.append((network, {"split": split, "origin": str(folder.relative_to(self.networks_dir))}))
+        return entries
+
+
+def open_source(task: Task, arguments: Arguments, device: torch.device) -> GHNNetworks | SavedNetworks:
+    """Where the networks come from."""
+    if (arguments.ghn_name_or_path is None) == (arguments.networks_dir is None):
+        raise ValueError(
+            "One of `ghn_name_or_path` and `networks_dir` must be given, but received "
+            f"{arguments.ghn_name_or_path!r} and {arguments.networks_dir!r}."
+        )
+    if arguments.networks_dir is not None:
+        return SavedNetworks(arguments.networks_dir, task)
+    return GHNNetworks(GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).to(device), task, arguments)
+
+
+def check_output_dir(output_dir: Path, build: dict[str, Any]) -> None:
+    """Raises `ValueError` if the folder holds networks of another build, with which these must not be mixed."""
+    path = output_dir / "build.json"
+    earlier = json.loads(path.read_text())["build"] if path.exists() else None
+    if earlier != build and (earlier or list_shards(output_dir)):
+        raise ValueError(
+            f"`output_dir` must be a new folder, or one of the same build, {build}, but {str(output_dir)!r} holds the "
+            f"networks of {earlier or 'another writer'}."
+        )
+
+
+def write_shard(
+    output_dir: Path, number: int, entries: list[tuple[MLP, dict[str, Any]]], task: Task, score: bool
+) -> None:
+    """Writes the networks of one shard, scored if that is asked for."""
+    networks = [network for network, _ in entries]
+    scores: list[float | None] = [None] * len(networks)
+    if score:
+        scores = [result.score for result in evaluate(networks, task, split="validation", progress_bar=False)]
+    shard = ShardWriter(output_dir, number)
+    for (network, where_from), network_score in zip(entries, scores):
+        shard.add(network, task=task.name, score=network_score, **where_from)
+    shard.write()
+
+
+def main(arguments: Arguments) -> None:
+    output_dir = Path(arguments.output_dir)
+    accelerator = Accelerator()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    source = open_source(task, arguments, accelerator.device)
+
+    of_no_account = ("output_dir", "data_dir", "push_to_hub", "hub_dataset_id")
+    build = {name: value for name, value in asdict(arguments).items() if name not in of_no_account}
+    build["num_networks"] = len(source)
+    check_output_dir(output_dir, build)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process and not (output_dir / "build.json").exists():
+        write_json(output_dir / "build.json", {"build": build, **provenance()})
+
+    starts = range(0, len(source), arguments.networks_per_shard)
+    numbers = range(accelerator.process_index, len(starts), accelerator.num_processes)
+    logger.info(f"{len(source):,} networks in {len(starts)} shards on {accelerator.num_processes} process(es)")
+    for number in tqdm(numbers, desc="Shards", disable=not accelerator.is_local_main_process):
+        if not shard_path(output_dir, number).exists():
+            stop = min(starts[number] + arguments.networks_per_shard, len(source))
+            write_shard(output_dir, number, source.shard(number, starts[number], stop), task, arguments.score)
+
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        write_index(output_dir)
+        logger.info(f"Wrote {output_dir}")
+        if arguments.push_to_hub:
+            logger.info(f"Uploaded to {push_to_hub(output_dir, arguments.hub_dataset_id or output_dir.name)}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))

@@ -1,0 +1,119 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import build_weight_dataset as script
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from nnit_diffusers import MLP, GraphHyperNetwork, WeightDataset, WeightPatchTokenizer, evaluate
+from nnit_diffusers.data import list_shards, shard_path
+
+
+@pytest.fixture
+def ghn_folder(digits_pipeline_folder):
+    return str(digits_pipeline_folder / "ghn")
+
+
+def arguments(output_dir, **kwargs):
+    return script.Arguments(output_dir=str(output_dir), **{"num_networks": 11, "networks_per_shard": 4, **kwargs})
+
+
+def launch(launcher, output_dir, ghn_folder):
+    flags = ["--num_networks", "11", "--networks_per_shard", "4", "--score"]
+    command = [sys.executable, "-m", *launcher, script.__file__, "--ghn_name_or_path", ghn_folder, *flags]
+    result = subprocess.run([*command, "--output_dir", str(output_dir)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def data_of(folder):
+    """Every file but the record of how it was built."""
+    paths = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != "build.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_two_processes_write_what_one_writes(tmp_path, ghn_folder):
+    one = ["accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    two = ["torch.distributed.run", "--nproc_per_node", "2"]
+    assert "11 networks in 3 shards on 1 process(es)" in launch(one, tmp_path / "one", ghn_folder)
+    assert "11 networks in 3 shards on 2 process(es)" in launch(two, tmp_path / "two", ghn_folder)
+    assert data_of(tmp_path / "one") == data_of(tmp_path / "two")
+    record = json.loads((tmp_path / "one" / "build.json").read_text())
+    assert record["build"]["num_networks"] == 11
+    assert record["command"].startswith(script.__file__)
+
+
+def test_the_networks_are_the_ghns_with_their_latents_and_scores(tmp_path, ghn_folder, digits):
+    script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, seed=3, score=True))
+    dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10))
+    assert len(dataset) == 11
+    ghn = GraphHyperNetwork.from_pretrained(ghn_folder)
+    rows = dataset.index.to_pylist()
+    for index, row in enumerate(rows):
+        (network,) = ghn.generate([dataset.architectures[index]], latents=torch.tensor([row["latent"]]))
+        state_dict = dataset[index].state_dict()
+        torch.testing.assert_close(state_dict, network.state_dict(), atol=1e-4, rtol=1e-4)
+    assert {(row["task"], row["split"], row["origin"], row["seed"]) for row in rows} == {("digits", "train", "ghn", 3)}
+    scores = [result.score for result in evaluate([dataset[index] for index in range(11)], digits, split="validation")]
+    assert [row["score"] for row in rows] == scores
+    assert len({tuple(row["latent"]) for row in rows}) == 11
+
+
+def test_a_build_goes_on_where_it_was_killed(tmp_path, ghn_folder):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        script.main(arguments(folder, ghn_name_or_path=ghn_folder))
+    (killed / "index.parquet").unlink()
+    shard_path(killed, 1).rename(shard_path(killed, 1).with_name(".networks-00001.safetensors.tmp"))
+    kept = shard_path(killed, 2).stat().st_mtime_ns
+    script.main(arguments(killed, ghn_name_or_path=ghn_folder))
+    assert data_of(killed) == data_of(whole)
+    assert shard_path(killed, 2).stat().st_mtime_ns == kept
+
+
+def test_architectures_are_drawn_from_the_split_asked_for(tmp_path, ghn_folder, digits):
+    script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, split="held_out_widths"))
+    dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10), split="held_out_widths")
+    assert {digits.splits.split_of(a.hidden_sizes) for a in dataset.architectures} == {"held_out_widths"}
+    assert dataset.index["score"].null_count == 11
+
+
+def test_a_users_own_networks_are_imported(tmp_path, digits):
+    networks = {"b": MLP(64, [32], 10), "a/1": MLP(64, [48, 40], 10, "tanh"), "a/2": MLP(64, [25], 10)}
+    for name, network in networks.items():
+        network.save_pretrained(tmp_path / "mine" / name)
+    script.main(arguments(tmp_path / "data", networks_dir=str(tmp_path / "mine"), networks_per_shard=2, score=True))
+    assert [number for number, _ in list_shards(tmp_path / "data")] == [0, 1]
+    rows = pq.read_table(tmp_path / "data" / "index.parquet").to_pylist()
+    assert [(row["origin"], row["split"], row["activation"]) for row in rows] == [
+        ("a/1", "held_out_combinations", "tanh"),
+        ("a/2", "held_out_widths", "relu"),
+        ("b", "train", "relu"),
+    ]
+    (network,) = WeightDataset(tmp_path / "data", WeightPatchTokenizer(64, 10))
+    assert torch.equal(network[0].weight, networks["b"][0].weight)
+    (result,) = evaluate([networks["b"]], digits, split="validation")
+    assert rows[2]["score"] == result.score
+
+
+def test_networks_of_another_build_are_not_mixed_in(tmp_path, ghn_folder):
+    script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder))
+    before = data_of(tmp_path)
+    with pytest.raises(ValueError, match=r"`output_dir` must be a new folder.*'seed': 1.*networks of .*'seed': 0"):
+        script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, seed=1))
+    (tmp_path / "build.json").unlink()
+    with pytest.raises(ValueError, match="networks of another writer"):
+        script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder))
+    assert data_of(tmp_path) == before
+
+
+def test_one_source_of_networks_has_to_be_named(tmp_path, ghn_folder):
+    with pytest.raises(ValueError, match="One of `ghn_name_or_path` and `networks_dir` must be given"):
+        script.main(arguments(tmp_path))
+    with pytest.raises(ValueError, match="but received .*ghn' and 'mine'"):
+        script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, networks_dir="mine"))
+    with pytest.raises(ValueError, match="`networks_dir` must hold networks saved with `save_pretrained`"):
+        script.main(arguments(tmp_path, networks_dir=str(tmp_path)))
