@@ -14,8 +14,11 @@ import torch
 from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET, MLPArchitecture, check_width
 
 
+ArchitectureLike = MLPArchitecture | Sequence[int | None]
+"""An architecture as a user gives it: hidden widths, `None` for those that the model is to choose."""
+
 HiddenSizes = tuple[int | None, ...] | None
-"""Hidden widths as asked for, `None` where the model is to choose; `None` for all of it leaves the depth open too."""
+"""The same, parsed; `None` for all of it leaves the depth open as well."""
 
 MAX_WIDTH_FACTOR = 16
 """Networks up to this many times wider than the transformer was trained on can be asked for."""
@@ -24,7 +27,7 @@ MAX_WIDTH_FACTOR = 16
 _Sizes = list[Any]
 
 
-def parse_architectures(arch: Any) -> list[HiddenSizes]:
+def parse_architectures(arch: ArchitectureLike | Sequence[ArchitectureLike] | None) -> list[HiddenSizes]:
     """What the `arch` of a pipeline call asks for: one architecture or several, each in full, in part or not at all.
 
     Raises:

@@ -25,7 +25,7 @@ from ..models.weight_patch_tokenizer import POSITION_FIELDS, WeightPatchBatch, W
 from ..networks import MLP
 from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
 from .batching import split_batch
-from .budget import ArchitectureSpace, parse_architectures
+from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
 from .pipeline_output import NNiTPipelineOutput
 
 
@@ -111,7 +111,10 @@ class NNiTPipeline(DiffusionPipeline):
             )
 
     def prepare_spaces(
-        self, arch: Any, min_parameters: int | None = None, max_parameters: int | None = None
+        self,
+        arch: ArchitectureLike | Sequence[ArchitectureLike] | None,
+        min_parameters: int | None = None,
+        max_parameters: int | None = None,
     ) -> list[ArchitectureSpace]:
         """What every architecture asked for leaves to be chosen.
 
@@ -292,7 +295,7 @@ class NNiTPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        arch: Any = None,
+        arch: ArchitectureLike | Sequence[ArchitectureLike] | None = None,
         num_networks: int = 1,
         num_inference_steps: int = 20,
         min_parameters: int | None = None,
@@ -312,7 +315,7 @@ class NNiTPipeline(DiffusionPipeline):
         """Generates networks.
 
         Parameters:
-            arch (*optional*):
+            arch (`Sequence[int | None]`, [`MLPArchitecture`], or a list of these, *optional*):
                 Hidden widths, as in `[48, 40]`, or an [`MLPArchitecture`]; a list of either for several in one batch.
                 Where a width is `None`, as in `[48, None]`, the model chooses it; `None` for all of it leaves the
                 depth to the model as well.

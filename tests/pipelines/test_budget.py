@@ -1,0 +1,175 @@
+import itertools
+import random
+import sys
+
+import pytest
+import torch
+
+from nnit_diffusers import MLPArchitecture
+from nnit_diffusers.architecture import MASK_TOKEN, NONE_TOKEN
+from nnit_diffusers.pipelines.budget import ArchitectureSpace, parse_architectures
+
+
+IN_FEATURES, OUT_FEATURES = 3, 2
+MIN_WIDTH, MAX_WIDTH = 2, 6
+MAX_DEPTH, NUM_SLOTS = 3, 4
+
+
+def space(hidden_sizes=None, min_parameters=None, max_parameters=None, **kwargs):
+    sizes = {"min_width": MIN_WIDTH, "max_width": MAX_WIDTH, "max_depth": MAX_DEPTH, "num_slots": NUM_SLOTS, **kwargs}
+    return ArchitectureSpace(
+        IN_FEATURES,
+        OUT_FEATURES,
+        hidden_sizes,
+        min_parameters=min_parameters,
+        max_parameters=max_parameters,
+        **sizes,
+    )
+
+
+def count(hidden_sizes):
+    return MLPArchitecture(IN_FEATURES, tuple(hidden_sizes), OUT_FEATURES).num_parameters
+
+
+def completions(space):
+    """Every architecture that a space allows, by trying them all."""
+    depths = range(1, space.max_depth + 1) if space.hidden_sizes is None else [len(space.hidden_sizes)]
+    widths = range(space.min_width, space.max_width + 1)
+    for depth in depths:
+        wanted = space.hidden_sizes or (None,) * depth
+        for chosen in itertools.product(*(widths if width is None else [width] for width in wanted)):
+            least, most = space.min_parameters or 0, space.max_parameters or sys.maxsize
+            if least <= count(chosen) <= most:
+                yield MLPArchitecture(IN_FEATURES, chosen, OUT_FEATURES).tokens(space.num_slots)
+
+
+def random_space(rng):
+    hidden_sizes = None
+    if rng.random() < 0.5:
+        depth = rng.randint(1, NUM_SLOTS)
+        hidden_sizes = tuple(rng.choice([None, None, rng.randint(1, 9)]) for _ in range(depth))
+    least = rng.choice([None, rng.randint(5, 150)])
+    most = rng.choice([None, (least or 20) + rng.choice([0, 0, 1, 3, 10, 60])])
+    return space(hidden_sizes, least, most)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_allowed_tokens_are_exactly_those_that_can_be_completed(seed):
+    rng = random.Random(seed)
+    asked = random_space(rng)
+    possible = list(completions(asked))
+    if not possible:
+        with pytest.raises(ValueError, match="must leave an architecture to generate"):
+            asked.check()
+        return
+    asked.check()
+    tokens = asked.tokens()
+    slots = [slot for slot, token in enumerate(tokens) if token == MASK_TOKEN]
+    rng.shuffle(slots)
+    for slot in slots:
+        agreeing = [p for p in possible if all(t in (MASK_TOKEN, p[i]) for i, t in enumerate(tokens))]
+        allowed = asked.allowed_tokens(tokens, slot).nonzero().flatten().tolist()
+        assert allowed == sorted({p[slot] for p in agreeing})
+        tokens[slot] = rng.choice(allowed)
+    assert tokens in possible
+
+
+def test_without_a_budget_any_width_of_the_range_and_any_depth_up_to_the_largest_is_allowed():
+    allowed = space().allowed_tokens([MASK_TOKEN] * NUM_SLOTS, 1)
+    assert allowed.tolist() == [token == NONE_TOKEN or token > MIN_WIDTH for token in range(MAX_WIDTH + 2)]
+    last = space().allowed_tokens([MASK_TOKEN] * NUM_SLOTS, NUM_SLOTS - 1)
+    assert last.nonzero().flatten().tolist() == [NONE_TOKEN]
+    first = space().allowed_tokens([MASK_TOKEN] * NUM_SLOTS, 0)
+    assert not first[NONE_TOKEN]
+
+
+def test_no_layer_follows_the_end_of_a_network_and_none_is_missing_before_a_layer():
+    after_none = space().allowed_tokens([MASK_TOKEN, NONE_TOKEN, MASK_TOKEN, MASK_TOKEN], 2)
+    assert after_none.nonzero().flatten().tolist() == [NONE_TOKEN]
+    before_width = space().allowed_tokens([MASK_TOKEN, MASK_TOKEN, 5, MASK_TOKEN], 1)
+    assert not before_width[NONE_TOKEN] and before_width[MIN_WIDTH + 1]
+
+
+@pytest.mark.parametrize("target", [20001, 33333, 60007])
+def test_an_exact_count_is_met_at_the_size_of_real_networks(target):
+    asked = ArchitectureSpace(42, 8, None, 16, 256, 3, 4, min_parameters=target, max_parameters=target)
+    asked.check()
+    tokens = asked.tokens()
+    for slot in (1, 0, 3, 2):
+        allowed = asked.allowed_tokens(tokens, slot).nonzero().flatten()
+        tokens[slot] = int(allowed[torch.randint(len(allowed), ())])
+    assert MLPArchitecture.from_tokens(tokens, 42, 8).num_parameters == target
+
+
+def test_a_budget_out_of_reach_is_an_error_that_names_the_reach():
+    fewest, most = count([MIN_WIDTH]), count([MAX_WIDTH] * MAX_DEPTH)
+    with pytest.raises(ValueError, match=f"received None and {fewest - 1}: `arch=None` can have {fewest} to {most}"):
+        space(max_parameters=fewest - 1).check()
+    with pytest.raises(ValueError, match=f"received {most + 1} and None"):
+        space(min_parameters=most + 1).check()
+    space(min_parameters=most).check()
+    space(max_parameters=fewest).check()
+
+
+def test_a_budget_that_falls_between_two_architectures_is_an_error():
+    counts = [count([width]) for width in range(MIN_WIDTH, MAX_WIDTH + 1)]
+    with pytest.raises(ValueError, match=f"can have {counts[0]} to {counts[-1]}, though not every number between"):
+        space((None,), counts[0] + 1, counts[1] - 1).check()
+
+
+def test_a_known_architecture_that_breaks_the_budget_is_an_error_that_names_its_count():
+    with pytest.raises(ValueError, match=r"`arch=\[4, 4\]` has 46 parameters"):
+        space((4, 4), max_parameters=45).check()
+    space((4, 4), max_parameters=46).check()
+
+
+def test_known_widths_may_lie_outside_the_range_of_those_chosen():
+    assert space((1, 60)).tokens() == [2, 61, NONE_TOKEN, NONE_TOKEN]
+    space((1, 60)).check()
+
+
+def test_ranges_that_make_no_sense_are_errors():
+    with pytest.raises(ValueError, match="`arch` may have 1 to 4 hidden layers, but received 5"):
+        space((4,) * 5).check()
+    with pytest.raises(ValueError, match=r"`arch` may have widths of 1 to 96, but received \[97\]"):
+        space((97,)).check()
+    with pytest.raises(ValueError, match="`min_width` must be 1 to 6, but received 7"):
+        space(min_width=7).check()
+    with pytest.raises(ValueError, match="`max_depth` must be 1 to 4, but received 5"):
+        space(max_depth=5).check()
+
+
+@pytest.mark.parametrize(
+    ("arch", "parsed"),
+    [
+        (None, [None]),
+        ([4, None], [(4, None)]),
+        ((4,), [(4,)]),
+        ([[4], (5, None)], [(4,), (5, None)]),
+        (MLPArchitecture(3, (4, 5), 2), [(4, 5)]),
+        ([MLPArchitecture(3, (4, 5), 2), [6]], [(4, 5), (6,)]),
+    ],
+)
+def test_architectures_are_asked_for_alone_or_in_lists(arch, parsed):
+    assert parse_architectures(arch) == parsed
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        ([], "must name at least one hidden layer"),
+        ([[4], []], "must name at least one hidden layer"),
+        (48, "must be a list of hidden widths.*received 48"),
+        ("48", "must be a list of hidden widths.*received '48'"),
+        ([[4], 5], "must be a list of hidden widths.*received 5"),
+        ([[[4]]], r"received \[4\] \(list\)"),
+        ([0], r"integers of 1 or more, but received 0 \(int\)"),
+        ([4, -1], r"received -1 \(int\)"),
+        ([4, 5.0], r"received 5.0 \(float\)"),
+        ([True], r"received True \(bool\)"),
+        (["4"], r"received '4' \(str\)"),
+    ],
+)
+def test_what_is_no_architecture_is_an_error_that_names_it(arch, message):
+    with pytest.raises(ValueError, match=f"`arch`.*{message}"):
+        parse_architectures(arch)
