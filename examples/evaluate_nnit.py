@@ -33,8 +33,8 @@ from nnit_diffusers.utils import provenance, write_json
 
 # The architecture of the documentation: held out as a combination in every task.
 DOCUMENTED_ARCHITECTURE = (48, 40)
-# What says where things are, not what is measured.
-PLACES = ("pretrained_model_name_or_path", "data_dir", "output_path", "sections")
+# What says where things are and which of them are measured, not how.
+PLACES = ("pretrained_model_name_or_path", "data_dir", "output_path", "sections", "splits")
 
 
 @dataclass
@@ -62,6 +62,8 @@ class Arguments:
     num_inference_steps: int = 20
     """Denoising steps, everywhere but in section `steps`."""
 
+    splits: tuple[Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = SPLITS
+    """`splits`: splits to draw architectures from, unless they are there already."""
     num_architectures: int = 10
     """`splits`: architectures drawn from each split."""
     num_networks: int = 100
@@ -166,7 +168,8 @@ def describe(architecture: MLPArchitecture) -> dict[str, Any]:
 
 def split_parts(evaluator: Evaluator) -> dict[str, Part]:
     num_networks = evaluator.arguments.num_architectures * evaluator.arguments.num_networks
-    return {split: Part(num_networks, partial(score_split, evaluator, split)) for split in SPLITS}
+    splits = evaluator.arguments.splits
+    return {split: Part(num_networks, partial(score_split, evaluator, split)) for split in splits}
 
 
 def score_split(evaluator: Evaluator, split: str) -> dict[str, Any]:
@@ -392,6 +395,18 @@ def fingerprint(pipe: NNiTPipeline) -> str:
     return digest.hexdigest()
 
 
+def settings_of(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, Any]:
+    """What makes an evaluation this one: arguments, weights, task; as JSON has it."""
+    network = pipe.ghn.generate([task.splits.architecture(DOCUMENTED_ARCHITECTURE)])
+    settings = {
+        **{name: value for name, value in asdict(arguments).items() if name not in PLACES},
+        "weights_sha256": fingerprint(pipe),
+        "training_grid": {name: getattr(task, name) for name in ("min_width", "max_width", "max_depth")},
+        "num_test_episodes": evaluate(network, task, split="test")[0].num_episodes,
+    }
+    return json.loads(json.dumps(settings))
+
+
 def open_report(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The evaluation begun at `path`, or an empty one.
 
@@ -420,10 +435,7 @@ def main(arguments: Arguments) -> None:
     pipe.set_progress_bar_config(disable=True)
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     path = Path(arguments.output_path)
-    settings = {name: value for name, value in asdict(arguments).items() if name not in PLACES}
-    # As JSON has them, to be compared with what a file says.
-    settings = json.loads(json.dumps({**settings, "weights_sha256": fingerprint(pipe)}))
-    report = open_report(path, settings)
+    report = open_report(path, settings_of(pipe, task, arguments))
 
     with tqdm(desc="Evaluation", unit="network") as bar:
         evaluator = Evaluator(pipe, task, arguments, bar)
