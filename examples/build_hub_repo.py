@@ -46,6 +46,16 @@ class Arguments:
     """Budget in the card's example."""
 
 
+def training_records(pipeline_dir: Path) -> dict[str, Any]:
+    """What the training scripts wrote about the trainings of the transformer and of its GHN, as far as it is there."""
+    nnit = json.loads((pipeline_dir.parent / "training.json").read_text(encoding="utf-8"))
+    records = {"training_nnit.json": nnit}
+    ghn_path = Path(nnit["arguments"]["ghn_name_or_path"] or "").parent / "training.json"
+    if ghn_path.exists():
+        records["training_ghn.json"] = json.loads(ghn_path.read_text(encoding="utf-8"))
+    return records
+
+
 def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
     """Copies a pipeline in half precision, with the arguments of the trainings that made it.
 
@@ -57,7 +67,8 @@ def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
         new = Path(temporary) / "new"
         pipeline.save_pretrained(new)
         (new / "pipeline.py").write_text(PIPELINE_FILE)
-        write_json(new / "training.json", json.loads((pipeline_dir.parent / "training.json").read_text()))
+        for name, record in training_records(pipeline_dir).items():
+            write_json(new / name, record)
         if repo_dir.exists():
             repo_dir.rename(Path(temporary) / "old")
         new.rename(repo_dir)
@@ -90,11 +101,15 @@ def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
 def write_card(arguments: Arguments) -> None:
     """Fills `model_card.md` in with what the pipeline is and what its evaluation says."""
     repo_dir = Path(arguments.repo_dir)
-    report = json.loads((repo_dir / "evaluation.json").read_text())
+    report = json.loads((repo_dir / "evaluation.json").read_text(encoding="utf-8"))
     pipeline = NNiTPipeline.from_pretrained(repo_dir)
     task = get_task(arguments.task)
     settings = report["settings"]
-    training = json.loads((repo_dir / "training.json").read_text())
+    trainings = {
+        name: json.loads((repo_dir / f"training_{name}.json").read_text(encoding="utf-8"))["arguments"]
+        for name in ("ghn", "nnit")
+        if (repo_dir / f"training_{name}.json").exists()
+    }
     card = ModelCard.from_template(
         card_data(arguments.task, report),
         template_path=str(CARD_TEMPLATE),
@@ -123,7 +138,7 @@ def write_card(arguments: Arguments) -> None:
         num_networks=settings["num_networks"],
         num_references=settings["num_references"],
         recipe=f"examples/{arguments.task}.sh",
-        training=json.dumps(training["arguments"], indent=2),
+        trainings={name: json.dumps(arguments, indent=2) for name, arguments in trainings.items()},
     )
     card.save(repo_dir / "README.md")
 
