@@ -13,10 +13,10 @@ PIP := $(RUN) pip install --quiet --constraint constraints.txt
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quality style clean
+.PHONY: help setup demo test quality style evaluate benchmarks figures clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED)  ## the environment alone, in .venv
 
@@ -35,6 +35,16 @@ quality: $(INSTALLED)  ## lint, format, types and the direction of imports
 style: $(INSTALLED)  ## mend what lint and format can mend
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
+
+evaluate: $(INSTALLED)  ## what nnit/digits reaches; parts that nnit/digits/evaluation.json has are not measured again
+	$(VENV)/bin/python examples/evaluate_nnit.py
+
+benchmarks: $(INSTALLED)  ## time and memory of generating a network, beside training one
+	$(VENV)/bin/python examples/benchmarks/benchmark_generation.py
+
+figures: $(INSTALLED)  ## draw docs/images from the evaluation that is committed
+	$(VENV)/bin/python examples/figures/plot_evaluation.py --output_dir docs/images
+	$(VENV)/bin/python examples/figures/plot_weights.py --output_dir docs/images
 
 clean:  ## remove the environment and the caches, nothing else
 	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
