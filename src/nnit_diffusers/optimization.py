@@ -49,7 +49,8 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             is_matrix = "transformer_blocks" in name and parameter.ndim == 2 and "scale_shift_table" not in name
             (matrices if is_matrix else others).append(parameter)
@@ -71,23 +72,23 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     update = self._matrix_update if group["use_muon"] else self._adam_update
-                    parameter.add_(update(parameter, group), alpha=-group["lr"])
+                    parameter.add_(update(parameter, parameter.grad, group), alpha=-group["lr"])
         return loss
 
-    def _matrix_update(self, parameter: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+    def _matrix_update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+        momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
         rows, columns = parameter.shape
-        return orthogonalize(parameter.grad.lerp(momentum, group["momentum"])) * max(1, rows / columns) ** 0.5
+        return orthogonalize(gradient.lerp(momentum, group["momentum"])) * max(1, rows / columns) ** 0.5
 
-    def _adam_update(self, parameter: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+    def _adam_update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
         state = self.state[parameter]
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
         state["step"] += 1
         (beta1, beta2), step = group["betas"], state["step"]
-        state["mean"].lerp_(parameter.grad, 1 - beta1)
-        state["square"].lerp_(parameter.grad.square(), 1 - beta2)
+        state["mean"].lerp_(gradient, 1 - beta1)
+        state["square"].lerp_(gradient.square(), 1 - beta2)
         return (state["mean"] / (1 - beta1**step)) / ((state["square"] / (1 - beta2**step)).sqrt() + group["eps"])
