@@ -1,0 +1,251 @@
+"""Draws what `examples/evaluate_nnit.py` measured.
+
+    python examples/figures/plot_evaluation.py --evaluation_path nnit/digits/evaluation.json --output_dir docs/images
+
+One picture for each section of the evaluation: `splits.png`, `widths.png`, `joint.png`, `comparison.png`, `steps.png`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#8c8c8c"
+COLOURS = {"nnit": BLUE, "selected": GREEN, "ghn": ORANGE}
+SPLIT_LABELS = {
+    "train": "seen in\ntraining",
+    "held_out_combinations": "held-out\ncombinations",
+    "held_out_widths": "held-out\nwidths",
+    "deeper": "deeper",
+    "wider": "wider",
+}
+SCORE_LABELS = {
+    "nnit": "NNiT",
+    "nnit_ensemble": "ensemble of NNiT networks",
+    "ghn": "GHN",
+    "ghn_ensemble": "ensemble of GHN networks",
+    "ghn_interpolation": "mean of two GHN networks",
+    "ghn_small_noise": "GHN + noise of 0.2 sigma",
+    "ghn_same_distance_noise": "GHN + noise as far as NNiT",
+}
+STYLE = {
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+
+
+@dataclass
+class Arguments:
+    """Draws an evaluation."""
+
+    evaluation_path: str = "nnit/digits/evaluation.json"
+    """JSON that `evaluate_nnit.py` wrote."""
+    output_dir: str = "docs/images"
+    """Where the pictures go."""
+    score_name: str = "test accuracy"
+    """What a score is in this task."""
+
+
+def error_bars(summary: dict[str, Any]) -> list[list[float]]:
+    """Lengths of the bars below and above the mean, in percent."""
+    low, high = summary["interval"]
+    return [[100 * (summary["mean"] - low)], [100 * (high - summary["mean"])]]
+
+
+def draw_splits(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """The paper's figure: architectures seen and never seen, all networks and the selected ones."""
+    num_networks, num_selected = (report["settings"][name] for name in ("num_networks", "num_selected"))
+    kinds = {
+        "nnit": ("o", "NNiT, mean of all networks"),
+        "selected": ("^", f"NNiT, best {num_selected} of {num_networks} by validation"),
+        "ghn": ("s", "GHN that it learned from, mean"),
+    }
+    figure = Figure(figsize=(8, 4.2))
+    axes = figure.subplots()
+    for column, part in enumerate(section.values()):
+        for offset, (name, (marker, label)) in zip((-0.22, 0, 0.22), kinds.items()):
+            summary = part["nnit"]["selected"] if name == "selected" else part[name]
+            rows = [
+                row["nnit"]["selected"] if name == "selected" else row[name]["mean"] for row in part["architectures"]
+            ]
+            x = column + offset
+            axes.plot([x] * len(rows), [100 * value for value in rows], "_", color=COLOURS[name], alpha=0.45)
+            axes.errorbar(
+                x + 0.07,
+                100 * summary["mean"],
+                error_bars(summary),
+                fmt=marker,
+                color=COLOURS[name],
+                capsize=3,
+                label=label if column == 0 else None,
+            )
+    is_unseen = [split != "train" for split in section]
+    axes.axvspan(is_unseen.index(True) - 0.5, len(section) - 0.5, color=GREY, alpha=0.1, linewidth=0)
+    axes.annotate("never trained on", (0.99, 1.01), xycoords="axes fraction", ha="right", color="#555555")
+    axes.set_xticks(range(len(section)), [SPLIT_LABELS[split] for split in section])
+    axes.set(xlim=(-0.5, len(section) - 0.5), ylabel=f"{score_name} (%)")
+    axes.set_xlabel("dashes: mean of each architecture; bars: 95% interval over architectures", fontsize=8.5)
+    axes.grid(axis="x", visible=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def draw_widths(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """Two hidden layers of the same width, from narrower to wider than trained."""
+    parts = sorted(section.values(), key=lambda part: part["hidden_sizes"])
+    widths = [part["hidden_sizes"][0] for part in parts]
+    grid = report["settings"]["training_grid"]
+    span = (grid["min_width"], grid["max_width"])
+    figure = Figure(figsize=(10.5, 3.8))
+    all_axes = figure.subplots(1, 2)
+    for axes in all_axes:
+        for name, marker, label in (("nnit", "o", "NNiT"), ("ghn", "s", "GHN")):
+            low, high = np.transpose([part[name]["interval"] for part in parts]) * 100
+            axes.fill_between(widths, low, high, color=COLOURS[name], alpha=0.25, linewidth=0)
+            means = [100 * part[name]["mean"] for part in parts]
+            axes.plot(widths, means, marker + "-", color=COLOURS[name], markersize=4, label=label)
+        axes.axvspan(*span, color=GREY, alpha=0.12, linewidth=0, label=f"widths trained on, {span[0]} to {span[1]}")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator([2**power for power in range(2, 9)]))
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("units in each of two hidden layers")
+    # The right one without those narrower than trained, so that the rest can be told apart.
+    shown = [
+        bound
+        for part in parts
+        for name in ("nnit", "ghn")
+        for bound in part[name]["interval"]
+        if part["split"] != "narrower"
+    ]
+    all_axes[1].set(xlim=(0.95 * span[0], 1.05 * widths[-1]), ylim=(100 * min(shown) - 1, 100 * max(shown) + 1))
+    all_axes[0].set_ylabel(f"{score_name}, mean (%)")
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_joint(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """What the model chooses when nothing is asked of the architecture, and how it scores."""
+    part = section["free"]
+    figure = Figure(figsize=(10.5, 3.4))
+    depth_axes, size_axes, score_axes = figure.subplots(1, 3)
+    grid = part["training_grid"]
+    depths = sorted({*part["depths"], *grid["depths"]})
+    for offset, depth_shares, colour in ((-0.2, part["depths"], BLUE), (0.2, grid["depths"], GREY)):
+        shares = [100 * depth_shares.get(depth, 0) for depth in depths]
+        depth_axes.bar(np.arange(len(depths)) + offset, shares, width=0.38, color=colour)
+    depth_axes.set_xticks(range(len(depths)), depths)
+    depth_axes.set(xlabel="hidden layers", ylabel="share of networks (%)")
+    depth_axes.grid(axis="x", visible=False)
+
+    percentiles = np.linspace(0, 100, len(grid["num_parameters"]))
+    size_axes.plot(part["num_parameters"], percentiles, color=BLUE, label=f"NNiT, {part['num_networks']} networks")
+    size_axes.plot(grid["num_parameters"], percentiles, "--", color=GREY, label="training grid")
+    size_axes.set(xlabel="parameters", ylabel="share of networks up to this (%)")
+    for axes in (size_axes, score_axes):
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+
+    networks = part["networks"]
+    score_axes.plot(
+        networks["num_parameters"], 100 * np.array(networks["score"]), "o", color=BLUE, alpha=0.5, markersize=4
+    )
+    score_axes.axhline(100 * part["mean"], color=BLUE, linewidth=1)
+    score_axes.set(xlabel="parameters", ylabel=f"{score_name} (%)")
+    figure.legend(*size_axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def draw_comparison(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """Are generated networks copies of the GHN's, and what do simpler ways to a new network give?"""
+    parts = list(section.values())
+    figure = Figure(figsize=(10.5, 3.8))
+    ratio_axes, score_axes = figure.subplots(1, 2, width_ratios=(0.8, 1))
+    rows = np.arange(len(parts))
+    ratios = {"nearest_distance_ratio": ("o", "to the nearest"), "mean_distance_ratio": ("D", "to one another")}
+    for offset, (key, (marker, label)) in zip((-0.12, 0.12), ratios.items()):
+        colour = BLUE if key == "nearest_distance_ratio" else GREEN
+        ratio_axes.plot([part[key] for part in parts], rows + offset, marker, color=colour, label=label)
+    ratio_axes.axvline(1, color=GREY, linewidth=1, label="fresh GHN networks")
+    ratio_axes.set_yticks(rows, [str(part["hidden_sizes"]) for part in parts])
+    largest = max(part[key] for part in parts for key in ratios)
+    ratio_axes.set(xlim=(0, 1.1 * max(largest, 1)), ylim=(len(parts) - 0.5, -0.5))
+    ratio_axes.set_xlabel("distance of generated networks,\nrelative to that of fresh GHN networks")
+    figure.legend(*ratio_axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+
+    for row, name in enumerate(SCORE_LABELS):
+        means = [100 * part["scores"][name]["mean"] for part in parts]
+        colour = BLUE if name.startswith("nnit") else ORANGE
+        score_axes.plot(means, [row] * len(means), "o", color=colour, alpha=0.5)
+        score_axes.plot([np.mean(means)] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
+    score_axes.set_yticks(range(len(SCORE_LABELS)), SCORE_LABELS.values())
+    score_axes.set(ylim=(len(SCORE_LABELS) - 0.5, -0.5))
+    score_axes.set_xlabel(f"{score_name} (%)\ndots: mean of each of these architectures")
+    return figure
+
+
+def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """Fewer and more denoising steps."""
+    parts = sorted(section.items(), key=lambda item: int(item[0]))
+    steps = [int(name) for name, _ in parts]
+    figure = Figure(figsize=(8, 3.8))
+    axes = figure.subplots()
+    for split, marker, colour in (("held_out_combinations", "o", BLUE), ("held_out_widths", "D", GREEN)):
+        summaries = [part[split] for _, part in parts]
+        bars = np.concatenate([error_bars(summary) for summary in summaries], axis=1)
+        axes.errorbar(
+            steps,
+            [100 * summary["mean"] for summary in summaries],
+            bars,
+            fmt=marker + "-",
+            color=colour,
+            capsize=3,
+            label=SPLIT_LABELS[split].replace("\n", " "),
+        )
+    axes.set_xscale("log")
+    milliseconds = [1000 * part["held_out_combinations"]["seconds_per_network"] for _, part in parts]
+    axes.set_xticks(steps, [f"{count}\n{time:.0f} ms" for count, time in zip(steps, milliseconds)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="denoising steps, and time a network", ylabel=f"{score_name}, mean (%)")
+    axes.legend(loc="lower right")
+    return figure
+
+
+DRAWINGS: dict[str, Callable[[dict[str, Any], dict[str, Any], str], Figure]] = {
+    "splits": draw_splits,
+    "widths": draw_widths,
+    "joint": draw_joint,
+    "comparison": draw_comparison,
+    "steps": draw_steps,
+}
+
+
+def main(arguments: Arguments) -> None:
+    report = json.loads(Path(arguments.evaluation_path).read_text(encoding="utf-8"))
+    output_dir = Path(arguments.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for section, draw in DRAWINGS.items():
+        if section in report:
+            with matplotlib.rc_context(STYLE):
+                draw(report[section], report, arguments.score_name).savefig(output_dir / f"{section}.png")
+            print(f"Wrote {output_dir / section}.png")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))

@@ -1,0 +1,115 @@
+import json
+from dataclasses import replace
+
+import evaluate_nnit
+import plot_evaluation
+import plot_weights
+import pytest
+import torch
+from matplotlib.image import imread
+
+
+@pytest.fixture(scope="module")
+def evaluation_path(digits_pipeline_folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("figures") / "evaluation.json"
+    evaluate_nnit.main(
+        evaluate_nnit.Arguments(
+            str(digits_pipeline_folder),
+            output_path=str(path),
+            num_inference_steps=1,
+            num_architectures=2,
+            num_networks=2,
+            num_selected=1,
+            widths=(8, 20, 80),
+            num_width_networks=2,
+            num_joint_networks=4,
+            num_budget_networks=2,
+            num_compared_networks=3,
+            num_references=3,
+            num_ensemble=3,
+            steps=(1, 2),
+            num_step_architectures=2,
+            num_step_networks=1,
+        )
+    )
+    return path
+
+
+def drawn_texts(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def test_every_section_of_an_evaluation_gets_a_picture(evaluation_path, tmp_path):
+    plot_evaluation.main(plot_evaluation.Arguments(str(evaluation_path), str(tmp_path)))
+    assert {file.stem for file in tmp_path.glob("*.png")} == set(evaluate_nnit.SECTIONS)
+    for file in tmp_path.glob("*.png"):
+        pixels = imread(file)
+        assert 1000 <= pixels.shape[1] <= 2000 and pixels.std() > 0.05
+
+
+def test_a_section_that_was_not_evaluated_is_left_out(evaluation_path, tmp_path):
+    report = json.loads(evaluation_path.read_text())
+    only_steps = tmp_path / "evaluation.json"
+    only_steps.write_text(json.dumps({name: report[name] for name in ("settings", "runs", "steps")}))
+    plot_evaluation.main(plot_evaluation.Arguments(str(only_steps), str(tmp_path)))
+    assert [file.name for file in tmp_path.glob("*.png")] == ["steps.png"]
+
+
+@pytest.mark.parametrize("section", sorted(plot_evaluation.DRAWINGS))
+def test_every_axis_is_labelled(section, evaluation_path):
+    report = json.loads(evaluation_path.read_text())
+    figure = plot_evaluation.DRAWINGS[section](report[section], report, "success rate")
+    assert all(axes.get_xlabel() for axes in figure.axes)
+    assert any("success rate" in text for text in drawn_texts(figure))
+
+
+def test_the_figure_of_splits_shows_the_means_that_the_report_has(evaluation_path):
+    report = json.loads(evaluation_path.read_text())
+    figure = plot_evaluation.draw_splits(report["splits"], report, "test accuracy")
+    drawn = {round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].lines if len(line.get_ydata()) == 1}
+    for part in report["splits"].values():
+        for summary in (part["nnit"], part["nnit"]["selected"], part["ghn"]):
+            assert round(100 * summary["mean"], 6) in drawn
+
+
+@pytest.fixture
+def weights_arguments(digits_pipeline_folder, tmp_path):
+    return plot_weights.Arguments(
+        str(digits_pipeline_folder),
+        output_dir=str(tmp_path),
+        widths=(16, 20),
+        num_networks=2,
+        num_train_steps=2,
+    )
+
+
+def test_the_figure_of_weights_has_a_map_for_every_network(weights_arguments):
+    matrices = plot_weights.make_matrices(weights_arguments)
+    shapes = {name: list(matrix.shape) for name, matrix in matrices.items()}
+    assert shapes == {
+        "ghn.16": [2, 16, 16],
+        "sgd.16": [2, 16, 16],
+        "ghn.20": [2, 20, 20],
+        "sgd.20": [2, 20, 20],
+    }
+    figure = plot_weights.draw(matrices, weights_arguments.widths)
+    # One more for the scale of the colours.
+    assert sum(len(axes.images) for axes in figure.axes) == 8 and len(figure.axes) == 9
+
+
+def test_the_figure_of_weights_is_written(weights_arguments, tmp_path):
+    plot_weights.main(weights_arguments)
+    assert imread(tmp_path / "weights.png").std() > 0.05
+
+
+def test_sgd_trains_every_network_from_an_initialisation_of_its_own(digits, weights_arguments):
+    architecture = digits.splits.architecture([16, 16])
+    untrained = plot_weights.train(digits, architecture, replace(weights_arguments, num_train_steps=0))
+    trained = plot_weights.train(digits, architecture, replace(weights_arguments, num_train_steps=60))
+    assert not torch.equal(untrained["0.weight"][0], untrained["0.weight"][1])
+    inputs, labels = digits.data("train")
+    standardised = (inputs - digits.observation_mean) / digits.observation_std
+    losses = [
+        digits.loss(plot_weights.batched_forward(stacked, standardised), labels) for stacked in (untrained, trained)
+    ]
+    assert (losses[1] < 0.5 * losses[0]).all()
