@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
 from accelerate import Accelerator
 from accelerate.logging import get_logger
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from tqdm.auto import tqdm
@@ -27,8 +27,10 @@ from tqdm.auto import tqdm
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
 from nnit_diffusers.training_utils import (
+    averaged_weights,
     checkpoint_step,
     find_checkpoint,
+    push_to_hub,
     register_model_hooks,
     save_checkpoint,
     step_generator,
@@ -120,7 +122,7 @@ def diversity_target(arguments: Arguments, step: int) -> float:
 
 
 def distance(cosine: torch.Tensor | float) -> torch.Tensor:
-    """Distance of two unit vectors with this cosine: unlike the cosine's, its slope does not vanish where they meet."""
+    """Distance of two unit vectors of this cosine; unlike the cosine's, its slope does not vanish where they meet."""
     return (2 - 2 * torch.as_tensor(cosine)).clamp(min=1e-8).sqrt()
 
 
@@ -182,107 +184,146 @@ def create_ghn(task: Task, arguments: Arguments) -> GraphHyperNetwork:
     )
 
 
-def main(arguments: Arguments) -> None:
+def create_accelerator(arguments: Arguments) -> Accelerator:
+    """Precision, accumulation and tracking, as asked for."""
     output_dir = Path(arguments.output_dir)
-    accelerator = Accelerator(
+    return Accelerator(
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         mixed_precision=arguments.mixed_precision,
         log_with=None if arguments.report_to == "none" else arguments.report_to,
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
+        # A step that happens to draw no network of several hidden layers leaves the templates between them unused.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    set_seed(arguments.seed)
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
-    ghn = create_ghn(task, arguments)
-    ema = EMAModel(ghn.parameters(), decay=arguments.ema_decay, model_cls=GraphHyperNetwork, model_config=ghn.config)
-    ema.to(accelerator.device)
-    register_model_hooks(accelerator, {"ghn": ghn}, {"ghn": ema} if arguments.use_ema else {})
-    optimizer = torch.optim.AdamW(
-        ghn.parameters(),
-        lr=arguments.learning_rate,
-        betas=(arguments.adam_beta1, arguments.adam_beta2),
-        weight_decay=arguments.adam_weight_decay,
-        eps=arguments.adam_epsilon,
-    )
-    lr_scheduler = get_scheduler(
-        arguments.lr_scheduler,
-        optimizer,
-        num_warmup_steps=arguments.lr_warmup_steps * accelerator.num_processes,
-        num_training_steps=arguments.max_train_steps * accelerator.num_processes,
-    )
-    model, optimizer, lr_scheduler = accelerator.prepare(ghn, optimizer, lr_scheduler)
-    if accelerator.is_main_process:
-        accelerator.init_trackers("train_ghn")
-        write_json(output_dir / "training.json", {"arguments": asdict(arguments), **provenance()})
-    logger.info(f"{ghn.num_parameters():,} parameters on {accelerator.num_processes} process(es)")
 
-    step = 0
-    if arguments.resume_from_checkpoint:
-        checkpoint = find_checkpoint(output_dir, arguments.resume_from_checkpoint)
+
+class Training:
+    """One training, from its first step or from a checkpoint to its last."""
+
+    def __init__(self, arguments: Arguments):
+        self.arguments = arguments
+        self.output_dir = Path(arguments.output_dir)
+        checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
+        self.accelerator = create_accelerator(arguments)
+        set_seed(arguments.seed)
+        self.task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+        self.ghn = create_ghn(self.task, arguments)
+        self.ema = None
+        if arguments.use_ema:
+            self.ema = EMAModel(
+                self.ghn.parameters(),
+                decay=arguments.ema_decay,
+                model_cls=GraphHyperNetwork,
+                model_config=self.ghn.config,
+            )
+            self.ema.to(self.accelerator.device)
+        register_model_hooks(self.accelerator, {"ghn": self.ghn}, {"ghn": self.ema} if self.ema else {})
+        optimizer = torch.optim.AdamW(
+            self.ghn.parameters(),
+            lr=arguments.learning_rate,
+            betas=(arguments.adam_beta1, arguments.adam_beta2),
+            weight_decay=arguments.adam_weight_decay,
+            eps=arguments.adam_epsilon,
+        )
+        # accelerate moves the schedule on once for every process.
+        lr_scheduler = get_scheduler(
+            arguments.lr_scheduler,
+            optimizer,
+            num_warmup_steps=arguments.lr_warmup_steps * self.accelerator.num_processes,
+            num_training_steps=arguments.max_train_steps * self.accelerator.num_processes,
+        )
+        self.model, self.optimizer, self.lr_scheduler = self.accelerator.prepare(self.ghn, optimizer, lr_scheduler)
+        self.step = 0
         if checkpoint is not None:
-            accelerator.load_state(str(checkpoint))
-            step = checkpoint_step(checkpoint)
+            self.accelerator.load_state(str(checkpoint))
+            self.step = checkpoint_step(checkpoint)
             logger.info(f"Resumed from {checkpoint}")
 
-    mean, std = (v.to(accelerator.device) for v in (task.observation_mean, task.observation_std))
-    progress = tqdm(
-        total=arguments.max_train_steps, initial=step, desc="GHN", disable=not accelerator.is_local_main_process
-    )
-    while step < arguments.max_train_steps:
-        for micro_step in range(arguments.gradient_accumulation_steps):
-            generator = step_generator(
-                arguments.seed,
-                step * arguments.gradient_accumulation_steps + micro_step,
-                accelerator.process_index,
-            )
-            drawn = task.splits.sample("train", arguments.num_architectures, generator)
-            architectures = [a for a in sorted(drawn, key=str) for _ in range(LATENTS_PER_ARCHITECTURE)]
-            latents = torch.randn(len(architectures), arguments.latent_dim, generator=generator)
-            inputs, targets = task.training_batch(arguments.train_batch_size, generator)
-            inputs, targets = inputs.to(accelerator.device), targets.to(accelerator.device)
-            with accelerator.accumulate(model), accelerator.autocast():
-                losses, cosines = training_losses(
-                    model, task, architectures, latents.to(accelerator.device), (inputs - mean) / std, targets
-                )
-                too_alike = torch.relu(distance(diversity_target(arguments, step)) - distance(cosines)).mean()
-                loss = losses.mean() + arguments.diversity_weight * too_alike
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(ghn.parameters(), arguments.max_grad_norm)
-                optimizer.step()
-                lr_scheduler.step()
-                optimizer.zero_grad()
-        step += 1
-        if arguments.use_ema:
-            ema.step(ghn.parameters())
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"The loss became {loss.item()} at step {step}; lower `learning_rate`.")
-        figures = {"loss": losses.mean().item(), "cosine": cosines.mean().item()}
-        progress.update()
-        progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+    def draw(self, generator: torch.Generator) -> tuple[list[MLPArchitecture], torch.Tensor, torch.Tensor, Any]:
+        """Architectures, each as often as it has latents, latents, standardised inputs, and targets."""
+        arguments, device = self.arguments, self.accelerator.device
+        drawn = self.task.splits.sample("train", arguments.num_architectures, generator)
+        architectures = [a for a in sorted(drawn, key=str) for _ in range(LATENTS_PER_ARCHITECTURE)]
+        latents = torch.randn(len(architectures), arguments.latent_dim, generator=generator)
+        inputs, targets = self.task.training_batch(arguments.train_batch_size, generator)
+        inputs = (inputs - self.task.observation_mean) / self.task.observation_std
+        return architectures, latents.to(device), inputs.to(device), targets.to(device)
 
-        if step % arguments.validation_steps == 0 or step == arguments.max_train_steps:
-            if accelerator.is_main_process:
-                if arguments.use_ema:
-                    ema.store(ghn.parameters())
-                    ema.copy_to(ghn.parameters())
-                figures |= validate(ghn, task, arguments)
-                if arguments.use_ema:
-                    ema.restore(ghn.parameters())
-                logger.info(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        accelerator.log(figures | {"lr": lr_scheduler.get_last_lr()[0]}, step=step)
-        if step % arguments.checkpointing_steps == 0:
-            save_checkpoint(accelerator, output_dir, step, arguments.checkpoints_total_limit)
+    def micro_step(self, generator: torch.Generator) -> dict[str, float]:
+        """Forward and backward on one batch; with the last of a step's batches, the parameters are updated."""
+        arguments, accelerator = self.arguments, self.accelerator
+        batch = self.draw(generator)
+        with accelerator.accumulate(self.model):
+            with accelerator.autocast():
+                losses, cosines = training_losses(self.model, self.task, *batch)
+            allowed = distance(diversity_target(arguments, self.step))
+            too_alike = torch.relu(allowed - distance(cosines)).mean()
+            accelerator.backward(losses.mean() + arguments.diversity_weight * too_alike)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(self.ghn.parameters(), arguments.max_grad_norm)
+            self.optimizer.step()
+            self.lr_scheduler.step()
+            self.optimizer.zero_grad()
+        return {"loss": losses.mean().item(), "cosine": cosines.mean().item()}
 
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if arguments.use_ema:
-            ema.copy_to(ghn.parameters())
-        ghn.save_pretrained(
-            output_dir / "ghn", push_to_hub=arguments.push_to_hub, repo_id=arguments.hub_model_id or output_dir.name
+    def train_step(self) -> dict[str, float]:
+        """One optimisation step; returns the figures of its last batch."""
+        seed, num_micro_steps = self.arguments.seed, self.arguments.gradient_accumulation_steps
+        for number in range(self.step * num_micro_steps, (self.step + 1) * num_micro_steps):
+            figures = self.micro_step(step_generator(seed, number, self.accelerator.process_index))
+        self.step += 1
+        if self.ema:
+            self.ema.step(self.ghn.parameters())
+        if not all(map(math.isfinite, figures.values())):
+            raise FloatingPointError(f"The loss became {figures} at step {self.step}; lower `learning_rate`.")
+        return figures
+
+    def run(self) -> None:
+        """Trains to the last step, and saves the GHN."""
+        arguments, accelerator = self.arguments, self.accelerator
+        if accelerator.is_main_process:
+            accelerator.init_trackers("train_ghn")
+            write_json(self.output_dir / "training.json", {"arguments": asdict(arguments), **provenance()})
+        logger.info(f"{self.ghn.num_parameters():,} parameters on {accelerator.num_processes} process(es)")
+        progress = tqdm(
+            total=arguments.max_train_steps,
+            initial=self.step,
+            desc="GHN",
+            disable=not accelerator.is_local_main_process,
         )
-        logger.info(f"Saved {output_dir / 'ghn'}")
-    accelerator.end_training()
+        while self.step < arguments.max_train_steps:
+            figures = self.train_step()
+            progress.update()
+            progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+            is_validation = self.step % arguments.validation_steps == 0 or self.step == arguments.max_train_steps
+            if is_validation and accelerator.is_main_process:
+                with averaged_weights(self.ghn, self.ema):
+                    figures |= validate(self.ghn, self.task, arguments)
+                logger.info(
+                    f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+                )
+            accelerator.log(figures | {"lr": self.lr_scheduler.get_last_lr()[0]}, step=self.step)
+            if self.step % arguments.checkpointing_steps == 0:
+                save_checkpoint(accelerator, self.output_dir, self.step, arguments.checkpoints_total_limit)
+        self.save()
+
+    def save(self) -> None:
+        """Writes the GHN, with averaged parameters if there are any, and uploads it if that is asked for."""
+        if self.ema:
+            self.ema.copy_to(self.ghn.parameters())
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.ghn.save_pretrained(self.output_dir / "ghn")
+            logger.info(f"Saved {self.output_dir / 'ghn'}")
+            if self.arguments.push_to_hub:
+                push_to_hub(self.output_dir / "ghn", self.arguments.hub_model_id or self.output_dir.name)
+
+
+def main(arguments: Arguments) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    training = Training(arguments)
+    training.run()
+    training.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ to nothing, teaches p(a).
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 import tyro
 from accelerate import Accelerator
 from accelerate.logging import get_logger
@@ -23,6 +23,7 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel, compute_density_for_timestep_sampling
+from nnit_loss import training_losses
 from tqdm.auto import tqdm
 
 from nnit_diffusers import (
@@ -36,11 +37,14 @@ from nnit_diffusers import (
     get_task,
 )
 from nnit_diffusers.data import GHNWeightStream, WeightDataset
-from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch
+from nnit_diffusers.models.weight_patch_tokenizer import WeightPatchBatch
 from nnit_diffusers.optimization import Muon
 from nnit_diffusers.training_utils import (
+    averaged_weights,
     checkpoint_step,
     find_checkpoint,
+    prefetch,
+    push_to_hub,
     register_model_hooks,
     save_checkpoint,
     step_generator,
@@ -50,10 +54,6 @@ from nnit_diffusers.utils import provenance, write_json
 
 logger = get_logger(__name__)
 
-# Below this noise level the weight of the velocity loss, 1 / sigma^2, stops growing.
-MIN_SIGMA = 0.1
-# A bias moves the input of a unit about a third as much as its weights do together (in squares).
-BIAS_WEIGHT = 0.3
 # Batches that the tokenizer's statistics are measured on.
 STATISTICS_BATCHES = 16
 
@@ -75,7 +75,7 @@ class Arguments:
     include_ghn: bool = True
     """Ship the GHN as the pipeline's optional component."""
     pretrained_model_name_or_path: str | None = None
-    """Transformer to start from, instead of a fresh one."""
+    """Pipeline, or checkpoint of this script, whose transformer to start from instead of a fresh one."""
     seed: int = 0
     """Seed of initialisation, architectures, latents, times and noise."""
 
@@ -118,6 +118,8 @@ class Arguments:
     logit_mean: float = 1.0
     """Above 0: high noise more often. That is where the latent of a network is decided."""
     logit_std: float = 1.3
+    mode_scale: float = 1.29
+    """Of `mode`: 0 is uniform, larger values favour the middle."""
     scheduler_shift: float = 3.0
     """Shift of the sampler's noise levels towards high noise."""
     architecture_loss_weight: float = 0.2
@@ -131,7 +133,7 @@ class Arguments:
     attention_head_dim: int = 52
 
     dataloader_num_workers: int = 0
-    """Threads that prepare batches ahead of the training step."""
+    """Threads that prepare batches ahead of the training step; the batches are the same for any number."""
     checkpointing_steps: int = 500
     """Steps between checkpoints."""
     checkpoints_total_limit: int | None = 2
@@ -150,7 +152,16 @@ class Arguments:
     """Repository to upload to; the name of `output_dir` by default."""
 
 
-def create_source(task: Task, arguments: Arguments) -> GHNWeightStream | WeightDataset:
+def check_arguments(arguments: Arguments) -> None:
+    """Raises `ValueError` unless there is exactly one source to learn from."""
+    if (arguments.ghn_name_or_path is None) == (arguments.dataset_name is None):
+        raise ValueError(
+            "One of `ghn_name_or_path` and `dataset_name` must be given, but received "
+            f"{arguments.ghn_name_or_path!r} and {arguments.dataset_name!r}."
+        )
+
+
+def create_source(task: Task, arguments: Arguments, device: torch.device) -> GHNWeightStream | WeightDataset:
     """What the transformer learns from; its tokenizer's statistics are measured on networks drawn from it."""
     tokenizer = WeightPatchTokenizer(
         in_features=task.in_features,
@@ -162,7 +173,7 @@ def create_source(task: Task, arguments: Arguments) -> GHNWeightStream | WeightD
         observation_std=task.observation_std.tolist(),
     )
     if arguments.ghn_name_or_path:
-        ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path)
+        ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).to(device)
         source = GHNWeightStream(ghn, tokenizer, task.splits, arguments.latents_per_architecture)
     else:
         source = WeightDataset(arguments.dataset_name, tokenizer)
@@ -171,79 +182,16 @@ def create_source(task: Task, arguments: Arguments) -> GHNWeightStream | WeightD
     return source
 
 
-def element_weights(batch: WeightPatchBatch) -> torch.Tensor:
-    """`[B, P, p * p]` weights of the squared error: every layer of every network counts the same, sum 1 a network."""
-    is_bias = (batch.positions[..., 0] == BIAS_PATCH).long()
-    group = 2 * batch.positions[..., 1] + is_bias
-    per_patch = batch.element_mask.sum(dim=-1).float()
-    per_group = torch.zeros(len(group), int(group.max()) + 1, device=group.device).scatter_add_(1, group, per_patch)
-    weights = (1 - (1 - BIAS_WEIGHT) * is_bias) / per_group.gather(1, group).clamp(min=1)
-    num_layers = torch.tensor([architecture.depth + 1 for architecture in batch.architectures], device=group.device)
-    return batch.element_mask * (weights / (1 + BIAS_WEIGHT) / num_layers[:, None])[..., None]
-
-
-def mask_tokens(tokens: torch.Tensor, times: torch.Tensor, scheduler, generator: torch.Generator) -> torch.Tensor:
-    """Architecture tokens `[B, S]` masked up to times `[B]` in 0…1."""
-    return scheduler.add_noise(tokens, times * scheduler.config.num_train_timesteps, generator=generator)
-
-
-def masked_cross_entropy(logits: torch.Tensor, tokens: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy of the tokens that are masked in `noisy`; 0 if none is."""
-    is_masked = noisy != tokens
-    losses = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none")
-    return (losses * is_masked.flatten()).sum() / is_masked.sum().clamp(min=1)
-
-
-def training_loss(
-    model: torch.nn.Module,
-    batch: WeightPatchBatch,
-    bare_tokens: torch.Tensor,
-    scheduler: NNiTArchitectureScheduler,
-    arguments: Arguments,
-    generator: torch.Generator,
-) -> dict[str, torch.Tensor]:
-    """Losses of one micro-step: `patches`, velocity-weighted; `architecture`, with and without patches to go by."""
-    device, num_networks = batch.patches.device, len(batch.architectures)
-    sigmas = compute_density_for_timestep_sampling(
+def draw_sigmas(num_networks: int, arguments: Arguments, generator: torch.Generator) -> torch.Tensor:
+    """`[B]` noise levels in 0…1."""
+    return compute_density_for_timestep_sampling(
         arguments.weighting_scheme,
         num_networks,
         logit_mean=arguments.logit_mean,
         logit_std=arguments.logit_std,
+        mode_scale=arguments.mode_scale,
         generator=generator,
     )
-    noise = torch.randn(batch.patches.shape, generator=generator).to(device) * batch.element_mask
-    sigmas_B11 = sigmas.to(device)[:, None, None]
-    noisy = (1 - sigmas_B11) * batch.patches + sigmas_B11 * noise
-
-    is_masked = torch.rand(num_networks, generator=generator) < arguments.masked_architecture_fraction
-    times = torch.rand(num_networks, generator=generator) * is_masked
-    tokens = batch.architecture_tokens
-    noisy_tokens = mask_tokens(tokens.cpu(), times, scheduler, generator).to(device)
-    output = model(
-        noisy,
-        1000 * sigmas.to(device),
-        noisy_tokens,
-        1000 * times.to(device),
-        batch.positions,
-        attention_mask=batch.attention_mask,
-    )
-    squared_error = (output.sample.float() - batch.patches).square() * element_weights(batch)
-    per_network = squared_error.sum(dim=(1, 2)) / sigmas.to(device).clamp(min=MIN_SIGMA).square()
-
-    bare_times = (torch.arange(len(bare_tokens)) + torch.rand(1, generator=generator)) / len(bare_tokens)
-    noisy_bare = mask_tokens(bare_tokens, bare_times, scheduler, generator).to(device)
-    bare_output = model(
-        batch.patches.new_zeros(len(bare_tokens), 0, batch.patches.shape[-1]),
-        torch.full((len(bare_tokens),), 1000.0, device=device),
-        noisy_bare,
-        1000 * bare_times.to(device),
-        batch.positions.new_zeros(len(bare_tokens), 0, batch.positions.shape[-1]),
-    )
-    return {
-        "patches": per_network.mean(),
-        "architecture": masked_cross_entropy(output.architecture_logits, tokens, noisy_tokens)
-        + masked_cross_entropy(bare_output.architecture_logits, bare_tokens.to(device), noisy_bare),
-    }
 
 
 def create_optimizer(transformer: NNiTTransformer, arguments: Arguments) -> torch.optim.Optimizer:
@@ -276,135 +224,201 @@ def validate(pipeline: NNiTPipeline, task: Task, arguments: Arguments) -> dict[s
     return figures
 
 
-def main(arguments: Arguments) -> None:
-    if (arguments.ghn_name_or_path is None) == (arguments.dataset_name is None):
-        raise ValueError(
-            "One of `ghn_name_or_path` and `dataset_name` must be given, but received "
-            f"{arguments.ghn_name_or_path!r} and {arguments.dataset_name!r}."
-        )
+def create_accelerator(arguments: Arguments) -> Accelerator:
+    """Precision, accumulation and tracking, as asked for."""
     output_dir = Path(arguments.output_dir)
-    accelerator = Accelerator(
+    return Accelerator(
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         mixed_precision=arguments.mixed_precision,
         log_with=None if arguments.report_to == "none" else arguments.report_to,
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
     )
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    set_seed(arguments.seed)
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
-    source = create_source(task, arguments)
-    tokenizer, ghn = source.tokenizer, getattr(source, "ghn", None)
-    if ghn is not None:
-        ghn.to(accelerator.device)
-    if arguments.pretrained_model_name_or_path:
-        transformer = NNiTTransformer.from_pretrained(arguments.pretrained_model_name_or_path)
-    else:
+
+
+def create_transformer(task: Task, arguments: Arguments) -> NNiTTransformer:
+    """The transformer to start from: the one that was asked for, or a freshly initialised one."""
+    if arguments.pretrained_model_name_or_path is None:
         transformer = NNiTTransformer(
             in_features=task.in_features,
             out_features=task.out_features,
             max_width=task.max_width,
-            max_depth=tokenizer.config.max_depth,
+            max_depth=task.max_depth + 1,
             patch_size=arguments.patch_size,
             num_layers=arguments.num_layers,
             num_attention_heads=arguments.num_attention_heads,
             attention_head_dim=arguments.attention_head_dim,
         )
+    else:
+        transformer = NNiTTransformer.from_pretrained(arguments.pretrained_model_name_or_path, subfolder="transformer")
+        if transformer.config.patch_size != arguments.patch_size:
+            raise ValueError(
+                f"`patch_size` must be {transformer.config.patch_size}, that of the pretrained transformer, but "
+                f"received {arguments.patch_size}."
+            )
     if arguments.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
-    architecture_scheduler = NNiTArchitectureScheduler()
-    pipeline = NNiTPipeline(
-        transformer=transformer,
+    return transformer
+
+
+def create_pipeline(task: Task, source: GHNWeightStream | WeightDataset, arguments: Arguments) -> NNiTPipeline:
+    """The pipeline to be trained, with a tokenizer that fits the networks it learns from."""
+    return NNiTPipeline(
+        transformer=create_transformer(task, arguments),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=arguments.scheduler_shift),
-        architecture_scheduler=architecture_scheduler,
-        tokenizer=tokenizer,
-        ghn=ghn if arguments.include_ghn else None,
+        architecture_scheduler=NNiTArchitectureScheduler(),
+        tokenizer=source.tokenizer,
+        ghn=getattr(source, "ghn", None) if arguments.include_ghn else None,
         min_width=task.min_width,
         max_depth=task.max_depth,
     )
-    ema = EMAModel(
-        transformer.parameters(),
-        decay=arguments.ema_decay,
-        model_cls=NNiTTransformer,
-        model_config=transformer.config,
-    )
-    ema.to(accelerator.device)
-    register_model_hooks(accelerator, {"transformer": transformer}, {"transformer": ema} if arguments.use_ema else {})
-    optimizer = create_optimizer(transformer, arguments)
-    lr_scheduler = get_scheduler(
-        arguments.lr_scheduler,
-        optimizer,
-        num_warmup_steps=arguments.lr_warmup_steps * accelerator.num_processes,
-        num_training_steps=arguments.max_train_steps * accelerator.num_processes,
-    )
-    model, optimizer, lr_scheduler = accelerator.prepare(transformer, optimizer, lr_scheduler)
-    if accelerator.is_main_process:
-        accelerator.init_trackers("train_nnit")
-        write_json(output_dir / "training.json", {"arguments": asdict(arguments), **provenance()})
-    logger.info(f"{transformer.num_parameters():,} parameters on {accelerator.num_processes} process(es)")
 
-    step = 0
-    if arguments.resume_from_checkpoint:
-        checkpoint = find_checkpoint(output_dir, arguments.resume_from_checkpoint)
+
+class Training:
+    """One training, from its first step or from a checkpoint to its last."""
+
+    def __init__(self, arguments: Arguments):
+        check_arguments(arguments)
+        self.arguments = arguments
+        self.output_dir = Path(arguments.output_dir)
+        checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
+        self.accelerator = create_accelerator(arguments)
+        set_seed(arguments.seed)
+        self.task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+        self.source = create_source(self.task, arguments, self.accelerator.device)
+        self.pipeline = create_pipeline(self.task, self.source, arguments)
+        self.transformer = self.pipeline.transformer
+        self.ema = None
+        if arguments.use_ema:
+            self.ema = EMAModel(
+                self.transformer.parameters(),
+                decay=arguments.ema_decay,
+                model_cls=NNiTTransformer,
+                model_config=self.transformer.config,
+            )
+            self.ema.to(self.accelerator.device)
+        register_model_hooks(
+            self.accelerator,
+            {"transformer": self.transformer},
+            {"transformer": self.ema} if self.ema else {},
+        )
+        optimizer = create_optimizer(self.transformer, arguments)
+        # accelerate moves the schedule on once for every process.
+        lr_scheduler = get_scheduler(
+            arguments.lr_scheduler,
+            optimizer,
+            num_warmup_steps=arguments.lr_warmup_steps * self.accelerator.num_processes,
+            num_training_steps=arguments.max_train_steps * self.accelerator.num_processes,
+        )
+        self.model, self.optimizer, self.lr_scheduler = self.accelerator.prepare(
+            self.transformer, optimizer, lr_scheduler
+        )
+        self.step = 0
         if checkpoint is not None:
-            accelerator.load_state(str(checkpoint))
-            step = checkpoint_step(checkpoint)
+            self.accelerator.load_state(str(checkpoint))
+            self.step = checkpoint_step(checkpoint)
             logger.info(f"Resumed from {checkpoint}")
 
-    progress = tqdm(
-        total=arguments.max_train_steps, initial=step, desc="NNiT", disable=not accelerator.is_local_main_process
-    )
-    while step < arguments.max_train_steps:
-        for micro_step in range(arguments.gradient_accumulation_steps):
-            generator = step_generator(
-                arguments.seed,
-                step * arguments.gradient_accumulation_steps + micro_step,
-                accelerator.process_index,
-            )
-            batch = source.batch(arguments.train_batch_size, generator).to(accelerator.device)
-            bare = task.splits.sample("train", arguments.architecture_batch_size, generator)
-            bare_tokens = torch.tensor([architecture.tokens(tokenizer.config.max_depth) for architecture in bare])
-            with accelerator.accumulate(model), accelerator.autocast():
-                losses = training_loss(model, batch, bare_tokens, architecture_scheduler, arguments, generator)
-                loss = losses["patches"] + arguments.architecture_loss_weight * losses["architecture"]
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(transformer.parameters(), arguments.max_grad_norm)
-                optimizer.step()
-                lr_scheduler.step()
-                optimizer.zero_grad()
-        step += 1
-        if arguments.use_ema:
-            ema.step(transformer.parameters())
-        figures = {name: value.item() for name, value in losses.items()}
+    def draw(self, generator: torch.Generator) -> tuple[WeightPatchBatch, torch.Tensor]:
+        """Networks of one batch, and the tokens of its bare architectures."""
+        batch = self.source.batch(self.arguments.train_batch_size, generator)
+        bare = self.task.splits.sample("train", self.arguments.architecture_batch_size, generator)
+        max_depth = self.source.tokenizer.config.max_depth
+        return batch, torch.tensor([architecture.tokens(max_depth) for architecture in bare])
+
+    def batches(self) -> Iterator[tuple[WeightPatchBatch, torch.Tensor, torch.Generator]]:
+        """What every micro-step that is left learns from, and the source of its times and noise."""
+
+        def prepare(number: int) -> tuple[WeightPatchBatch, torch.Tensor, torch.Generator]:
+            generator = step_generator(self.arguments.seed, number, self.accelerator.process_index)
+            return *self.draw(generator), generator
+
+        num_micro_steps = self.arguments.gradient_accumulation_steps
+        numbers = range(self.step * num_micro_steps, self.arguments.max_train_steps * num_micro_steps)
+        return prefetch(prepare, numbers, self.arguments.dataloader_num_workers)
+
+    def micro_step(
+        self, batch: WeightPatchBatch, bare_tokens: torch.Tensor, generator: torch.Generator
+    ) -> dict[str, float]:
+        """Forward and backward on one batch; with the last of a step's batches, the parameters are updated."""
+        arguments, accelerator = self.arguments, self.accelerator
+        sigmas = draw_sigmas(len(batch.architectures), arguments, generator)
+        with accelerator.accumulate(self.model):
+            with accelerator.autocast():
+                losses = training_losses(
+                    self.model,
+                    batch.to(accelerator.device),
+                    bare_tokens.to(accelerator.device),
+                    sigmas.to(accelerator.device),
+                    self.pipeline.architecture_scheduler,
+                    arguments.masked_architecture_fraction,
+                    generator,
+                )
+            accelerator.backward(losses["patches"] + arguments.architecture_loss_weight * losses["architecture"])
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(self.transformer.parameters(), arguments.max_grad_norm)
+            self.optimizer.step()
+            self.lr_scheduler.step()
+            self.optimizer.zero_grad()
+        return {name: value.item() for name, value in losses.items()}
+
+    def train_step(self, batches: Iterator) -> dict[str, float]:
+        """One optimisation step; returns the figures of its last batch."""
+        for _ in range(self.arguments.gradient_accumulation_steps):
+            figures = self.micro_step(*next(batches))
+        self.step += 1
+        if self.ema:
+            self.ema.step(self.transformer.parameters())
         if not all(map(math.isfinite, figures.values())):
-            raise FloatingPointError(f"The loss became {figures} at step {step}; lower `learning_rate`.")
-        progress.update()
-        progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+            raise FloatingPointError(f"The loss became {figures} at step {self.step}; lower `learning_rate`.")
+        return figures
 
-        is_validation = step % arguments.validation_steps == 0 or step == arguments.max_train_steps
-        if is_validation and accelerator.is_main_process:
-            if arguments.use_ema:
-                ema.store(transformer.parameters())
-                ema.copy_to(transformer.parameters())
-            figures |= validate(pipeline, task, arguments)
-            if arguments.use_ema:
-                ema.restore(transformer.parameters())
-            logger.info(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-        accelerator.log(figures | {"lr": lr_scheduler.get_last_lr()[0]}, step=step)
-        if step % arguments.checkpointing_steps == 0:
-            save_checkpoint(accelerator, output_dir, step, arguments.checkpoints_total_limit)
-
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if arguments.use_ema:
-            ema.copy_to(transformer.parameters())
-        pipeline.save_pretrained(
-            output_dir / "pipeline",
-            push_to_hub=arguments.push_to_hub,
-            repo_id=arguments.hub_model_id or output_dir.name,
+    def run(self) -> None:
+        """Trains to the last step, and saves the pipeline."""
+        arguments, accelerator = self.arguments, self.accelerator
+        if accelerator.is_main_process:
+            accelerator.init_trackers("train_nnit")
+            write_json(self.output_dir / "training.json", {"arguments": asdict(arguments), **provenance()})
+        logger.info(f"{self.transformer.num_parameters():,} parameters on {accelerator.num_processes} process(es)")
+        progress = tqdm(
+            total=arguments.max_train_steps,
+            initial=self.step,
+            desc="NNiT",
+            disable=not accelerator.is_local_main_process,
         )
-        logger.info(f"Saved {output_dir / 'pipeline'}")
-    accelerator.end_training()
+        batches = self.batches()
+        while self.step < arguments.max_train_steps:
+            figures = self.train_step(batches)
+            progress.update()
+            progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+            is_validation = self.step % arguments.validation_steps == 0 or self.step == arguments.max_train_steps
+            if is_validation and accelerator.is_main_process:
+                with averaged_weights(self.transformer, self.ema):
+                    figures |= validate(self.pipeline, self.task, arguments)
+                logger.info(
+                    f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+                )
+            accelerator.log(figures | {"lr": self.lr_scheduler.get_last_lr()[0]}, step=self.step)
+            if self.step % arguments.checkpointing_steps == 0:
+                save_checkpoint(accelerator, self.output_dir, self.step, arguments.checkpoints_total_limit)
+        self.save()
+
+    def save(self) -> None:
+        """Writes the pipeline, with averaged parameters if there are any, and uploads it if that is asked for."""
+        if self.ema:
+            self.ema.copy_to(self.transformer.parameters())
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.pipeline.save_pretrained(self.output_dir / "pipeline")
+            logger.info(f"Saved {self.output_dir / 'pipeline'}")
+            if self.arguments.push_to_hub:
+                push_to_hub(self.output_dir / "pipeline", self.arguments.hub_model_id or self.output_dir.name)
+
+
+def main(arguments: Arguments) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    training = Training(arguments)
+    training.run()
+    training.accelerator.end_training()
 
 
 if __name__ == "__main__":

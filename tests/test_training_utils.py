@@ -1,3 +1,6 @@
+import threading
+from itertools import islice
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -5,9 +8,11 @@ from diffusers.training_utils import EMAModel
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture
 from nnit_diffusers.training_utils import (
+    averaged_weights,
     checkpoint_step,
     find_checkpoint,
     list_checkpoints,
+    prefetch,
     register_model_hooks,
     save_checkpoint,
     step_generator,
@@ -74,6 +79,59 @@ def test_neighbouring_steps_are_unrelated():
     assert abs(first.mean()) < 0.05
 
 
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_what_is_prepared_ahead_comes_in_order(num_workers):
+    assert list(prefetch(lambda number: number**2, range(5, 12), num_workers)) == [n**2 for n in range(5, 12)]
+    assert list(prefetch(lambda number: number**2, range(5, 6), num_workers)) == [25]
+    assert list(prefetch(lambda number: number**2, [], num_workers)) == []
+
+
+def test_as_many_threads_as_asked_for_prepare_ahead():
+    together = threading.Barrier(3, timeout=60)
+
+    def prepare(number):
+        together.wait()
+        return number
+
+    assert list(prefetch(prepare, range(6), num_workers=3)) == list(range(6))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_no_more_is_prepared_than_asked_for_and_one_a_thread(num_workers):
+    prepared = []
+    results = prefetch(lambda number: prepared.append(number), range(100), num_workers)
+    list(islice(results, 5))
+    results.close()
+    assert sorted(prepared) == list(range(5 + num_workers))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_in_what_is_prepared_comes_when_its_turn_has_come(num_workers):
+    results = prefetch(lambda number: 1 / (3 - number), range(9), num_workers)
+    assert [next(results) for _ in range(3)] == [1 / 3, 1 / 2, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_the_average_is_lent_to_the_model_and_taken_back(tmp_path):
+    training = Training(tmp_path)
+    for step in range(3):
+        training.step(step)
+    own = [parameter.detach().clone() for parameter in training.ghn.parameters()]
+    with pytest.raises(KeyboardInterrupt), averaged_weights(training.ghn, training.ema):
+        for parameter, average in zip(training.ghn.parameters(), training.ema.shadow_params):
+            assert torch.equal(parameter, average)
+        raise KeyboardInterrupt
+    assert all(torch.equal(parameter, before) for parameter, before in zip(training.ghn.parameters(), own))
+
+
+def test_a_model_without_an_average_keeps_its_weights(tmp_path):
+    ghn = tiny_ghn()
+    own = [parameter.detach().clone() for parameter in ghn.parameters()]
+    with averaged_weights(ghn, None):
+        assert all(torch.equal(parameter, before) for parameter, before in zip(ghn.parameters(), own))
+
+
 def test_checkpoints_are_listed_oldest_first_and_nothing_else(tmp_path):
     for name in ("checkpoint-1000", "checkpoint-200", "checkpoint-best", "partial-3000", "logs"):
         (tmp_path / name).mkdir()
@@ -81,6 +139,11 @@ def test_checkpoints_are_listed_oldest_first_and_nothing_else(tmp_path):
     assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-1000"
     assert find_checkpoint(tmp_path, "checkpoint-200") == tmp_path / "checkpoint-200"
     assert find_checkpoint("elsewhere", str(tmp_path / "checkpoint-200")) == tmp_path / "checkpoint-200"
+
+
+def test_there_is_no_checkpoint_if_none_is_asked_for(tmp_path):
+    (tmp_path / "checkpoint-200").mkdir()
+    assert find_checkpoint(tmp_path, None) is None
 
 
 def test_there_is_no_latest_checkpoint_before_the_first(tmp_path):

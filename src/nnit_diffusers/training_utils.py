@@ -1,20 +1,26 @@
-"""What the training scripts in `examples/` share: checkpoints that are whole or absent, and randomness by step."""
+"""What the scripts in `examples/` share: randomness by step, the EMA, checkpoints that are whole or absent."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
+from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
 
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+
+T = TypeVar("T")
 
 CHECKPOINT_PREFIX = "checkpoint-"
 
@@ -40,6 +46,41 @@ def step_generator(seed: int, step: int, process_index: int = 0, stream: int = 0
     return torch.Generator().manual_seed(mixed & (2**63 - 1))
 
 
+def prefetch(prepare: Callable[[int], T], numbers: Iterable[int], num_workers: int) -> Iterator[T]:
+    """`prepare(number)` for one number after the other, whatever `num_workers` is.
+
+    Parameters:
+        prepare (`Callable[[int], T]`): Called with each number, by several threads at once.
+        numbers (`Iterable[int]`): What to prepare, in the order wanted.
+        num_workers (`int`): Threads that work ahead, a result each; with 0 nothing is prepared before it is asked for.
+    """
+    if num_workers == 0:
+        yield from map(prepare, numbers)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        ahead: deque[Future[T]] = deque()
+        for number in numbers:
+            ahead.append(pool.submit(prepare, number))
+            if len(ahead) > num_workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+@contextmanager
+def averaged_weights(model: ModelMixin, ema: EMAModel | None) -> Iterator[None]:
+    """Within it, the model has its averaged parameters; without an EMA, its own."""
+    if ema is None:
+        yield
+        return
+    ema.store(model.parameters())
+    ema.copy_to(model.parameters())
+    try:
+        yield
+    finally:
+        ema.restore(model.parameters())
+
+
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
     """`checkpoint-{step}` folders of a training, oldest first."""
     folders = [
@@ -55,15 +96,17 @@ def checkpoint_step(folder: Path) -> int:
     return int(folder.name.removeprefix(CHECKPOINT_PREFIX))
 
 
-def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str) -> Path | None:
+def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str | None) -> Path | None:
     """The checkpoint that `--resume_from_checkpoint` means: `"latest"`, a name in `output_dir`, or a path.
 
     Returns:
-        `Path` or `None`: `None` if `"latest"` was asked for and there is none yet.
+        `Path` or `None`: `None` if none was asked for, or `"latest"` when there is none yet.
 
     Raises:
         `ValueError`: If the checkpoint named does not exist.
     """
+    if resume_from_checkpoint is None:
+        return None
     if resume_from_checkpoint == "latest":
         return next(reversed(list_checkpoints(output_dir)), None)
     for folder in (Path(output_dir) / resume_from_checkpoint, Path(resume_from_checkpoint)):
@@ -119,7 +162,7 @@ def register_model_hooks(
     def load_hook(wrapped_models: list, input_dir: str) -> None:
         wrapped_models.clear()
         for name, model in models.items():
-            saved = type(model).from_pretrained(Path(input_dir) / name, low_cpu_mem_usage=False)
+            saved = type(model).from_pretrained(Path(input_dir) / name)
             model.load_state_dict(saved.state_dict())
         for name, ema in ema_models.items():
             saved_ema = EMAModel.from_pretrained(Path(input_dir) / f"{name}_ema", type(models[name]))
@@ -128,3 +171,20 @@ def register_model_hooks(
 
     accelerator.register_save_state_pre_hook(save_hook)
     accelerator.register_load_state_pre_hook(load_hook)
+
+
+def push_to_hub(folder: str | Path, repo_id: str) -> str:
+    """Uploads what a training saved, under a card that says which library loads it.
+
+    Parameters:
+        folder (`str` or `Path`): Folder of the model or pipeline.
+        repo_id (`str`): Repository, made if there is none.
+
+    Returns:
+        `str`: Address of the commit.
+    """
+    repo_id = create_repo(repo_id, exist_ok=True).repo_id
+    header = ModelCardData(library_name="nnit-diffusers", tags=["nnit", "weight-generation"])
+    card = ModelCard(f"---\n{header.to_yaml()}\n---\n\n# {repo_id}\n\nTrained with nnit-diffusers.\n")
+    card.save(Path(folder) / "README.md")
+    return upload_folder(repo_id=repo_id, folder_path=folder, commit_message="End of training").commit_url

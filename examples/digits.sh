@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Everything behind nnit/digits, in order, with its seeds: an hour and a half on two CPU cores.
+# When it was interrupted, run it again: every stage goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if there is one
+
+launch() {
+    accelerate launch --cpu --num_processes 1 --num_cpu_threads_per_process 2 "$@"
+}
+
+# 1. The hypernetwork: an endless source of distinct, aligned, working networks.
+launch examples/train_ghn.py \
+    --task digits \
+    --output_dir outputs/digits/ghn \
+    --max_train_steps 6000 \
+    --diversity_target 0.85 \
+    --diversity_weight 0.5 \
+    --node_dim 96 \
+    --num_templates 32 \
+    --map_channels 64 \
+    --learning_rate 3e-3 \
+    --seed 0 \
+    --resume_from_checkpoint latest
+
+# 2. Some of its networks as a weight dataset, for exchange. Stage 3 does without: it draws from the hypernetwork.
+launch examples/build_weight_dataset.py \
+    --task digits \
+    --ghn_name_or_path outputs/digits/ghn/ghn \
+    --output_dir outputs/digits/weights \
+    --num_networks 1024 \
+    --score \
+    --seed 0
+
+# 3. The transformer.
+launch examples/train_nnit.py \
+    --task digits \
+    --ghn_name_or_path outputs/digits/ghn/ghn \
+    --output_dir outputs/digits/nnit \
+    --max_train_steps 2500 \
+    --train_batch_size 16 \
+    --latents_per_architecture 2 \
+    --seed 0 \
+    --resume_from_checkpoint latest
+
+# 4. What is published: half precision, scored as it is published. The evaluation is kept beside the trainings until it
+#    is whole, for publishing anew begins with an empty folder.
+python examples/build_hub_repo.py \
+    --task digits \
+    --pipeline_dir outputs/digits/nnit/pipeline \
+    --repo_dir nnit/digits
+python examples/evaluate_nnit.py \
+    --task digits \
+    --pretrained_model_name_or_path nnit/digits \
+    --output_path outputs/digits/evaluation.json \
+    --seed 1234
+cp outputs/digits/evaluation.json nnit/digits/evaluation.json
+python examples/benchmarks/benchmark_generation.py \
+    --task digits \
+    --pretrained_model_name_or_path nnit/digits \
+    --output_path nnit/digits/benchmark.json
+python examples/build_hub_repo.py \
+    --task digits \
+    --repo_dir nnit/digits
+
+# 5. The pictures of the README and of the card.
+python examples/figures/plot_evaluation.py \
+    --evaluation_path nnit/digits/evaluation.json \
+    --output_dir docs/images
+python examples/figures/plot_weights.py \
+    --task digits \
+    --pretrained_model_name_or_path nnit/digits \
+    --output_dir docs/images

@@ -1,0 +1,103 @@
+"""What the transformer is trained to do: name the clean patches, and the architecture where it is masked.
+
+Shape legend: B networks, P patches, p side of a patch, S slots for hidden layers, V architecture vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from nnit_diffusers import NNiTArchitectureScheduler
+from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch
+
+
+# Below this noise level the weight of the velocity loss, 1 / sigma^2, stops growing.
+MIN_SIGMA = 0.1
+# A bias moves the input of a unit about a third as much as its weights do together (in squares).
+BIAS_WEIGHT = 0.3
+
+
+def element_weights(batch: WeightPatchBatch) -> torch.Tensor:
+    """`[B, P, p * p]` weights of the squared error: every layer of every network counts the same, sum 1 a network."""
+    is_bias = (batch.positions[..., 0] == BIAS_PATCH).long()
+    group = 2 * batch.positions[..., 1] + is_bias
+    per_patch = batch.element_mask.sum(dim=-1).float()
+    per_group = torch.zeros(len(group), int(group.max()) + 1, device=group.device).scatter_add_(1, group, per_patch)
+    weights = (1 - (1 - BIAS_WEIGHT) * is_bias) / per_group.gather(1, group).clamp(min=1)
+    num_layers = torch.tensor([architecture.depth + 1 for architecture in batch.architectures], device=group.device)
+    return batch.element_mask * (weights / (1 + BIAS_WEIGHT) / num_layers[:, None])[..., None]
+
+
+def mask_tokens(
+    tokens: torch.Tensor, times: torch.Tensor, scheduler: NNiTArchitectureScheduler, generator: torch.Generator
+) -> torch.Tensor:
+    """Architecture tokens `[B, S]` masked up to times `[B]` in 0…1."""
+    noisy = scheduler.add_noise(tokens.cpu(), times * scheduler.config.num_train_timesteps, generator=generator)
+    return noisy.to(tokens.device)
+
+
+def masked_cross_entropy(logits: torch.Tensor, tokens: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of logits `[B, S, V]` where tokens `[B, S]` are masked in `noisy`; 0 if none is."""
+    is_masked = noisy != tokens
+    losses = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none")
+    return (losses * is_masked.flatten()).sum() / is_masked.sum().clamp(min=1)
+
+
+def training_losses(
+    model: torch.nn.Module,
+    batch: WeightPatchBatch,
+    bare_tokens: torch.Tensor,
+    sigmas: torch.Tensor,
+    scheduler: NNiTArchitectureScheduler,
+    masked_fraction: float,
+    generator: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """Losses of one micro-step, with noise and masks from `generator` (a CPU generator).
+
+    Parameters:
+        batch (`WeightPatchBatch`): B clean networks.
+        bare_tokens (`torch.Tensor`): Tokens of architectures that come without patches.
+        sigmas (`torch.Tensor`): `[B]`, noise levels of the patches.
+        scheduler (`NNiTArchitectureScheduler`): Masks architectures.
+        masked_fraction (`float`): Part of the networks whose architecture is masked as well, with a time of its own.
+
+    Returns:
+        `dict[str, torch.Tensor]`:
+            `patches`, velocity-weighted; `architecture`, with patches to go by and without.
+    """
+    device, num_networks = batch.patches.device, len(batch.architectures)
+    noise = torch.randn(batch.patches.shape, generator=generator).to(device) * batch.element_mask
+    sigmas_B11 = sigmas[:, None, None]
+    noisy = (1 - sigmas_B11) * batch.patches + sigmas_B11 * noise
+    is_masked = torch.rand(num_networks, generator=generator) < masked_fraction
+    times = torch.rand(num_networks, generator=generator) * is_masked
+    tokens = batch.architecture_tokens
+    noisy_tokens = mask_tokens(tokens, times, scheduler, generator)
+    # Tuples: accelerate, which makes the outputs of mixed precision float32, cannot rebuild an output class.
+    sample, logits = model(
+        noisy,
+        1000 * sigmas,
+        noisy_tokens,
+        1000 * times.to(device),
+        batch.positions,
+        attention_mask=batch.attention_mask,
+        return_dict=False,
+    )
+    squared_error = (sample.float() - batch.patches).square() * element_weights(batch)
+    per_network = squared_error.sum(dim=(1, 2)) / sigmas.clamp(min=MIN_SIGMA).square()
+
+    num_bare = len(bare_tokens)
+    bare_times = (torch.arange(num_bare) + torch.rand(1, generator=generator)) / num_bare
+    noisy_bare = mask_tokens(bare_tokens, bare_times, scheduler, generator)
+    _, bare_logits = model(
+        batch.patches.new_zeros(num_bare, 0, batch.patches.shape[-1]),
+        torch.full((num_bare,), 1000.0, device=device),
+        noisy_bare,
+        1000 * bare_times.to(device),
+        batch.positions.new_zeros(num_bare, 0, batch.positions.shape[-1]),
+        return_dict=False,
+    )
+    return {
+        "patches": per_network.mean(),
+        "architecture": masked_cross_entropy(logits, tokens, noisy_tokens)
+        + masked_cross_entropy(bare_logits, bare_tokens, noisy_bare),
+    }

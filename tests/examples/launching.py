@@ -1,0 +1,66 @@
+"""Running the training scripts: in processes of their own, as users do, or in this one, where many are compared."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+ONE_PROCESS = ("accelerate.commands.launch", "--cpu", "--num_processes", "1")
+# `accelerate launch --cpu --num_processes 2` quietly starts one.
+TWO_PROCESSES = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def flags(arguments):
+    """Arguments as a command line gives them."""
+    return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+
+
+def launch(launcher, script, *command_line):
+    """What a script wrote to stderr; it must succeed."""
+    command = [sys.executable, "-m", *launcher, script, *command_line]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+@contextmanager
+def fresh_accelerate():
+    """Within it accelerate, which keeps its first settings for all of a process, has none yet but to use the CPU."""
+
+    def forget():
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        forget()
+        try:
+            yield
+        finally:
+            forget()
+
+
+def run(script, output_dir, **arguments):
+    """Runs a script here, from its command line's arguments; returns `output_dir`."""
+    with fresh_accelerate():
+        script.main(script.Arguments(output_dir=str(output_dir), **arguments))
+    return Path(output_dir)
+
+
+def logged(output_dir, name):
+    """Values of one curve by step."""
+    (log_dir,) = (Path(output_dir) / "logs").iterdir()
+    events = EventAccumulator(str(log_dir)).Reload()
+    return {event.step: event.value for event in events.Scalars(name)}
+
+
+def files_of(folder):
+    """Contents of all files below a folder, by their relative path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,92 @@
+import pytest
+import torch
+from nnit_loss import BIAS_WEIGHT, element_weights, mask_tokens, masked_cross_entropy, training_losses
+
+from nnit_diffusers import NNiTArchitectureScheduler, NNiTTransformer, WeightPatchTokenizer
+from nnit_diffusers.architecture import MASK_TOKEN
+from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two networks of different depth, with random patches."""
+    tokenizer = WeightPatchTokenizer(5, 3, patch_size=4)
+    batch = tokenizer.layout([tokenizer.architecture([6]), tokenizer.architecture([9, 5, 7])])
+    batch.patches = torch.randn(batch.patches.shape) * batch.element_mask
+    return batch
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    torch.manual_seed(0)
+    sizes = {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 8}
+    return NNiTTransformer(5, 3, max_width=12, patch_size=4, **sizes)
+
+
+def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, bare_tokens=None):
+    return training_losses(
+        model,
+        batch,
+        batch.architecture_tokens if bare_tokens is None else bare_tokens,
+        torch.full((len(batch.architectures),), sigma),
+        NNiTArchitectureScheduler(),
+        masked_fraction,
+        torch.Generator().manual_seed(seed),
+    )
+
+
+def test_every_layer_counts_the_same_and_padding_nothing(batch):
+    weights = element_weights(batch)
+    assert not weights[~batch.element_mask].any()
+    torch.testing.assert_close(weights.sum(dim=(1, 2)), torch.ones(2))
+    for network, architecture in enumerate(batch.architectures):
+        kind, layer = batch.positions[network, :, 0], batch.positions[network, :, 1]
+        exists = batch.attention_mask[network]
+        for index in range(architecture.depth + 1):
+            of_layer = weights[network, exists & (layer == index)].sum()
+            of_bias = weights[network, exists & (layer == index) & (kind == BIAS_PATCH)].sum()
+            assert of_layer.item() == pytest.approx(1 / (architecture.depth + 1))
+            assert (of_bias / of_layer).item() == pytest.approx(BIAS_WEIGHT / (1 + BIAS_WEIGHT))
+
+
+def test_tokens_are_masked_the_more_the_later(batch):
+    tokens = batch.architecture_tokens[:1].expand(1000, -1)
+    generator = torch.Generator().manual_seed(0)
+    masked = [
+        (mask_tokens(tokens, torch.full((1000,), time), NNiTArchitectureScheduler(), generator) == MASK_TOKEN)
+        for time in (0.0, 0.5, 1.0)
+    ]
+    assert [part.float().mean().item() for part in masked] == pytest.approx([0, 0.5, 1], abs=0.05)
+
+
+def test_the_cross_entropy_is_that_of_masked_tokens_alone():
+    logits, tokens = torch.randn(2, 3, 7), torch.tensor([[3, 4, 5], [6, 1, 1]])
+    noisy = torch.tensor([[3, MASK_TOKEN, 5], [6, 1, MASK_TOKEN]])
+    expected = -(logits[0, 1].log_softmax(-1)[4] + logits[1, 2].log_softmax(-1)[1]) / 2
+    torch.testing.assert_close(masked_cross_entropy(logits, tokens, noisy), expected)
+    assert masked_cross_entropy(logits, tokens, tokens) == 0
+
+
+def test_the_patch_loss_is_the_weighted_error_of_what_the_transformer_predicts(batch, transformer):
+    # Nothing masked and no noise: what the transformer gets is the batch itself.
+    sample = transformer(
+        batch.patches,
+        torch.zeros(2),
+        batch.architecture_tokens,
+        torch.zeros(2),
+        batch.positions,
+        attention_mask=batch.attention_mask,
+    ).sample
+    expected = ((sample - batch.patches).square() * element_weights(batch)).sum(dim=(1, 2)).mean() / 0.1**2
+    torch.testing.assert_close(losses(transformer, batch, masked_fraction=0.0, sigma=0.0)["patches"], expected)
+
+
+def test_losses_depend_on_the_generator_alone(batch, transformer):
+    assert losses(transformer, batch) == losses(transformer, batch)
+    assert losses(transformer, batch)["patches"] != losses(transformer, batch, seed=1)["patches"]
+
+
+def test_every_parameter_learns_from_the_two_losses(batch, transformer):
+    transformer.zero_grad()
+    sum(losses(transformer, batch).values()).backward()
+    assert [name for name, parameter in transformer.named_parameters() if parameter.grad is None] == []

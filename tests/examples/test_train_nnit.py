@@ -1,0 +1,255 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import build_weight_dataset
+import pytest
+import torch
+import train_nnit as script
+from launching import ONE_PROCESS, files_of, flags, fresh_accelerate, launch, logged, run
+
+from nnit_diffusers import NNiTPipeline, NNiTTransformer
+from nnit_diffusers.data import GHNWeightStream
+
+
+# diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
+
+TINY = {
+    "num_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "train_batch_size": 4,
+    "latents_per_architecture": 2,
+    "architecture_batch_size": 4,
+    "lr_warmup_steps": 2,
+    "max_train_steps": 6,
+    "validation_architectures": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def accelerate_of_this_test():
+    with fresh_accelerate():
+        yield
+
+
+@pytest.fixture(scope="module")
+def ghn_folder(digits_pipeline_folder):
+    return str(digits_pipeline_folder / "ghn")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, ghn_folder):
+    """Six steps, as a user trains."""
+    output_dir = tmp_path_factory.mktemp("outputs") / "nnit"
+    arguments = {**TINY, "ghn_name_or_path": ghn_folder, "checkpointing_steps": 2, "checkpoints_total_limit": 2}
+    log = launch(ONE_PROCESS, script.__file__, "--output_dir", str(output_dir), *flags(arguments))
+    assert "on 1 process(es)" in log
+    return output_dir
+
+
+def training(output_dir, **arguments):
+    """A training that has not begun."""
+    return script.Training(script.Arguments(str(output_dir), **{**TINY, **arguments}))
+
+
+def test_checkpoints_come_at_their_steps_and_the_oldest_go(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "checkpoint-4",
+        "checkpoint-6",
+        "logs",
+        "pipeline",
+        "training.json",
+    }
+    record = json.loads((trained / "training.json").read_text())
+    assert record["arguments"]["attention_head_dim"] == 8
+    assert "--attention_head_dim 8" in record["command"]
+
+
+def test_the_final_pipeline_generates_networks_of_any_shape(trained, digits):
+    pipeline = NNiTPipeline.from_pretrained(trained / "pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    given = pipeline(arch=[[48, 40], [20]], num_inference_steps=2)
+    assert [network.architecture.hidden_sizes for network in given.networks] == [(48, 40), (20,)]
+    chosen = pipeline(num_networks=3, num_inference_steps=2)
+    for architecture in chosen.architectures:
+        assert architecture.depth <= digits.max_depth
+        assert min(architecture.hidden_sizes) >= digits.min_width
+    for network in given.networks + chosen.networks:
+        assert network(torch.rand(5, 64)).isfinite().all()
+
+
+def test_the_ghn_is_shipped_unless_it_is_not_wanted(trained, tmp_path, ghn_folder, digits):
+    shipped = NNiTPipeline.from_pretrained(trained / "pipeline").ghn
+    (network,) = shipped.generate([digits.splits.architecture([48, 40])])
+    assert network(torch.rand(5, 64)).isfinite().all()
+    without = training(tmp_path, ghn_name_or_path=ghn_folder, include_ghn=False)
+    assert without.pipeline.ghn is None
+
+
+def test_the_averaged_weights_are_shipped(trained):
+    shipped, averaged, last = (
+        NNiTTransformer.from_pretrained(trained / name).state_dict()
+        for name in ("pipeline/transformer", "checkpoint-6/transformer_ema", "checkpoint-6/transformer")
+    )
+    assert all(torch.equal(shipped[name], averaged[name]) for name in shipped)
+    assert not any(torch.equal(shipped[name], last[name]) for name in shipped)
+
+
+def test_the_transformers_of_a_checkpoint_differ_from_the_final_one(trained):
+    final = NNiTTransformer.from_pretrained(trained / "pipeline/transformer").proj_out.weight
+    for name in ("transformer", "transformer_ema"):
+        earlier = NNiTTransformer.from_pretrained(trained / "checkpoint-4" / name)
+        assert not torch.equal(earlier.proj_out.weight, final)
+
+
+def test_patches_of_the_networks_learned_from_have_unit_rms(trained, digits):
+    pipeline = NNiTPipeline.from_pretrained(trained / "pipeline")
+    stream = GHNWeightStream(pipeline.ghn, pipeline.tokenizer, digits.splits)
+    for rms in rms_of(stream):
+        assert rms == pytest.approx([1, 1, 1], abs=0.1)
+
+
+def rms_of(source):
+    """Root mean square of the weights and of the biases, of first, hidden and last layers."""
+    generator = torch.Generator().manual_seed(7)
+    fitted = source.tokenizer.fit(source.batch(16, generator) for _ in range(40))
+    return [
+        [after / before for after, before in zip(fitted.config[name], source.tokenizer.config[name])]
+        for name in ("weight_scale", "bias_scale")
+    ]
+
+
+@pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
+def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path, ghn_folder, gradient_accumulation_steps):
+    arguments = {
+        **TINY,
+        "ghn_name_or_path": ghn_folder,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+        "checkpointing_steps": 3,
+    }
+    whole = run(script, tmp_path / "whole", **arguments)
+    shutil.copytree(whole / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
+    resumed = run(script, tmp_path / "resumed", resume_from_checkpoint="latest", **arguments)
+    for folder in ("checkpoint-6", "pipeline"):
+        assert files_of(resumed / folder) == files_of(whole / folder)
+    for curve in ("patches", "architecture", "lr"):
+        expected = logged(whole, curve)
+        assert logged(resumed, curve) == {step: expected[step] for step in (4, 5, 6)}
+
+
+def test_batches_do_not_depend_on_who_prepares_them(tmp_path, ghn_folder):
+    drawn = [
+        list(training(tmp_path, ghn_name_or_path=ghn_folder, dataloader_num_workers=number).batches())
+        for number in (0, 3)
+    ]
+    assert [len(batches) for batches in drawn] == [6, 6]
+    for (batch, bare, generator), (other_batch, other_bare, other_generator) in zip(*drawn):
+        assert batch.architectures == other_batch.architectures
+        assert torch.equal(batch.patches, other_batch.patches)
+        assert torch.equal(bare, other_bare)
+        assert torch.equal(generator.get_state(), other_generator.get_state())
+    assert not torch.equal(drawn[0][0][1], drawn[0][1][1])
+
+
+def test_threads_that_prepare_batches_leave_the_losses_as_they_are(trained, tmp_path, ghn_folder):
+    run(script, tmp_path, ghn_name_or_path=ghn_folder, dataloader_num_workers=2, **TINY)
+    assert logged(tmp_path, "patches") == logged(trained, "patches")
+
+
+def test_gradient_checkpointing_leaves_the_losses_as_they_are(trained, tmp_path, ghn_folder):
+    run(script, tmp_path, ghn_name_or_path=ghn_folder, gradient_checkpointing=True, **TINY)
+    assert logged(tmp_path, "patches") == pytest.approx(logged(trained, "patches"), rel=1e-5)
+
+
+def test_mixed_precision_trains_almost_as_full_precision_does(trained, tmp_path, ghn_folder):
+    run(script, tmp_path, ghn_name_or_path=ghn_folder, mixed_precision="bf16", **TINY)
+    for curve in ("patches", "architecture"):
+        exact, rounded = logged(trained, curve), logged(tmp_path, curve)
+        assert rounded != exact
+        assert rounded == pytest.approx(exact, rel=0.05, abs=0.05)
+    assert NNiTPipeline.from_pretrained(tmp_path / "pipeline").transformer.dtype == torch.float32
+
+
+def test_adamw_without_an_average_ships_its_last_weights(trained, tmp_path, ghn_folder):
+    arguments = {**TINY, "optimizer": "adamw", "use_ema": False, "checkpointing_steps": 6}
+    run(script, tmp_path, ghn_name_or_path=ghn_folder, **arguments)
+    assert not (tmp_path / "checkpoint-6" / "transformer_ema").exists()
+    assert files_of(tmp_path / "pipeline" / "transformer") == files_of(tmp_path / "checkpoint-6" / "transformer")
+    adamw, muon = logged(tmp_path, "patches"), logged(trained, "patches")
+    assert adamw[1] == muon[1]
+    assert adamw[6] != muon[6]
+
+
+@pytest.mark.parametrize("weighting_scheme", ["logit_normal", "mode", "none"])
+def test_noise_levels_of_every_scheme_lie_between_0_and_1(weighting_scheme):
+    arguments = script.Arguments("outputs", weighting_scheme=weighting_scheme)
+    sigmas = script.draw_sigmas(1000, arguments, torch.Generator().manual_seed(0))
+    assert sigmas.shape == (1000,)
+    assert 0 <= sigmas.min() < 0.05 and 0.95 < sigmas.max() <= 1
+
+
+def test_a_weight_dataset_is_learned_from_as_a_ghn_is(tmp_path, ghn_folder):
+    dataset = run(
+        build_weight_dataset, tmp_path / "weights", ghn_name_or_path=ghn_folder, num_networks=40, networks_per_shard=16
+    )
+    trained = run(script, tmp_path / "nnit", dataset_name=str(dataset), checkpointing_steps=3, **TINY)
+    pipeline = NNiTPipeline.from_pretrained(trained / "pipeline")
+    assert pipeline.ghn is None
+    pipeline.set_progress_bar_config(disable=True)
+    (network,) = pipeline(arch=[48, 40], num_inference_steps=2).networks
+    assert network(torch.rand(5, 64)).isfinite().all()
+
+    resumed = tmp_path / "resumed"
+    shutil.copytree(trained / "checkpoint-3", resumed / "checkpoint-3")
+    arguments = {**TINY, "dataset_name": str(dataset), "checkpointing_steps": 3}
+    run(script, resumed, resume_from_checkpoint="checkpoint-3", **arguments)
+    assert files_of(resumed / "pipeline") == files_of(trained / "pipeline")
+
+
+def test_patches_of_a_weight_dataset_have_unit_rms(tmp_path, ghn_folder):
+    dataset = run(build_weight_dataset, tmp_path / "weights", ghn_name_or_path=ghn_folder, num_networks=40)
+    source = training(tmp_path, dataset_name=str(dataset), train_batch_size=16).source
+    for rms in rms_of(source):
+        assert rms == pytest.approx([1, 1, 1], abs=0.15)
+
+
+def test_a_training_can_start_from_a_pipeline_and_from_a_checkpoint(trained, tmp_path, ghn_folder):
+    for folder in (trained / "pipeline", trained / "checkpoint-4"):
+        begun = training(tmp_path, ghn_name_or_path=ghn_folder, pretrained_model_name_or_path=str(folder))
+        expected = NNiTTransformer.from_pretrained(folder / "transformer")
+        assert torch.equal(begun.transformer.proj_out.weight, expected.proj_out.weight)
+        assert begun.step == 0
+
+
+def test_a_pretrained_transformer_of_other_patches_is_refused(trained, tmp_path, ghn_folder):
+    arguments = {"ghn_name_or_path": ghn_folder, "pretrained_model_name_or_path": str(trained / "pipeline")}
+    with pytest.raises(ValueError, match="`patch_size` must be 8, .*but received 4"):
+        training(tmp_path, patch_size=4, **arguments)
+
+
+def test_a_bad_command_ends_with_one_clear_error(tmp_path):
+    command = [sys.executable, script.__file__, "--output_dir", str(tmp_path / "nnit")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    error = "ValueError: One of `ghn_name_or_path` and `dataset_name` must be given, but received None and None."
+    assert result.stderr.splitlines()[-1] == error
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_requests_are_refused_before_anything_is_written(tmp_path, ghn_folder):
+    with pytest.raises(ValueError, match="must be given, but received .*ghn' and 'weights'"):
+        run(script, tmp_path / "a", ghn_name_or_path=ghn_folder, dataset_name="weights")
+    with pytest.raises(ValueError, match=r"one of \[.*'digits'.*but received 'chess'"):
+        run(script, tmp_path / "a", ghn_name_or_path=ghn_folder, task="chess")
+    with pytest.raises(ValueError, match=r"one of \[\] in .*but received 'checkpoint-7'"):
+        run(script, tmp_path / "a", ghn_name_or_path=ghn_folder, resume_from_checkpoint="checkpoint-7")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, ghn_folder):
+    arguments = {**TINY, "learning_rate": 1e30, "muon_learning_rate": 1e30, "lr_warmup_steps": 0}
+    with pytest.raises(FloatingPointError, match="The loss became .* at step 2; lower `learning_rate`"):
+        run(script, tmp_path, ghn_name_or_path=ghn_folder, **arguments)

@@ -1,0 +1,95 @@
+"""Both training scripts under `torchrun`: this file is what it runs, and then compares."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+from launching import TWO_PROCESSES, fresh_accelerate, launch
+
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+
+import train_ghn
+import train_nnit
+
+from nnit_diffusers.training_utils import step_generator
+
+
+COMMON = "--max_train_steps 2 --checkpointing_steps 1 --lr_scheduler constant --validation_architectures 1"
+COMMAND_LINES = {
+    train_ghn: f"{COMMON} --latent_dim 4 --node_dim 8 --map_channels 4 --num_templates 2 --num_architectures 1 "
+    "--train_batch_size 16 --learning_rate 0.01",
+    train_nnit: f"{COMMON} --num_layers 1 --num_attention_heads 1 --attention_head_dim 8 --train_batch_size 4 "
+    "--latents_per_architecture 2 --architecture_batch_size 4 --dataloader_num_workers 1",
+}
+MODELS = {train_ghn: "ghn", train_nnit: "transformer"}
+SCRIPTS = pytest.mark.parametrize("script", list(MODELS), ids=lambda script: script.__name__)
+
+
+def arguments(script, output_dir, *more):
+    command_line = [*COMMAND_LINES[script].split(), "--output_dir", str(output_dir / script.__name__), *more]
+    return tyro.cli(script.Arguments, args=command_line, use_underscores=True)
+
+
+def train_on_this_process(output_dir):
+    """Trains with both scripts, and writes the parameters that this process ends with."""
+    for script, more in ((train_ghn, ()), (train_nnit, ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn"))):
+        training = script.Training(arguments(script, output_dir, *more))
+        training.run()
+        training.accelerator.wait_for_everyone()
+        parameters = getattr(training, MODELS[script]).state_dict()
+        torch.save(parameters, output_dir / script.__name__ / f"process-{training.accelerator.process_index}.pt")
+    training.accelerator.end_training()
+
+
+@pytest.fixture(scope="module")
+def output_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two_processes")
+    launch(TWO_PROCESSES, __file__, str(folder))
+    return folder
+
+
+@SCRIPTS
+def test_two_processes_end_with_the_same_weights(output_dir, script):
+    first, second = (torch.load(output_dir / script.__name__ / f"process-{index}.pt") for index in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@SCRIPTS
+def test_a_checkpoint_is_written_once_and_has_the_random_state_of_both(output_dir, script):
+    folder, model = output_dir / script.__name__, MODELS[script]
+    assert {path.name for path in folder.glob("*-*") if path.is_dir()} == {"checkpoint-1", "checkpoint-2"}
+    for checkpoint in folder.glob("checkpoint-*"):
+        assert {path.name for path in checkpoint.iterdir()} == {
+            model,
+            f"{model}_ema",
+            "optimizer.bin",
+            "scheduler.bin",
+            "random_states_0.pkl",
+            "random_states_1.pkl",
+        }
+
+
+@SCRIPTS
+def test_two_processes_learn_from_twice_the_data(output_dir, script, tmp_path):
+    # What either process drew, accumulated by one.
+    more = () if script is train_ghn else ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn")
+    with fresh_accelerate():
+        training = script.Training(arguments(script, tmp_path, "--gradient_accumulation_steps", "2", *more))
+        for process_index in range(2):
+            generator = step_generator(0, 0, process_index)
+            if script is train_ghn:
+                training.micro_step(generator)
+            else:
+                training.micro_step(*training.draw(generator), generator)
+    model = getattr(training, MODELS[script])
+    folder = output_dir / script.__name__ / "checkpoint-1" / MODELS[script]
+    for name, parameter in type(model).from_pretrained(folder).named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), parameter, rtol=1e-3, atol=1e-5)
+
+
+if __name__ == "__main__":
+    train_on_this_process(Path(sys.argv[1]))
