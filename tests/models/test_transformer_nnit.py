@@ -156,12 +156,23 @@ def test_widths_never_seen_have_embeddings_of_their_own():
 def test_networks_wider_and_deeper_than_trained_are_defined():
     model = tiny_transformer(max_width=8, max_depth=3)
     for hidden_sizes in ([200], [40, 33, 50]):
-        output = model(**inputs(hidden_sizes))
-        assert output.sample.isfinite().all()
-    positions = inputs([200])["patch_positions"]
-    first_layer = positions[(positions[..., 0] == 0) & (positions[..., 1] == 0)]
-    embeddings = model.position_embed(first_layer[None], torch.float32)[0]
-    assert torch.pdist(embeddings).min() > 1e-4
+        assert model(**inputs(hidden_sizes)).sample.isfinite().all()
+
+
+@torch.no_grad()
+def test_units_beyond_the_largest_width_stand_where_those_that_many_before_them_do():
+    model = tiny_transformer(max_width=8)
+    first, second, last = (0, 2), (1, 1), (2, 0)  # layer, layers behind
+
+    def embed(kind, layer, layers_behind, row, column):
+        return model.position_embed(torch.tensor([[[kind, layer, layers_behind, row, column]]]), torch.float32)
+
+    torch.testing.assert_close(embed(0, *first, 3, 1), embed(0, *first, 1, 1))
+    torch.testing.assert_close(embed(0, *second, 3, 2), embed(0, *second, 1, 0))
+    torch.testing.assert_close(embed(1, *first, 1, 0), embed(1, *first, 0, 0))
+    # Inputs and outputs are as many as the task has: they do not repeat.
+    assert (embed(0, *first, 0, 2) - embed(0, *first, 0, 0)).norm() > 1e-3
+    assert (embed(0, *last, 2, 0) - embed(0, *last, 0, 0)).norm() > 1e-3
 
 
 def test_every_parameter_is_trained_by_both_losses_together():

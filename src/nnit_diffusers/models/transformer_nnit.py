@@ -154,16 +154,27 @@ class NNiTArchitectureEmbedding(nn.Module):
 
 
 class NNiTPositionEmbedding(nn.Module):
-    """Where a patch stands: kind, layer from either end, row and column; rows and columns have no upper end."""
+    """Where a patch stands: kind, layer from either end, row and column.
 
-    def __init__(self, dim: int):
+    Units beyond `max_width` stand where those `max_width` before them do, as in a [`GraphHyperNetwork`]: a wider layer
+    repeats its units, and is defined whatever its width.
+    """
+
+    def __init__(self, dim: int, max_width: int, patch_size: int):
         super().__init__()
+        # Patches that the units of the widest layer trained on make along a side of a matrix, and as biases.
+        self.periods = (-(-max_width // patch_size), -(-max_width // patch_size**2))
         num_features = 2 + 2 * (_MAX_DISTANCE + 1) + 2 * _POSITION_DIM
         self.mlp = nn.Sequential(nn.Linear(num_features, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
 
     def forward(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`[B, P, 5]` positions -> `[B, P, D]`."""
         kind, layer, layers_behind, row, column = positions.unbind(-1)
+        weight_period, bias_period = self.periods
+        # Rows of the last layer are outputs and columns of the first one inputs: these do not repeat.
+        row_period = torch.where(kind == 0, weight_period, bias_period)
+        row = torch.where(layers_behind > 0, row % row_period, row)
+        column = torch.where(layer > 0, column % weight_period, column)
         one_hots = [
             F.one_hot(kind, 2),
             F.one_hot(layer.clamp(max=_MAX_DISTANCE), _MAX_DISTANCE + 1),
@@ -185,7 +196,9 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of the networks generated.
-        max_width (`int`, defaults to 64): Largest width that [`NNiTTransformerOutput.architecture_logits`] can name.
+        max_width (`int`, defaults to 64):
+            Largest width trained on, and that [`NNiTTransformerOutput.architecture_logits`] can name; the units of
+            wider layers repeat.
         max_depth (`int`, defaults to 4): Slots for hidden layers.
         patch_size (`int`, defaults to 8): Side of a patch.
         num_layers (`int`, defaults to 6): Transformer blocks.
@@ -218,7 +231,7 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
         super().__init__()
         dim = num_attention_heads * attention_head_dim
         self.patch_embed = nn.Linear(patch_size**2, dim)
-        self.position_embed = NNiTPositionEmbedding(dim)
+        self.position_embed = NNiTPositionEmbedding(dim, max_width, patch_size)
         self.architecture_embed = NNiTArchitectureEmbedding(dim)
         self.slot_embed = nn.Embedding(max_depth, dim)
         self.fan_in_proj = nn.Linear(dim, dim, bias=False)
@@ -319,7 +332,9 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
         dtype = patches.dtype
         ends = torch.tensor([self.config.in_features, self.config.out_features], device=architecture_tokens.device)
         ends = (ends + WIDTH_TOKEN_OFFSET).expand(num_networks, 2)
-        sizes = torch.cat([ends[:, :1], architecture_tokens, ends[:, 1:]], dim=1)
+        # A layer wider than any trained on repeats the units of the widest, and passes for one.
+        hidden = architecture_tokens.clamp(max=self.config.max_width + WIDTH_TOKEN_OFFSET)
+        sizes = torch.cat([ends[:, :1], hidden, ends[:, 1:]], dim=1)
         sizes_BSD = self.architecture_embed(sizes, dtype)
 
         _, layer, layers_behind, _, _ = positions.unbind(-1)
