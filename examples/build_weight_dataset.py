@@ -143,7 +143,8 @@ def write_shard(
 
 def main(arguments: Arguments) -> None:
     output_dir = Path(arguments.output_dir)
-    accelerator = Accelerator()
+    # Unless told to use the CPU, accelerate takes every process that torchrun starts there for the only one.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     source = open_source(task, arguments, accelerator.device)

@@ -40,6 +40,8 @@ launch examples/train_nnit.py \
     --max_train_steps 2500 \
     --train_batch_size 16 \
     --latents_per_architecture 2 \
+    --checkpointing_steps 500 \
+    --validation_steps 500 \
     --seed 0 \
     --resume_from_checkpoint latest
 

@@ -228,6 +228,8 @@ def create_accelerator(arguments: Arguments) -> Accelerator:
     """Precision, accumulation and tracking, as asked for."""
     output_dir = Path(arguments.output_dir)
     return Accelerator(
+        # Unless it is told so, accelerate takes each process that torchrun starts on a CPU for the only one.
+        cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         mixed_precision=arguments.mixed_precision,
         log_with=None if arguments.report_to == "none" else arguments.report_to,

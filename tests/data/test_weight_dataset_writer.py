@@ -147,10 +147,10 @@ def test_networks_are_added_to_a_finished_dataset(tmp_path):
 
 def test_what_a_killed_writer_left_is_no_shard(tmp_path):
     write(tmp_path, 4)
-    (tmp_path / "shards" / ".networks-00001.safetensors.tmp").write_bytes(b"half a shard")
+    (tmp_path / "shards" / ".networks-00001.safetensors.1.tmp").write_bytes(b"half a shard")
     write(tmp_path, 8)
     assert [path.name for _, path in list_shards(tmp_path)] == [f"networks-0000{n}.safetensors" for n in (0, 1)]
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert pq.read_table(tmp_path / "index.parquet")["seed"].to_pylist() == list(range(8))
 
 
 def test_shards_of_several_processes_make_one_dataset_in_order(tmp_path):

@@ -21,11 +21,16 @@ def flags(arguments):
     return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
 
 
+def cpu_environment():
+    """What a process on a machine without a GPU finds."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    return {**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
 def launch(launcher, script, *command_line):
     """What a script wrote to stderr; it must succeed."""
     command = [sys.executable, "-m", *launcher, script, *command_line]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, env=cpu_environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stderr
 

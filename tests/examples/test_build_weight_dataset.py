@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,26 +23,34 @@ def arguments(output_dir, **kwargs):
 
 
 def launch(launcher, output_dir, ghn_folder):
-    flags = ["--num_networks", "11", "--networks_per_shard", "4", "--score"]
+    """What the script wrote to stderr, started as users do: nothing in the environment asks for the CPU."""
+    flags = ["--num_networks", "11", "--networks_per_shard", "4", "--score", "--output_dir", str(output_dir)]
     command = [sys.executable, "-m", *launcher, script.__file__, "--ghn_name_or_path", ghn_folder, *flags]
-    result = subprocess.run([*command, "--output_dir", str(output_dir)], capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stderr
 
 
 def data_of(folder):
-    """Every file but the record of how it was built."""
+    """Every file of the dataset but the record of how it was built."""
     paths = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != "build.json")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.suffix != ".tmp"}
 
 
-def test_two_processes_write_what_one_writes(tmp_path, ghn_folder):
-    one = ["accelerate.commands.launch", "--cpu", "--num_processes", "1"]
-    two = ["torch.distributed.run", "--nproc_per_node", "2"]
-    assert "11 networks in 3 shards on 1 process(es)" in launch(one, tmp_path / "one", ghn_folder)
-    assert "11 networks in 3 shards on 2 process(es)" in launch(two, tmp_path / "two", ghn_folder)
-    assert data_of(tmp_path / "one") == data_of(tmp_path / "two")
-    record = json.loads((tmp_path / "one" / "build.json").read_text())
+@pytest.mark.parametrize(
+    ("launcher", "num_processes"),
+    [
+        (["accelerate.commands.launch", "--cpu", "--num_processes", "1"], 1),
+        (["torch.distributed.run", "--standalone", "--nproc_per_node", "2"], 2),
+    ],
+)
+def test_any_number_of_processes_writes_the_same_dataset(tmp_path, ghn_folder, launcher, num_processes):
+    told = launch(launcher, tmp_path / "launched", ghn_folder)
+    assert told.count(f"11 networks in 3 shards on {num_processes} process(es)") == 1
+    script.main(arguments(tmp_path / "here", ghn_name_or_path=ghn_folder, score=True))
+    assert data_of(tmp_path / "launched") == data_of(tmp_path / "here")
+    record = json.loads((tmp_path / "launched" / "build.json").read_text())
     assert record["build"]["num_networks"] == 11
     assert record["command"].startswith(script.__file__)
 
@@ -67,7 +76,7 @@ def test_a_build_goes_on_where_it_was_killed(tmp_path, ghn_folder):
     for folder in (whole, killed):
         script.main(arguments(folder, ghn_name_or_path=ghn_folder))
     (killed / "index.parquet").unlink()
-    shard_path(killed, 1).rename(shard_path(killed, 1).with_name(".networks-00001.safetensors.tmp"))
+    shard_path(killed, 1).rename(shard_path(killed, 1).with_name(".networks-00001.safetensors.1.tmp"))
     kept = shard_path(killed, 2).stat().st_mtime_ns
     script.main(arguments(killed, ghn_name_or_path=ghn_folder))
     assert data_of(killed) == data_of(whole)

@@ -1,8 +1,11 @@
 import importlib
+import json
 import re
 import shlex
 import subprocess
+from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import tyro
@@ -21,13 +24,25 @@ def test_the_recipe_is_valid_bash_that_stops_at_the_first_error():
     assert "set -euo pipefail" in RECIPE.read_text()
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0].split("/")[-1])
-def test_every_command_of_the_recipe_is_one_that_its_script_takes(command):
+def parse(command):
     path, *command_line = command
-    assert (EXAMPLES.parent / path).is_file()
-    script = importlib.import_module(path.split("/")[-1].removesuffix(".py"))
-    arguments = tyro.cli(script.Arguments, args=command_line, use_underscores=True)
-    assert getattr(arguments, "task", "digits") == "digits"
+    script = importlib.import_module(Path(path).stem)
+    return tyro.cli(script.Arguments, args=command_line, use_underscores=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: Path(command[0]).stem)
+def test_every_command_of_the_recipe_is_one_that_its_script_takes(command):
+    assert (EXAMPLES.parent / command[0]).is_file()
+    assert getattr(parse(command), "task", "digits") == "digits"
+
+
+@pytest.mark.parametrize("stage", ["ghn", "nnit"])
+def test_the_recipe_is_how_the_published_weights_were_trained(stage):
+    record = json.loads((EXAMPLES.parent / "nnit" / "digits" / f"training_{stage}.json").read_text())["arguments"]
+    (arguments,) = (asdict(parse(command)) for command in COMMANDS if command[0] == f"examples/train_{stage}.py")
+    # Where things were, and whether there was an interruption, makes no difference.
+    names = record.keys() - {"output_dir", "ghn_name_or_path", "resume_from_checkpoint"}
+    assert {name: arguments[name] for name in names} == {name: record[name] for name in names}
 
 
 def test_every_training_of_the_recipe_resumes_and_names_its_seed():

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 import train_ghn as script
-from launching import ONE_PROCESS, files_of, flags, launch, logged, run
+from launching import ONE_PROCESS, cpu_environment, files_of, flags, launch, logged, run
 
 from nnit_diffusers import GraphHyperNetwork, evaluate
 from nnit_diffusers.training_utils import checkpoint_step, find_checkpoint, list_checkpoints
@@ -128,9 +128,7 @@ def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path, gradient_
 def test_a_training_killed_while_it_saves_resumes_from_its_last_whole_checkpoint(tmp_path, uninterrupted):
     command = [sys.executable, script.__file__, "--output_dir", str(tmp_path)]
     endless = {**ENDLESS, "max_train_steps": 5, "checkpointing_steps": 1}
-    process = subprocess.Popen(
-        [*command, *flags(endless)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([*command, *flags(endless)], env=cpu_environment(), stderr=subprocess.DEVNULL)
     stop_while_saving(process, tmp_path)
     process.kill()
     process.wait()

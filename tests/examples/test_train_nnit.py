@@ -7,7 +7,7 @@ import build_weight_dataset
 import pytest
 import torch
 import train_nnit as script
-from launching import ONE_PROCESS, files_of, flags, fresh_accelerate, launch, logged, run
+from launching import ONE_PROCESS, cpu_environment, files_of, flags, fresh_accelerate, launch, logged, run
 
 from nnit_diffusers import NNiTPipeline, NNiTTransformer
 from nnit_diffusers.data import GHNWeightStream
@@ -232,7 +232,7 @@ def test_a_pretrained_transformer_of_other_patches_is_refused(trained, tmp_path,
 
 def test_a_bad_command_ends_with_one_clear_error(tmp_path):
     command = [sys.executable, script.__file__, "--output_dir", str(tmp_path / "nnit")]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, env=cpu_environment(), capture_output=True, text=True)
     assert result.returncode == 1
     error = "ValueError: One of `ghn_name_or_path` and `dataset_name` must be given, but received None and None."
     assert result.stderr.splitlines()[-1] == error

@@ -1,5 +1,6 @@
 """Both training scripts under `torchrun`: this file is what it runs, and then compares."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def arguments(script, output_dir, *more):
 
 def train_on_this_process(output_dir):
     """Trains with both scripts, and writes the parameters that this process ends with."""
+    logging.basicConfig(level=logging.INFO)
     for script, more in ((train_ghn, ()), (train_nnit, ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn"))):
         training = script.Training(arguments(script, output_dir, *more))
         training.run()
@@ -47,7 +49,8 @@ def train_on_this_process(output_dir):
 @pytest.fixture(scope="module")
 def output_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_processes")
-    launch(TWO_PROCESSES, __file__, str(folder))
+    log = launch(TWO_PROCESSES, __file__, str(folder))
+    assert log.count("parameters on 2 process(es)") == len(MODELS)
     return folder
 
 

@@ -9,6 +9,7 @@ from diffusers import (
     FlowMatchLCMScheduler,
     UniPCMultistepScheduler,
 )
+from diffusers.utils import logging as diffusers_logging
 from tiny import IN_FEATURES, MAX_DEPTH, MAX_WIDTH, MIN_WIDTH, OUT_FEATURES, tiny_pipeline, tiny_tokenizer
 from torch import nn
 
@@ -410,3 +411,16 @@ def test_progress_counts_the_denoising_steps(capsys):
 def test_errors_name_what_was_received_and_what_is_allowed(pipeline, kwargs, message):
     with pytest.raises(ValueError, match=message):
         pipeline(**kwargs)
+
+
+def test_a_request_for_less_than_was_trained_warns(pipeline, caplog):
+    narrowest = pipeline.config.min_width
+    pipeline_logger = diffusers_logging.get_logger("nnit_diffusers.pipelines.pipeline_nnit")
+    pipeline_logger.addHandler(caplog.handler)
+    try:
+        pipeline(arch=[narrowest], num_inference_steps=1)
+        assert caplog.text == ""
+        pipeline(arch=[narrowest - 1], num_inference_steps=1)
+    finally:
+        pipeline_logger.removeHandler(caplog.handler)
+    assert f"`arch` has a layer of {narrowest - 1} units" in caplog.text

@@ -29,9 +29,9 @@ SHARD_PATTERN = re.compile(r"networks-(\d{5,})\.safetensors")
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file becomes `path` once it is whole."""
+    """A path to write to, this process's own, whose file becomes `path` once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     yield temporary
     os.replace(temporary, path)
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -28,6 +29,8 @@ from .batching import split_batch
 from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
 from .pipeline_output import NNiTPipelineOutput
 
+
+logger = logging.get_logger(__name__)
 
 OUTPUT_TYPES = ("mlp", "state_dict", "pt", "latent")
 
@@ -141,6 +144,14 @@ class NNiTPipeline(DiffusionPipeline):
         ]
         for space in spaces:
             space.check()
+            narrowest = min(
+                (width for width in space.hidden_sizes or () if width is not None), default=space.min_width
+            )
+            if narrowest < space.min_width:
+                logger.warning(
+                    f"`arch` has a layer of {narrowest} units, but the narrowest that the model was trained on have "
+                    f"{space.min_width}: expect a network that does not work."
+                )
         return spaces
 
     def prepare_generators(
