@@ -55,6 +55,8 @@ EXTRAS = {
     # 3.0.1: the release that robot tasks are measured in.
     "maniskill": ["mani_skill>=3.0.1"],
     "test": [
+        # What others open the index of a weight dataset with.
+        "datasets>=3",
         # 0.18: the first that can be imported beside transformers 5. LoRA adapters on the transformer.
         "peft>=0.18",
         "pytest>=8",

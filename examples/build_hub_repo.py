@@ -81,7 +81,8 @@ def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
         EvalResult(
             task_type=task_type,
             dataset_type=task_name,
-            dataset_name=f"{task_name}, architectures: {split}",
+            dataset_name=f"{task_name}, networks of split {split}",
+            dataset_config=split,
             dataset_split="test",
             metric_type=metric,
             metric_name=f"mean {metric} of all generated networks",

@@ -159,7 +159,7 @@ TABLES = {
 def report_tables(report: dict[str, Any]) -> str:
     """Tables of every section that the report has."""
     return "\n\n".join(
-        f"{title}\n\n{make_table(report[section])}"
+        f"### {title}\n\n{make_table(report[section])}"
         for title, (section, make_table) in TABLES.items()
         if section in report
     )
