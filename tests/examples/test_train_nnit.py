@@ -156,7 +156,8 @@ def test_batches_do_not_depend_on_who_prepares_them(tmp_path, ghn_folder):
 
 def test_threads_that_prepare_batches_leave_the_losses_as_they_are(trained, tmp_path, ghn_folder):
     run(script, tmp_path, ghn_name_or_path=ghn_folder, dataloader_num_workers=2, **TINY)
-    assert logged(tmp_path, "patches") == logged(trained, "patches")
+    # Up to rounding: where in memory a batch lies decides how its sums are vectorised.
+    assert logged(tmp_path, "patches") == pytest.approx(logged(trained, "patches"), rel=1e-5)
 
 
 def test_gradient_checkpointing_leaves_the_losses_as_they_are(trained, tmp_path, ghn_folder):
