@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
 from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, NNiTPipeline, evaluate, get_task
 from nnit_diffusers.evaluation import mean_interval, predict, select_top
@@ -146,6 +147,7 @@ def draw_accuracies(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         axes.plot([statistics.fmean(percentages)] * 2, [row - 0.35, row + 0.35], color=GREY, linewidth=2)
     num_samples = outcomes[0].results[0].num_episodes
     axes.set(xlabel=f"accuracy on {num_samples} test digits (%)", ylim=(len(outcomes) - 0.4, -0.6))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_yticks(range(len(outcomes)), [outcome.title.replace(", up", ",\nup") for outcome in outcomes])
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
