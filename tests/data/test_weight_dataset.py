@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,6 +140,23 @@ def test_the_dataset_and_the_stream_are_used_alike(original):
         assert batch.patches.shape == batch.element_mask.shape
         assert torch.equal(batch.patches, again.patches)
         assert {SPLITS.split_of(architecture.hidden_sizes) for architecture in batch.architectures} == {"train"}
+
+
+def test_a_dataset_loads_from_the_hub_by_way_of_its_cache(original, networks, tmp_path):
+    repository, commit = tmp_path / "hub" / "datasets--someone--weights", "0" * 40
+    shutil.copytree(original, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    code = """
+from nnit_diffusers import WeightDataset, WeightPatchTokenizer
+dataset = WeightDataset("someone/weights", WeightPatchTokenizer(in_features=5, out_features=3, max_depth=3))
+print(len(dataset), dataset[7][0].weight.sum().item())
+"""
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["40", str(networks[7][0].weight.sum().item())]
 
 
 def test_a_missing_folder_or_an_unfinished_one_is_named(tmp_path, folder):

@@ -1,9 +1,9 @@
 import re
 
 import pytest
+from demo import MAX_PARAMETERS, REQUESTS, generate, main
 from matplotlib.image import imread
 
-from demo import MAX_PARAMETERS, REQUESTS, generate, main
 from nnit_diffusers import NNiTPipeline, evaluate
 
 
