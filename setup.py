@@ -5,7 +5,6 @@ from setuptools import find_packages, setup
 
 
 ROOT = Path(__file__).parent
-README = ROOT / "README.md"
 
 # A floor is the oldest release known to do, a cap the first that is not known to: each says why. Together they stay
 # within what LeRobot 0.6.1 lets be installed beside it (huggingface_hub<2, torch<2.12, numpy<2.3). The environment
@@ -79,7 +78,7 @@ setup(
     name="nnit-diffusers",
     version=version(),
     description="Diffusion models that generate working neural networks of any width and depth.",
-    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The nnit-diffusers authors",
     license="Apache-2.0",
