@@ -7,8 +7,8 @@
 
 The networks are a GHN's, or your own, saved with `MLP.save_pretrained` in folders of `--networks_dir`. A shard depends
 on its number and the arguments alone: processes share the shards out between them, and a build that was killed goes on
-when it is run again, to the same dataset. (To the same bytes if it is launched alike: under torchrun, MKL may round the
-last bits of the weights otherwise than under accelerate, unless `MKL_CBWR=COMPATIBLE` is set.)
+when it is run again, to the same dataset. (To the same bytes if it is launched alike: under torchrun, MKL may round
+the last bits of the weights otherwise than under accelerate, unless `MKL_CBWR=COMPATIBLE` is set.)
 """
 
 import json

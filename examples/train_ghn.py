@@ -2,16 +2,15 @@
 
     accelerate launch examples/train_ghn.py --task digits --output_dir outputs/digits/ghn
 
-Every step draws architectures of the training split, two latents for each, and one batch of the task. The loss is the
-task's own plus a penalty where the two networks of an architecture lie closer together than a target: without it the
-latent is ignored, and with its full strength from the start training stalls, so the target grows in the first half.
+Every step draws architectures of the training split, a few latents for each, and one batch of the task. The loss is
+the task's own plus a penalty where the networks of an architecture lie closer together than a target in any of their
+directions: without it the latent is ignored, and with its full strength from the start training stalls, so the target
+grows in the first half.
 """
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +21,11 @@ from accelerate.logging import get_logger
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from ghn_loss import fan_in_scaled, participation_ratio, training_losses
 from tqdm.auto import tqdm
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
-from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.networks import stack_state_dicts
 from nnit_diffusers.training_utils import (
     averaged_weights,
     checkpoint_step,
@@ -40,7 +40,8 @@ from nnit_diffusers.utils import provenance, write_json
 
 logger = get_logger(__name__)
 
-LATENTS_PER_ARCHITECTURE = 2
+# Networks of one architecture that tell in how many directions the latent moves them.
+MEASURED_LATENTS = 128
 
 
 @dataclass
@@ -59,7 +60,9 @@ class Arguments:
     train_batch_size: int = 128
     """Samples of the task a step, given to every network of the step."""
     num_architectures: int = 8
-    """Architectures a step, on each process; two networks of each."""
+    """Architectures a step, on each process."""
+    latents_per_architecture: int = 6
+    """Networks of each, at least two, kept apart in all the directions that so many can span."""
     max_train_steps: int = 6000
     """Optimisation steps."""
     gradient_accumulation_steps: int = 1
@@ -83,7 +86,7 @@ class Arguments:
     ema_decay: float = 0.998
 
     diversity_target: float = 0.6
-    """Cosine between two networks of one architecture beyond which they are pushed apart."""
+    """Cosine beyond which the networks of one architecture are pushed apart, in every direction."""
     diversity_weight: float = 2.0
     """Strength of that push."""
     diversity_start: float = 0.0
@@ -114,6 +117,14 @@ class Arguments:
     """Repository to upload to; the name of `output_dir` by default."""
 
 
+def check_arguments(arguments: Arguments) -> None:
+    """Raises `ValueError` if there would be nothing to keep apart."""
+    if arguments.latents_per_architecture < 2:
+        raise ValueError(
+            f"`latents_per_architecture` must be 2 or more, but received {arguments.latents_per_architecture}."
+        )
+
+
 def diversity_target(arguments: Arguments, step: int) -> float:
     """Cosine allowed between two networks of one architecture at this step: 1, then falling linearly."""
     start, end = (part * arguments.max_train_steps for part in (arguments.diversity_start, arguments.diversity_end))
@@ -121,50 +132,18 @@ def diversity_target(arguments: Arguments, step: int) -> float:
     return 1 - fallen * (1 - arguments.diversity_target)
 
 
-def distance(cosine: torch.Tensor | float) -> torch.Tensor:
-    """Distance of two unit vectors of this cosine; unlike the cosine's, its slope does not vanish where they meet."""
-    return (2 - 2 * torch.as_tensor(cosine)).clamp(min=1e-8).sqrt()
-
-
-def fan_in_scaled(stacked_state_dict: dict[str, torch.Tensor]) -> torch.Tensor:
-    """`[B, N]`: all weights of B networks, scaled to a size that does not depend on the width."""
-    weights = [tensor * tensor.shape[-1] ** 0.5 for tensor in stacked_state_dict.values() if tensor.ndim == 3]
-    return torch.cat([weight.flatten(1) for weight in weights], dim=1)
-
-
-def training_losses(
-    ghn: torch.nn.Module,
-    task: Task,
-    architectures: Sequence[MLPArchitecture],
-    latents: torch.Tensor,
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Task loss of every network `[B]` and cosine of the two networks of every architecture `[B / 2]`.
-
-    `architectures` names every architecture twice in a row, for the two latents.
-    """
-    state_dicts = ghn(architectures, latents)
-    losses, cosines, start = [], [], 0
-    for architecture, members in groupby(architectures):
-        stop = start + len(list(members))
-        stacked = stack_state_dicts(state_dicts[start:stop])
-        losses.append(task.loss(batched_forward(stacked, inputs, architecture.activation).float(), targets))
-        first, second = fan_in_scaled(stacked).float().unflatten(0, (-1, 2)).unbind(1)
-        cosines.append(torch.cosine_similarity(first, second, dim=-1))
-        start = stop
-    return torch.cat(losses), torch.cat(cosines)
-
-
 @torch.no_grad()
 def validate(ghn: GraphHyperNetwork, task: Task, arguments: Arguments) -> dict[str, float]:
-    """Mean score on validation data over fixed architectures of the training split and of the held-out ones."""
+    """Mean score on validation data over fixed architectures of three splits, and how many directions latents span."""
     figures = {}
     for split in ("train", "held_out_combinations", "held_out_widths"):
         generator = step_generator(arguments.seed, 0, stream=3)
         architectures = task.splits.sample(split, arguments.validation_architectures, generator)
         results = evaluate(ghn.generate(architectures, generator=generator), task, split="validation")
         figures[f"validation/{split}"] = sum(result.score for result in results) / len(results)
+    latents = torch.randn(MEASURED_LATENTS, arguments.latent_dim, generator=generator).to(ghn.device)
+    stacked = stack_state_dicts(ghn(architectures[:1] * MEASURED_LATENTS, latents))
+    figures["validation/participation_ratio"] = participation_ratio(fan_in_scaled(stacked))
     return figures
 
 
@@ -203,6 +182,7 @@ class Training:
     """One training, from its first step or from a checkpoint to its last."""
 
     def __init__(self, arguments: Arguments):
+        check_arguments(arguments)
         self.arguments = arguments
         self.output_dir = Path(arguments.output_dir)
         checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
@@ -245,7 +225,7 @@ class Training:
         """Architectures, each as often as it has latents, latents, standardised inputs, and targets."""
         arguments, device = self.arguments, self.accelerator.device
         drawn = self.task.splits.sample("train", arguments.num_architectures, generator)
-        architectures = [a for a in sorted(drawn, key=str) for _ in range(LATENTS_PER_ARCHITECTURE)]
+        architectures = [a for a in sorted(drawn, key=str) for _ in range(arguments.latents_per_architecture)]
         latents = torch.randn(len(architectures), arguments.latent_dim, generator=generator)
         inputs, targets = self.task.training_batch(arguments.train_batch_size, generator)
         inputs = (inputs - self.task.observation_mean) / self.task.observation_std
@@ -257,16 +237,20 @@ class Training:
         batch = self.draw(generator)
         with accelerator.accumulate(self.model):
             with accelerator.autocast():
-                losses, cosines = training_losses(self.model, self.task, *batch)
-            allowed = distance(diversity_target(arguments, self.step))
-            too_alike = torch.relu(allowed - distance(cosines)).mean()
-            accelerator.backward(losses.mean() + arguments.diversity_weight * too_alike)
+                losses = training_losses(self.model, self.task, *batch, arguments.latents_per_architecture)
+            least_spread = (1 - diversity_target(arguments, self.step)) ** 0.5
+            too_alike = torch.relu(least_spread - losses["spread"]).mean()
+            accelerator.backward(losses["task"].mean() + arguments.diversity_weight * too_alike)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.ghn.parameters(), arguments.max_grad_norm)
             self.optimizer.step()
             self.lr_scheduler.step()
             self.optimizer.zero_grad()
-        return {"loss": losses.mean().item(), "cosine": cosines.mean().item()}
+        return {
+            "loss": losses["task"].mean().item(),
+            "cosine": 1 - losses["spread"].square().mean().item(),
+            "least_spread": losses["spread"][:, 0].mean().item(),
+        }
 
     def train_step(self) -> dict[str, float]:
         """One optimisation step; returns the figures of its last batch."""

@@ -192,4 +192,6 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path):
         run(script, tmp_path / "a", task="chess", **TINY)
     with pytest.raises(ValueError, match=r"one of \[\] in .*but received 'checkpoint-7'"):
         run(script, tmp_path / "a", resume_from_checkpoint="checkpoint-7", **TINY)
+    with pytest.raises(ValueError, match="`latents_per_architecture` must be 2 or more, but received 1"):
+        run(script, tmp_path / "a", latents_per_architecture=1, **TINY)
     assert not list(tmp_path.iterdir())

@@ -93,6 +93,17 @@ def test_the_loss_is_each_networks_own_cross_entropy_and_differentiable():
     assert (outputs.grad.abs().sum(dim=(1, 2)) > 0).tolist() == [False, True, False, False]
 
 
+def test_smoothed_labels_leave_a_certain_answer_some_loss():
+    class SmoothTask(TableTask):
+        label_smoothing = 0.3
+
+    outputs, labels = torch.randn(4, 6, 3), torch.randint(3, (6,))
+    expected = torch.stack([F.cross_entropy(output, labels, label_smoothing=0.3) for output in outputs])
+    torch.testing.assert_close(SmoothTask().loss(outputs, labels), expected)
+    certain = 50 * F.one_hot(labels, 3).float()[None]
+    assert SmoothTask().loss(certain, labels) > 1 > TableTask().loss(certain, labels)
+
+
 def test_the_loss_takes_labels_of_each_networks_own_samples():
     torch.manual_seed(0)
     outputs, labels = torch.randn(4, 6, 3), torch.randint(3, (4, 6))

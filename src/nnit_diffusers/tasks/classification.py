@@ -42,9 +42,12 @@ class ClassificationTask(Task):
         min_observation_std (`float`, defaults to 1e-3):
             Floor of [`~ClassificationTask.observation_std`], in raw units: a feature that hardly varies in training
             would otherwise be magnified without bound.
+        label_smoothing (`float`, defaults to 0):
+            Part of every training target that is spread over all classes; see `torch.nn.functional.cross_entropy`.
     """
 
     min_observation_std: float = 1e-3
+    label_smoothing: float = 0.0
 
     @abstractmethod
     def load(self, split: str) -> tuple[ArrayLike, ArrayLike]:
@@ -100,7 +103,13 @@ class ClassificationTask(Task):
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross entropy of each of B networks: outputs `[B, N, O]`, labels `[N]` or `[B, N]` -> `[B]`."""
-        return F.cross_entropy(outputs.mT, targets.expand(outputs.shape[:2]), reduction="none").mean(dim=1)
+        losses_BN = F.cross_entropy(
+            outputs.mT,
+            targets.expand(outputs.shape[:2]),
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        )
+        return losses_BN.mean(dim=1)
 
     def predict_batch(
         self, stacked_state_dict: Mapping[str, torch.Tensor], activation: str, inputs: torch.Tensor

@@ -19,6 +19,8 @@ class DigitsTask(ImageTask):
     out_features = 10
     image_size = 8
     max_shift = 0.5
+    noise_std = 1.5
+    label_smoothing = 0.1
     # One of 16 grey levels: the corner pixels are blank in almost every training image.
     min_observation_std = 1.0
 

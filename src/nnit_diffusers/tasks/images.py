@@ -42,16 +42,19 @@ def random_affine(
 
 
 class ImageTask(ClassificationTask):
-    """Square grey images, flattened row by row, augmented by [`random_affine`] in training.
+    """Square grey images, flattened row by row, augmented by [`random_affine`] and noise in training.
 
     Attributes:
         image_size (`int`): Pixels on a side.
         max_shift (`float`): Largest shift of the augmentation, in pixels.
+        noise_std (`float`, defaults to 0): Standard deviation of the noise added to every pixel, in raw units.
     """
 
     image_size: int
     max_shift: float
+    noise_std: float = 0.0
 
     def augment(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         images = inputs.view(-1, self.image_size, self.image_size)
-        return random_affine(images, generator, max_shift=self.max_shift).flatten(start_dim=1)
+        moved = random_affine(images, generator, max_shift=self.max_shift).flatten(start_dim=1)
+        return moved + self.noise_std * torch.randn(moved.shape, generator=generator)

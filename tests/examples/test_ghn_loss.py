@@ -1,0 +1,75 @@
+import math
+
+import pytest
+import torch
+from ghn_loss import fan_in_scaled, participation_ratio, spread, training_losses
+
+from nnit_diffusers import GraphHyperNetwork
+from nnit_diffusers.networks import batched_forward, stack_state_dicts
+
+
+NUM_LATENTS = 3
+
+
+@pytest.fixture(scope="module")
+def ghn():
+    torch.manual_seed(0)
+    sizes = {"node_dim": 8, "num_message_passes": 1, "map_channels": 4, "num_convolutions": 1, "num_templates": 2}
+    return GraphHyperNetwork(64, 10, latent_dim=4, **sizes)
+
+
+def test_of_two_networks_the_spread_is_their_distance():
+    first, second = torch.randn(2, 50)
+    distance = (first / first.norm() - second / second.norm()).norm().item()
+    assert spread(torch.stack([first, 7 * second])).tolist() == pytest.approx([distance / math.sqrt(2)])
+
+
+def test_networks_on_a_line_lie_apart_and_still_have_no_spread_in_other_directions():
+    centre, direction = torch.zeros(50), torch.zeros(50)
+    centre[0] = direction[1] = 1
+    weights = centre + torch.tensor([-0.2, -0.1, 0.1, 0.2])[:, None] * direction
+    smallest, middle, largest = spread(weights).tolist()
+    assert largest > 0.3
+    # Not exactly 0: normalised, the line is an arc.
+    assert max(smallest, middle) < 0.02
+    assert participation_ratio(weights) == pytest.approx(1, abs=0.01)
+
+
+def test_the_mean_square_of_the_spread_is_one_less_the_mean_cosine():
+    weights = torch.randn(5, 30) + 1
+    cosines = torch.cosine_similarity(weights[:, None], weights[None], dim=-1)
+    mean_cosine = (cosines.sum() - 5) / 20
+    assert spread(weights).square().mean().item() == pytest.approx(1 - mean_cosine.item(), abs=1e-5)
+
+
+def test_directions_that_carry_the_same_are_all_counted():
+    weights = torch.cat([torch.eye(12), -torch.eye(12)])
+    assert participation_ratio(weights) == pytest.approx(12, rel=1e-3)
+
+
+def test_pushing_up_the_smallest_spread_separates_networks_that_shared_a_line():
+    torch.manual_seed(0)
+    weights = (torch.ones(50) + torch.linspace(-1, 1, 4)[:, None] * torch.randn(50)).requires_grad_()
+    optimizer = torch.optim.Adam([weights], lr=0.01)
+    before = spread(weights)[0].item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        torch.relu(0.3 - spread(weights)).mean().backward()
+        optimizer.step()
+    assert before < 0.1
+    assert spread(weights)[0].item() > 0.25
+
+
+def test_every_network_has_the_loss_it_would_have_alone(ghn, digits):
+    architectures = [digits.splits.architecture(sizes) for sizes in ([20], [20], [17, 18]) for _ in range(NUM_LATENTS)]
+    latents, inputs = torch.randn(len(architectures), 4), torch.randn(6, 64)
+    targets = torch.randint(10, (6,))
+    losses = training_losses(ghn, digits, architectures, latents, inputs, targets, NUM_LATENTS)
+    assert losses["task"].shape == (9,)
+    assert losses["spread"].shape == (3, NUM_LATENTS - 1)
+    for index, architecture in enumerate(architectures):
+        stacked = stack_state_dicts(ghn([architecture], latents[index : index + 1]))
+        alone = digits.loss(batched_forward(stacked, inputs, "relu"), targets)
+        torch.testing.assert_close(losses["task"][index : index + 1], alone)
+    stacked = stack_state_dicts(ghn(architectures[6:], latents[6:]))
+    torch.testing.assert_close(losses["spread"][2], spread(fan_in_scaled(stacked)))
