@@ -49,7 +49,7 @@ def test_training_batches_are_augmented_but_stay_digits_of_the_same_size(task):
     assert -5 * task.noise_std < inputs.min() < 0
     assert 16 < inputs.max() < 16 + 5 * task.noise_std
     blank = task.data("train")[0].amax(dim=0) == 0
-    assert inputs[:, blank].std().item() == pytest.approx(task.noise_std, rel=0.1)
+    assert inputs[:, blank].std().item() == pytest.approx(task.noise_std, rel=0.2)
     assert not torch.equal(inputs, inputs.round())
     # Standardised, no pixel of an augmented image is far out of the range that the test split has.
     standardised = (inputs - task.observation_mean) / task.observation_std
