@@ -13,13 +13,16 @@ launch() {
 launch examples/train_ghn.py \
     --task digits \
     --output_dir outputs/digits/ghn \
-    --max_train_steps 6000 \
+    --max_train_steps 3000 \
+    --num_architectures 6 \
+    --latents_per_architecture 4 \
     --diversity_target 0.85 \
-    --diversity_weight 0.5 \
+    --diversity_weight 1.0 \
     --node_dim 96 \
     --num_templates 32 \
     --map_channels 64 \
     --learning_rate 3e-3 \
+    --adam_weight_decay 0.1 \
     --seed 0 \
     --resume_from_checkpoint latest
 
@@ -37,7 +40,7 @@ launch examples/train_nnit.py \
     --task digits \
     --ghn_name_or_path outputs/digits/ghn/ghn \
     --output_dir outputs/digits/nnit \
-    --max_train_steps 2500 \
+    --max_train_steps 3000 \
     --train_batch_size 16 \
     --latents_per_architecture 2 \
     --checkpointing_steps 500 \
