@@ -6,6 +6,8 @@ Every step draws architectures of the training split, a few latents for each, an
 the task's own plus a penalty where the networks of an architecture lie closer together than a target in any of their
 directions: without it the latent is ignored, and with its full strength from the start training stalls, so the target
 grows in the first half.
+
+Of a task with an expert to imitate, `--dagger_steps` adds the states that the GHN's own policies get into.
 """
 
 import logging
@@ -21,11 +23,13 @@ from accelerate.logging import get_logger
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from ghn_dagger import add_round, collect_round, round_path
 from ghn_loss import fan_in_scaled, participation_ratio, training_losses
 from tqdm.auto import tqdm
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
 from nnit_diffusers.networks import stack_state_dicts
+from nnit_diffusers.tasks.imitation import ImitationTask
 from nnit_diffusers.training_utils import (
     averaged_weights,
     checkpoint_step,
@@ -94,10 +98,20 @@ class Arguments:
     diversity_end: float = 0.5
     """Part of the training at which the target is reached."""
 
+    dagger_steps: tuple[int, ...] = ()
+    """Steps after which policies that the GHN writes act, and the expert's actions in their states are learned too."""
+    dagger_policies: int = 40
+    """Policies that act, each time."""
+    dagger_episodes: int = 2
+    """Episodes of each of them."""
+
     latent_dim: int = 16
     node_dim: int = 64
+    num_message_passes: int = 1
     map_channels: int = 48
     num_templates: int = 16
+    upsampling: int = 8
+    """Side of the block of weights that one entry of a latent map becomes."""
 
     checkpointing_steps: int = 1000
     """Steps between checkpoints."""
@@ -117,11 +131,16 @@ class Arguments:
     """Repository to upload to; the name of `output_dir` by default."""
 
 
-def check_arguments(arguments: Arguments) -> None:
-    """Raises `ValueError` if there would be nothing to keep apart."""
+def check_arguments(arguments: Arguments, task: Task) -> None:
+    """Raises `ValueError` if there would be nothing to keep apart, or nobody to imitate."""
     if arguments.latents_per_architecture < 2:
         raise ValueError(
             f"`latents_per_architecture` must be 2 or more, but received {arguments.latents_per_architecture}."
+        )
+    if arguments.dagger_steps and not isinstance(task, ImitationTask):
+        raise ValueError(
+            f"`dagger_steps` must be empty for task {arguments.task!r}, which has no expert to ask, but received "
+            f"{arguments.dagger_steps}."
         )
 
 
@@ -156,8 +175,10 @@ def create_ghn(task: Task, arguments: Arguments) -> GraphHyperNetwork:
         max_width=task.max_width,
         latent_dim=arguments.latent_dim,
         node_dim=arguments.node_dim,
+        num_message_passes=arguments.num_message_passes,
         map_channels=arguments.map_channels,
         num_templates=arguments.num_templates,
+        upsampling=arguments.upsampling,
         observation_mean=task.observation_mean.tolist(),
         observation_std=task.observation_std.tolist(),
     )
@@ -182,13 +203,13 @@ class Training:
     """One training, from its first step or from a checkpoint to its last."""
 
     def __init__(self, arguments: Arguments):
-        check_arguments(arguments)
         self.arguments = arguments
         self.output_dir = Path(arguments.output_dir)
         checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
+        self.task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+        check_arguments(arguments, self.task)
         self.accelerator = create_accelerator(arguments)
         set_seed(arguments.seed)
-        self.task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
         self.ghn = create_ghn(self.task, arguments)
         self.ema = None
         if arguments.use_ema:
@@ -220,6 +241,9 @@ class Training:
             self.accelerator.load_state(str(checkpoint))
             self.step = checkpoint_step(checkpoint)
             logger.info(f"Resumed from {checkpoint}")
+        for step in sorted(arguments.dagger_steps):
+            if step <= self.step:
+                add_round(self.task, round_path(self.output_dir, step))
 
     def draw(self, generator: torch.Generator) -> tuple[list[MLPArchitecture], torch.Tensor, torch.Tensor, Any]:
         """Architectures, each as often as it has latents, latents, standardised inputs, and targets."""
@@ -264,6 +288,25 @@ class Training:
             raise FloatingPointError(f"The loss became {figures} at step {self.step}; lower `learning_rate`.")
         return figures
 
+    def run_dagger(self) -> None:
+        """A round of DAgger with the averaged GHN; every process learns from what the first one collects."""
+        arguments, path = self.arguments, round_path(self.output_dir, self.step)
+        if self.accelerator.is_main_process:
+            generator = step_generator(arguments.seed, self.step, stream=4)
+            with averaged_weights(self.ghn, self.ema):
+                collect_round(
+                    self.task,
+                    self.ghn,
+                    path,
+                    arguments.dagger_policies,
+                    arguments.dagger_episodes,
+                    self.step,
+                    generator,
+                )
+        self.accelerator.wait_for_everyone()
+        num_states = add_round(self.task, path)
+        logger.info(f"step {self.step}: DAgger added {num_states:,} states")
+
     def run(self) -> None:
         """Trains to the last step, and saves the GHN."""
         arguments, accelerator = self.arguments, self.accelerator
@@ -288,6 +331,8 @@ class Training:
                 logger.info(
                     f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
                 )
+            if self.step in arguments.dagger_steps:
+                self.run_dagger()
             accelerator.log(figures | {"lr": self.lr_scheduler.get_last_lr()[0]}, step=self.step)
             if self.step % arguments.checkpointing_steps == 0:
                 save_checkpoint(accelerator, self.output_dir, self.step, arguments.checkpoints_total_limit)

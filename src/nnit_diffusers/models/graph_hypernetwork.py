@@ -151,7 +151,9 @@ class GraphHyperNetwork(ModelMixin, ConfigMixin):
         max_width (`int`, defaults to 64): Size of the full-resolution templates; beyond it they repeat.
         latent_dim (`int`, defaults to 16): Size of the latent.
         node_dim (`int`, defaults to 64): Width of the layer embeddings.
-        num_message_passes (`int`, defaults to 2): Exchanges between neighbouring layers.
+        num_message_passes (`int`, defaults to 1):
+            Exchanges between neighbouring layers. After one, a layer knows its neighbours and no more, and a network
+            deeper than any trained on is made of neighbourhoods that are known; after two it is not.
         map_channels (`int`, defaults to 48): Channels of the latent maps.
         num_convolutions (`int`, defaults to 2): Convolutions at low resolution.
         num_templates (`int`, defaults to 16): Learned full-resolution templates per role.
@@ -170,7 +172,7 @@ class GraphHyperNetwork(ModelMixin, ConfigMixin):
         max_width: int = 64,
         latent_dim: int = 16,
         node_dim: int = 64,
-        num_message_passes: int = 2,
+        num_message_passes: int = 1,
         map_channels: int = 48,
         num_convolutions: int = 2,
         num_templates: int = 16,
