@@ -7,6 +7,8 @@ VENV ?= .venv
 TORCH_INDEX ?=
 
 INSTALLED := $(VENV)/.installed
+# Written once ManiSkill has a Vulkan device; without one the robot tasks are left out.
+VULKAN := $(VENV)/.vulkan
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip install --quiet --constraint constraints.txt
 # One core each: two processes of pytest on two cores, with torch's threads, would get into each other's way.
@@ -23,7 +25,7 @@ setup: $(INSTALLED)  ## the environment alone, in .venv
 demo: $(INSTALLED)  ## generate digit classifiers of shapes never trained on, score them, draw demo/digits.png
 	$(VENV)/bin/python examples/demo.py
 
-test: quality  ## everything that CI runs: `make quality`, then the test suite
+test: quality $(VULKAN)  ## everything that CI runs: `make quality`, then the test suite
 	$(ONE_THREAD) $(RUN) pytest --numprocesses 2 --dist worksteal
 
 quality: $(INSTALLED)  ## lint, format, types and the direction of imports
@@ -56,3 +58,6 @@ $(INSTALLED): setup.py constraints.txt
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --editable .[dev]
 	touch $@
+
+$(VULKAN): $(INSTALLED)
+	if scripts/install_vulkan.sh $(VENV)/bin/python; then touch $@; fi

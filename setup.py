@@ -67,7 +67,9 @@ EXTRAS = {
     "quality": ["import-linter", "mypy", "ruff"],
 }
 # What `make` installs.
-EXTRAS["dev"] = sorted({requirement for extra in ("training", "test", "quality") for requirement in EXTRAS[extra]})
+EXTRAS["dev"] = sorted(
+    {requirement for extra in ("training", "maniskill", "test", "quality") for requirement in EXTRAS[extra]}
+)
 
 
 def version() -> str:

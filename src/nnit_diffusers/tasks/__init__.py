@@ -2,7 +2,17 @@
 
 from .base import DATA_SPLITS, Score, Task
 from .classification import ClassificationTask
+from .imitation import ImitationTask
 from .registry import get_task, list_tasks, register_task
 
 
-__all__ = ["DATA_SPLITS", "ClassificationTask", "Score", "Task", "get_task", "list_tasks", "register_task"]
+__all__ = [
+    "DATA_SPLITS",
+    "ClassificationTask",
+    "ImitationTask",
+    "Score",
+    "Task",
+    "get_task",
+    "list_tasks",
+    "register_task",
+]

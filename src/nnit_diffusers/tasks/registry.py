@@ -14,6 +14,10 @@ TaskClass = TypeVar("TaskClass", bound=type[Task])
 _PATHS = {
     "digits": "nnit_diffusers.tasks.digits.DigitsTask",
     "mnist": "nnit_diffusers.tasks.mnist.MNISTTask",
+    "pickcube": "nnit_diffusers.tasks.maniskill.tasks.PickCubeTask",
+    "pushcube": "nnit_diffusers.tasks.maniskill.tasks.PushCubeTask",
+    "stackcube": "nnit_diffusers.tasks.maniskill.tasks.StackCubeTask",
+    "stackcube-easy": "nnit_diffusers.tasks.maniskill.tasks.StackCubeEasyTask",
 }
 _CLASSES: dict[str, type[Task]] = {}
 

@@ -1,0 +1,152 @@
+"""Stage 0 of a robot task: records its scripted expert, disturbed so that it shows how to recover.
+
+    python examples/collect_demonstrations.py --task pickcube --output_dir outputs/pickcube/demonstrations
+
+Every state the expert gets into is kept with the action it would take there undisturbed. An episode depends on the
+seed and its number alone: the data are the same for any number of processes, and a collection that was killed goes on
+when it is run again.
+
+    python examples/collect_demonstrations.py --task pickcube --output_dir outputs/pickcube/expert \
+        --evaluate_only --num_episodes 200
+
+measures the expert, undisturbed, on test episodes instead, and writes `expert.json`.
+"""
+
+import json
+import logging
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from nnit_diffusers import get_task, list_tasks
+from nnit_diffusers.evaluation import wilson_interval
+from nnit_diffusers.tasks.maniskill import ManiSkillTask
+from nnit_diffusers.tasks.maniskill.tasks import stack_episodes
+from nnit_diffusers.utils import provenance, write_json
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Arguments:
+    """Records the scripted expert of a robot task."""
+
+    output_dir: str
+    """Folder of the demonstrations."""
+    task: str = "pickcube"
+    """Name of a robot task."""
+    seed: int = 0
+    """Chooses the episodes, and how they are disturbed."""
+    num_episodes: int = 300
+    """Episodes to record."""
+    episodes_per_shard: int = 50
+    """Episodes of one file."""
+    num_workers: int | None = None
+    """Processes to run episodes in; one for each CPU by default."""
+    evaluate_only: bool = False
+    """Measure the expert on test episodes instead."""
+
+
+def shard_path(output_dir: Path, number: int) -> Path:
+    return output_dir / f"demonstrations-{number:05}.safetensors"
+
+
+def write_shard(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Writes the file whole, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file(tensors, temporary)
+    os.replace(temporary, path)
+
+
+def check_output_dir(output_dir: Path, collection: dict[str, Any]) -> None:
+    """Raises `ValueError` if the folder holds demonstrations of another collection."""
+    path = output_dir / "collection.json"
+    earlier = json.loads(path.read_text())["collection"] if path.exists() else None
+    if earlier != collection and (earlier or any(output_dir.glob("demonstrations-*"))):
+        raise ValueError(
+            f"`output_dir` must be a new folder, or one of the same collection, {collection}, but {str(output_dir)!r} "
+            f"holds the demonstrations of {earlier or 'something else'}."
+        )
+
+
+def collect(task: ManiSkillTask, arguments: Arguments) -> None:
+    output_dir = Path(arguments.output_dir)
+    of_no_account = ("output_dir", "num_workers", "evaluate_only")
+    collection = {name: value for name, value in asdict(arguments).items() if name not in of_no_account}
+    check_output_dir(output_dir, collection)
+    write_json(output_dir / "collection.json", {"collection": collection, **provenance()})
+    starts = range(0, arguments.num_episodes, arguments.episodes_per_shard)
+    for number, start in enumerate(tqdm(starts, desc="Shards")):
+        if shard_path(output_dir, number).exists():
+            continue
+        numbers = range(start, min(start + arguments.episodes_per_shard, arguments.num_episodes))
+        episodes = task.demonstrate(numbers, seed=arguments.seed, num_workers=arguments.num_workers)
+        observations, actions = stack_episodes(episodes)
+        tensors = {
+            "observations": observations,
+            "actions": actions,
+            "episode_seeds": torch.tensor([episode.seed for episode in episodes]),
+            "success_once": torch.tensor([episode.success_once for episode in episodes]),
+        }
+        write_shard(shard_path(output_dir, number), tensors)
+    logger.info(f"Wrote {output_dir}")
+
+
+def rate(num_successes: int, num_episodes: int) -> dict[str, Any]:
+    return {
+        "num_successes": num_successes,
+        "num_episodes": num_episodes,
+        "confidence_interval": wilson_interval(num_successes, num_episodes),
+    }
+
+
+def evaluate_expert(task: ManiSkillTask, arguments: Arguments) -> None:
+    start = time.perf_counter()
+    episodes = task.demonstrate(
+        range(arguments.num_episodes),
+        seed=arguments.seed,
+        split="test",
+        noise=False,
+        num_workers=arguments.num_workers,
+    )
+    report = {
+        "task": task.name,
+        "env_id": task.env_id,
+        "split": "test",
+        "seed": arguments.seed,
+        "success_once": rate(sum(episode.success_once for episode in episodes), len(episodes)),
+        "success_at_end": rate(sum(episode.success_at_end for episode in episodes), len(episodes)),
+        "failed_seeds": [episode.seed for episode in episodes if not episode.success_once],
+        "seconds": time.perf_counter() - start,
+        **provenance(),
+    }
+    write_json(Path(arguments.output_dir) / "expert.json", report)
+    low, high = report["success_once"]["confidence_interval"]
+    logger.info(
+        f"{task.env_id}: {report['success_once']['num_successes']} of {len(episodes)} once ({low:.1%} to {high:.1%}), "
+        f"{report['success_at_end']['num_successes']} at the end, {report['seconds']:.0f} s"
+    )
+
+
+def main(arguments: Arguments) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    task = get_task(arguments.task)
+    if not isinstance(task, ManiSkillTask):
+        names = [name for name in list_tasks() if isinstance(get_task(name), ManiSkillTask)]
+        raise ValueError(f"`task` must be one of {names}, but received {arguments.task!r}.")
+    if arguments.evaluate_only:
+        evaluate_expert(task, arguments)
+    else:
+        collect(task, arguments)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))

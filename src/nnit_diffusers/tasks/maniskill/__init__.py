@@ -1,0 +1,10 @@
+"""Robot tasks in ManiSkill3: environments, rollouts in worker processes, scripted experts.
+
+`mani_skill` is imported when an environment is made, not before.
+"""
+
+from .environments import NoVulkanDeviceError, check_simulator
+from .tasks import ManiSkillTask
+
+
+__all__ = ["ManiSkillTask", "NoVulkanDeviceError", "check_simulator"]

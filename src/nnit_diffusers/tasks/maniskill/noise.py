@@ -1,0 +1,44 @@
+"""What disturbs the expert while it is recorded, so that demonstrations show how to recover."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+_SHARE_UNDISTURBED = 0.25
+_DEVIATIONS = (0.0, 0.15, 0.3, 0.5)
+_CORRELATION = 0.7
+_BURST_PROBABILITY = 0.03
+_BURST_STEPS = (2, 4)
+
+
+class ActionNoise:
+    """Disturbs the actions of one episode; which way, the episode's seed decides.
+
+    A quarter of the episodes are left as they are. The others get noise that is correlated from step to step, of a
+    standard deviation drawn for the episode, and bursts of a few random actions in place of the expert's.
+
+    Parameters:
+        seed (`int`): Seed of the episode.
+        num_actions (`int`): Size of an action.
+    """
+
+    def __init__(self, seed: int, num_actions: int):
+        self._random = np.random.default_rng(seed)
+        self._is_undisturbed = self._random.random() < _SHARE_UNDISTURBED
+        self._deviation = self._random.choice(_DEVIATIONS)
+        self._drift = np.zeros(num_actions)
+        self._burst_steps_left = 0
+
+    def __call__(self, action: np.ndarray) -> np.ndarray:
+        """What to execute in place of an action of -1…1, both `[num_actions]`."""
+        if self._is_undisturbed:
+            return action
+        fresh = np.sqrt(1 - _CORRELATION**2) * self._deviation * self._random.standard_normal(len(action))
+        self._drift = _CORRELATION * self._drift + fresh
+        if self._burst_steps_left == 0 and self._random.random() < _BURST_PROBABILITY:
+            self._burst_steps_left = int(self._random.integers(_BURST_STEPS[0], _BURST_STEPS[1] + 1))
+        if self._burst_steps_left > 0:
+            self._burst_steps_left -= 1
+            return self._random.uniform(-1.0, 1.0, len(action))
+        return np.clip(action + self._drift, -1.0, 1.0)

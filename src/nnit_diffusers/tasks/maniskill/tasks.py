@@ -1,0 +1,223 @@
+"""The robot tasks: a Panda arm in ManiSkill3, observed by state and controlled by joint deltas.
+
+Actions are 8: of `pd_joint_delta_pos`, 7 joints and the fingers, -1…1. Observations begin with the 9 joint positions
+and 9 joint velocities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from ...networks import MLP, stack_state_dicts
+from ..base import Score, check_data_split
+from ..imitation import ImitationTask
+from ..registry import register_task
+from . import experts
+from .rollouts import Episode, EpisodeJob, EpisodeRunner, run_in_parallel
+from .seeds import episode_seeds
+from .workers import WorkerPool, default_num_workers
+
+
+_EPISODE_SECONDS = 120.0
+# Short runs, the common ones, show no progress bar.
+_PROGRESS_BAR_DELAY_SECONDS = 5.0
+
+
+class ManiSkillTask(ImitationTask):
+    """A task of ManiSkill3: an episode is a rollout of 50 steps, and a success one in which any step is.
+
+    Rollouts run in worker processes on ManiSkill's own `env.step`, PhysX on the CPU: the same seed gives the same
+    episodes and results, whatever the number of processes and whatever else is scored. On a machine with CUDA they run
+    side by side in one simulation on the GPU, whose episodes differ from those.
+
+    The processes are kept for the next call until [`~ManiSkillTask.close`] or the end of the program. As everywhere
+    where Python spawns processes, a script guards what it runs with `if __name__ == "__main__":`.
+
+    Parameters:
+        data_dir (`str` or `Path`, *optional*):
+            Folder of demonstrations, which `examples/collect_demonstrations.py` makes. Only training needs them.
+        sim_backend (`str`, defaults to `"auto"`): `"physx_cpu"`, `"physx_cuda"`, or the latter where there is CUDA.
+
+    Attributes:
+        env_id (`str`): Name of the environment in Gymnasium's registry.
+        expert (`Callable`): The scripted expert: observations `[N, I]` to actions `[N, O]`.
+        default_num_episodes (`int`, defaults to 100): Episodes of each network, if not said.
+    """
+
+    out_features = 8
+    max_width = 256
+    env_id: ClassVar[str]
+    expert: ClassVar[staticmethod[[np.ndarray], np.ndarray]]
+    default_num_episodes: int = 100
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        sim_backend: Literal["auto", "physx_cpu", "physx_cuda"] = "auto",
+    ):
+        super().__init__(data_dir)
+        if sim_backend not in ("auto", "physx_cpu", "physx_cuda"):
+            raise ValueError(
+                f'`sim_backend` must be "auto", "physx_cpu" or "physx_cuda", but received {sim_backend!r}.'
+            )
+        self.sim_backend = sim_backend
+
+    @cached_property
+    def pool(self) -> WorkerPool[EpisodeJob, Episode]:
+        """The worker processes, started when first needed."""
+        return WorkerPool(partial(EpisodeRunner, self.env_id, type(self).expert), _EPISODE_SECONDS)
+
+    def close(self) -> None:
+        """Ends the worker processes; the next call starts others."""
+        self.pool.close()
+
+    def run(self, jobs: Sequence[EpisodeJob], num_workers: int | None = None) -> list[Episode]:
+        """The episodes of `jobs`, in their order, by `num_workers` processes, one for each CPU by default."""
+        from diffusers.utils import logging
+
+        with logging.tqdm(
+            total=len(jobs),
+            desc=f"Episodes of {self.env_id}",
+            unit="episode",
+            delay=_PROGRESS_BAR_DELAY_SECONDS,
+            leave=False,
+        ) as bar:
+            return self.pool.run(jobs, num_workers or default_num_workers(), bar.update)
+
+    @torch.no_grad()
+    def score_batch(
+        self,
+        stacked_state_dict: Mapping[str, torch.Tensor],
+        activation: str,
+        *,
+        split: str = "validation",
+        num_episodes: int | None = None,
+        seed: int = 0,
+        num_workers: int | None = None,
+    ) -> list[Score]:
+        """Scores B networks of the same shape; see [`~Task.score_batch`].
+
+        A network's metrics are `success_at_end`, the share of the episodes whose last step is a success, and
+        `mean_return`, of ManiSkill's normalised dense reward, at most 50.
+
+        Raises:
+            `ValueError`: If `split` is unknown, or `seed` or `num_episodes` is out of range.
+            `ImportError`: If ManiSkill is not installed.
+            `NoVulkanDeviceError`: If there is no Vulkan device.
+        """
+        check_data_split(split)
+        seeds = episode_seeds(split, seed, self.default_num_episodes if num_episodes is None else num_episodes)
+        if self.sim_backend == "physx_cuda" or (self.sim_backend == "auto" and torch.cuda.is_available()):
+            return [_score(each) for each in run_in_parallel(self.env_id, stacked_state_dict, activation, seeds)]
+        weights = [
+            {key: tensor[index : index + 1].cpu().numpy() for key, tensor in stacked_state_dict.items()}
+            for index in range(len(stacked_state_dict["0.weight"]))
+        ]
+        episodes = self.run(
+            [EpisodeJob(episode, network, activation) for network in weights for episode in seeds], num_workers
+        )
+        return [_score(episodes[start : start + len(seeds)]) for start in range(0, len(episodes), len(seeds))]
+
+    def demonstrate(
+        self,
+        episodes: Sequence[int],
+        *,
+        seed: int = 0,
+        split: str = "train",
+        noise: bool = True,
+        num_workers: int | None = None,
+    ) -> list[Episode]:
+        """Episodes in which the expert acts, with what it saw and would have done.
+
+        Parameters:
+            episodes (`Sequence[int]`): Which of the episodes that `seed` chooses, counted from 0.
+            seed (`int`, defaults to 0): Chooses the episodes of the split.
+            split (`str`, defaults to `"train"`): Demonstrations are of `"train"`; the expert is measured on others.
+            noise (`bool`, defaults to `True`): Disturb what it does, but not the labels; see [`ActionNoise`].
+            num_workers (`int`, *optional*): Processes to run episodes in.
+        """
+        seeds = episode_seeds(split, seed, max(episodes) + 1)
+        return self.run([EpisodeJob(seeds[number], record=True, noise=noise) for number in episodes], num_workers)
+
+    @torch.no_grad()
+    def collect(
+        self, networks: Sequence[MLP], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        seeds = iter(episode_seeds("dagger", seed, len(networks) * num_episodes))
+        jobs = []
+        for network in networks:
+            stacked = stack_state_dicts([network.state_dict()])
+            weights = {key: tensor.float().cpu().numpy() for key, tensor in stacked.items()}
+            activation = network.architecture.activation
+            jobs += [EpisodeJob(next(seeds), weights, activation, record=True) for _ in range(num_episodes)]
+        return stack_episodes(self.run(jobs, num_workers))
+
+
+def _score(episodes: Sequence[Episode]) -> Score:
+    metrics = {
+        "success_at_end": float(np.mean([episode.success_at_end for episode in episodes])),
+        "mean_return": float(np.mean([episode.episode_return for episode in episodes])),
+    }
+    return Score(sum(episode.success_once for episode in episodes), len(episodes), metrics)
+
+
+def stack_episodes(episodes: Sequence[Episode]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Observations `[N, I]` and labels `[N, O]` of recorded episodes, one after the other."""
+    observations = [episode.observations for episode in episodes if episode.observations is not None]
+    labels = [episode.labels for episode in episodes if episode.labels is not None]
+    return torch.from_numpy(np.concatenate(observations)), torch.from_numpy(np.concatenate(labels))
+
+
+@register_task("pushcube")
+class PushCubeTask(ManiSkillTask):
+    """PushCube-v1: push a cube into a region 0.2 m ahead of it.
+
+    After the joints: tool centre point (position, quaternion) 18:25, goal 25:28, cube 28:35.
+    """
+
+    in_features = 35
+    env_id = "PushCube-v1"
+    expert = staticmethod(experts.push_cube)
+
+
+@register_task("pickcube")
+class PickCubeTask(ManiSkillTask):
+    """PickCube-v1: grasp a cube, bring it to a point in the air, and hold it there.
+
+    After the joints: is grasped 18, tool centre point 19:26, goal 26:29, cube 29:36, from the tool centre point to the
+    cube 36:39, from the cube to the goal 39:42.
+    """
+
+    in_features = 42
+    env_id = "PickCube-v1"
+    expert = staticmethod(experts.pick_cube)
+
+
+@register_task("stackcube")
+class StackCubeTask(ManiSkillTask):
+    """StackCube-v1: put cube A onto cube B and let go; cubes lie anywhere and are turned.
+
+    After the joints: tool centre point 18:25, A 25:32, B 32:39, from the tool centre point to A 39:42 and to B 42:45,
+    from A to B 45:48.
+    """
+
+    in_features = 48
+    env_id = "StackCube-v1"
+    expert = staticmethod(experts.stack_cube)
+
+
+@register_task("stackcube-easy")
+class StackCubeEasyTask(StackCubeTask):
+    """StackCubeEasy-v1: stacking with cubes near each other and not turned.
+
+    The paper's task of this name is not described; this definition is ours, see `stack_cube_easy.py`.
+    """
+
+    env_id = "StackCubeEasy-v1"
+    expert = staticmethod(experts.stack_cube_easy)
