@@ -13,6 +13,7 @@ _EXPORTS = {
     "architecture": ["MLPArchitecture"],
     "networks": ["MLP"],
     "splits": ["ArchitectureSplits"],
+    "export": ["EXPORT_FORMATS", "export_network"],
     "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
     "models.graph_hypernetwork": ["GraphHyperNetwork"],
     "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .data import WeightDatasetWriter as WeightDatasetWriter
     from .evaluation import EvaluationResult as EvaluationResult
     from .evaluation import evaluate as evaluate
+    from .export import EXPORT_FORMATS as EXPORT_FORMATS
+    from .export import export_network as export_network
     from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork
     from .models.transformer_nnit import NNiTTransformer as NNiTTransformer
     from .models.transformer_nnit import NNiTTransformerOutput as NNiTTransformerOutput
