@@ -62,8 +62,9 @@ CLEANRL_AGENT = PPOAgent("CleanRL's ppo_continuous_action.py", (64, 64), 0.0, 1.
 
 def to_safetensors(network: MLP) -> bytes:
     """The state dict, keys `0.weight`, `0.bias`, `2.weight`, …; the architecture, as JSON, is in the metadata."""
-    architecture = json.dumps(_architecture(network).to_dict())
-    return save(_float32_state_dict(network), metadata={"format": "pt", "architecture": architecture})
+    # One entry: safetensors writes several in any order, and the same network would give different files.
+    metadata = {"architecture": json.dumps(_architecture(network).to_dict())}
+    return save(_float32_state_dict(network), metadata=metadata)
 
 
 def to_torch_export(network: MLP) -> bytes:
