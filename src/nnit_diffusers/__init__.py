@@ -22,6 +22,7 @@ _EXPORTS = {
     "schedulers": ["NNiTArchitectureScheduler", "NNiTArchitectureSchedulerOutput"],
     "tasks": ["ClassificationTask", "Task", "get_task", "list_tasks", "register_task"],
     "evaluation": ["EvaluationResult", "evaluate"],
+    "network_search": ["SearchResult", "search"],
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .models.transformer_nnit import NNiTTransformerOutput as NNiTTransformerOutput
     from .models.weight_patch_tokenizer import WeightPatchBatch as WeightPatchBatch
     from .models.weight_patch_tokenizer import WeightPatchTokenizer as WeightPatchTokenizer
+    from .network_search import SearchResult as SearchResult
+    from .network_search import search as search
     from .networks import MLP as MLP
     from .pipelines import NNiTPipeline as NNiTPipeline
     from .pipelines import NNiTPipelineOutput as NNiTPipelineOutput
