@@ -107,5 +107,5 @@ setup(
     package_data={"nnit_diffusers": ["py.typed"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["nnit = nnit_diffusers.cli:main"]},
+    entry_points={"console_scripts": ["nnit = nnit_diffusers.cli.main:main"]},
 )

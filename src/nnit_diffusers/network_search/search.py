@@ -116,14 +116,14 @@ def _generate(pipe: NNiTPipeline, state: SearchState, bands: Sequence[tuple[int,
     missing = [band for band in range(len(bands)) if band not in state.bands_done]
     for band in _progress(missing, "Generating", progress_bar):
         least, most = bands[band]
-        networks = pipe(
+        output: Any = pipe(
             min_parameters=least,
             max_parameters=most,
             num_networks=state.settings["networks_per_band"],
             num_inference_steps=state.settings["num_inference_steps"],
             generator=torch.Generator().manual_seed(_derived_seed(state.settings["seed"], band)),
-        ).networks
-        networks = [network.cpu() for network in networks]
+        )
+        networks = [network.cpu() for network in output.networks]
         candidates = [
             Candidate(f"{band:02}-{index:02}", band, network.architecture) for index, network in enumerate(networks)
         ]
