@@ -66,17 +66,15 @@ class Evaluate(GenerationOptions, Command):
         folders = [fetch(source, self.revision) for source in self.sources]
         suggested = {name for name in map(task_name_of, folders) if name is not None}
         task = load_task(self.task, self.data_dir, suggested.pop() if len(suggested) == 1 else None)
-        networks = self.networks(folders)
-        results = evaluate(
-            list(networks.values()), task, self.num_episodes, self.episode_seed, self.num_workers, split=self.split
-        )
+        names, networks = zip(*self.networks(folders))
+        results = evaluate(networks, task, self.num_episodes, self.episode_seed, self.num_workers, split=self.split)
         payload: dict[str, Any] = {
             "task": task.name,
             "split": self.split,
             "episode_seed": self.episode_seed,
             "mean_score": statistics.fmean(result.score for result in results),
             "min_score": min(result.score for result in results),
-            "networks": [{"name": name, **result.to_dict()} for name, result in zip(networks, results)],
+            "networks": [{"name": name, **result.to_dict()} for name, result in zip(names, results)],
             "provenance": provenance(),
         }
         if self.output is not None:
@@ -90,7 +88,7 @@ class Evaluate(GenerationOptions, Command):
                 "{:.1%} to {:.1%}".format(*result.confidence_interval),
                 f"{result.num_successes:,} of {result.num_episodes:,}",
             ]
-            for name, result in zip(networks, results)
+            for name, result in zip(names, results)
         ]
         table = markdown_table(["Network", "Hidden sizes", "Parameters", "Score", "95% interval", "Right"], rows)
         failed = self.min_score is not None and payload["min_score"] < self.min_score
@@ -98,8 +96,8 @@ class Evaluate(GenerationOptions, Command):
         verdict = f" Worse than --min-score {self.min_score}." if failed else ""
         return Report(payload, f"{table}\n\n{summary}{verdict}", failed)
 
-    def networks(self, folders: list[Path]) -> dict[str, MLP]:
-        """The networks that the sources stand for, by name."""
+    def networks(self, folders: list[Path]) -> list[tuple[str, MLP]]:
+        """The networks that the sources stand for, with their names."""
         kinds = {kind_of(folder, source) for folder, source in zip(folders, self.sources)}
         if "pipeline" in kinds:
             if len(self.sources) > 1:
@@ -107,15 +105,15 @@ class Evaluate(GenerationOptions, Command):
                     f"`SOURCE` must be one pipeline or any number of networks, but received {list(self.sources)}."
                 )
             generated = self.generate(load_pipeline(self.sources[0], self.revision, self.device))
-            return {f"network-{index}": network for index, network in enumerate(generated)}
+            return [(f"network-{index}", network) for index, network in enumerate(generated)]
         given = self.generation()
         unused = [name for name, value in GenerationOptions().generation().items() if given[name] != value]
         unused = [f"--{name.replace('_', '-')}" for name in unused if name != "revision"]
         if unused:
             raise ValueError(f"`SOURCE` must be a pipeline to use {unused} of, but received saved networks.")
-        networks: dict[str, MLP] = {}
+        networks: list[tuple[str, MLP]] = []
         for source in self.sources:
             of_source = load_networks(source, self.revision)
             prefix = f"{source.rstrip('/')}/" if len(self.sources) > 1 and source not in of_source else ""
-            networks |= {f"{prefix}{name}": network for name, network in of_source.items()}
+            networks += [(f"{prefix}{name}", network) for name, network in of_source.items()]
         return networks

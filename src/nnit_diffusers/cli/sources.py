@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,19 +71,24 @@ def load_networks(name: str, revision: str | None = None) -> dict[str, MLP]:
     Raises:
         `ValueError`: If there are none.
     """
-    from ..networks import MLP
-
     folder = fetch(name, revision, ("*.json", "*.safetensors"))
     kind = kind_of(folder, name)
     if kind == "network":
-        return {name: MLP.from_pretrained(folder)}
+        return {name: _load_network(folder)}
     if kind == "pipeline":
         raise ValueError(f"{name!r} must be a saved network or a folder of them, but is a pipeline.")
     names = [entry["name"] for entry in read_json(folder / NETWORKS_NAME)["networks"]]
     for entry in names:
         if Path(entry).name != entry:
             raise ValueError(f"{NETWORKS_NAME} of {name!r} must name folders beside it, but names {entry!r}.")
-    return {entry: MLP.from_pretrained(folder / entry) for entry in names}
+    return {entry: _load_network(folder / entry) for entry in names}
+
+
+def _load_network(folder: Path) -> MLP:
+    from ..networks import MLP
+
+    with redirect_stdout(io.StringIO()):  # the Hub's client prints a line for each
+        return MLP.from_pretrained(folder)
 
 
 def read_json(path: Path) -> Any:
