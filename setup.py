@@ -24,6 +24,9 @@ INSTALL_REQUIRES = [
     "safetensors>=0.8",
     # 2.6: what diffusers 0.42 asks for.
     "torch>=2.6",
+    # 0.9.2: the oldest that the scripts were run with. Here and not in an extra, for pip installs the command `nnit`
+    # in any case, and a command has to work as it was installed; it brings three small packages of pure Python.
+    "tyro>=0.9.2",
 ]
 
 DIGITS = [
@@ -47,7 +50,14 @@ EXTRAS = {
         # `--report_to tensorboard`, the default.
         "tensorboard>=2.16",
         "tqdm>=4.66",
-        "tyro>=0.9.2",
+    ],
+    # `nnit search` draws a picture of what it found.
+    "search": PICTURES,
+    # The ONNX export, which is held to what onnxruntime computes.
+    "onnx": [
+        # 1.17 and 1.19: the first for numpy 2.
+        "onnx>=1.17",
+        "onnxruntime>=1.19",
     ],
     # Kept apart, for torchvision has to be of the same build as torch, and breaks diffusers where it is not.
     "mnist": ["torchvision"],
@@ -67,9 +77,8 @@ EXTRAS = {
     "quality": ["import-linter", "mypy", "ruff"],
 }
 # What `make` installs.
-EXTRAS["dev"] = sorted(
-    {requirement for extra in ("training", "maniskill", "test", "quality") for requirement in EXTRAS[extra]}
-)
+DEV = ("training", "maniskill", "onnx", "test", "quality")
+EXTRAS["dev"] = sorted({needed for extra in DEV for needed in EXTRAS[extra]})
 
 
 def version() -> str:
@@ -99,4 +108,5 @@ setup(
     package_data={"nnit_diffusers": ["py.typed"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["nnit = nnit_diffusers.cli.main:main"]},
 )

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, evaluate, get_task
 from nnit_diffusers.evaluation import mean_interval, select_top
+from nnit_diffusers.pipelines.fingerprint import fingerprint
 from nnit_diffusers.splits import SPLITS
 from nnit_diffusers.utils import provenance, write_json
 
@@ -383,16 +384,6 @@ SECTIONS: dict[str, Callable[[Evaluator], dict[str, Part]]] = {
     "comparison": comparison_parts,
     "steps": step_parts,
 }
-
-
-def fingerprint(pipe: NNiTPipeline) -> str:
-    """Hash of all weights and of the tokenizer: two evaluations belong together if they are of the same pipeline."""
-    config = {name: value for name, value in pipe.tokenizer.config.items() if not name.startswith("_")}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for component in (pipe.transformer, pipe.ghn):
-        for key, tensor in sorted(component.state_dict().items()):
-            digest.update(key.encode() + tensor.float().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def settings_of(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, Any]:

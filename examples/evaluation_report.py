@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnit_diffusers.utils import markdown_table as table
+
 
 SPLIT_NAMES = {
     "train": "seen in training",
@@ -46,13 +48,6 @@ def with_interval(summary: dict[str, Any]) -> str:
 
 def architecture_name(hidden_sizes: Sequence[int | None]) -> str:
     return "[" + ", ".join(map(str, hidden_sizes)) + "]"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in plain text too."""
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows)]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def splits_table(section: dict[str, Any]) -> str:

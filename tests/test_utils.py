@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nnit_diffusers
-from nnit_diffusers.utils import provenance, write_json
+from nnit_diffusers.utils import provenance, replacing_folder, write_json
 
 
 def test_json_is_written_whole_into_folders_made_for_it(tmp_path):
@@ -49,3 +49,16 @@ def test_provenance_tells_the_commit_of_the_checkout_and_none_outside_one():
         assert provenance()["git_commit"].removesuffix("-dirty") == head.strip()
     else:
         assert provenance()["git_commit"] is None
+
+
+def test_a_folder_is_replaced_whole_and_stays_if_its_successor_fails(tmp_path):
+    folder = tmp_path / "networks"
+    with replacing_folder(folder) as new:
+        (new / "old.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing_folder(folder) as new:
+        (new / "new.txt").write_text("new")
+        raise KeyboardInterrupt
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["networks", "networks/old.txt"]
+    with replacing_folder(folder) as new:
+        (new / "new.txt").write_text("new")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["networks", "networks/new.txt"]

@@ -13,6 +13,7 @@ _EXPORTS = {
     "architecture": ["MLPArchitecture"],
     "networks": ["MLP"],
     "splits": ["ArchitectureSplits"],
+    "export": ["EXPORT_FORMATS", "export_network"],
     "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
     "models.graph_hypernetwork": ["GraphHyperNetwork"],
     "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
@@ -21,6 +22,7 @@ _EXPORTS = {
     "schedulers": ["NNiTArchitectureScheduler", "NNiTArchitectureSchedulerOutput"],
     "tasks": ["ClassificationTask", "Task", "get_task", "list_tasks", "register_task"],
     "evaluation": ["EvaluationResult", "evaluate"],
+    "network_search": ["SearchResult", "search"],
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -33,11 +35,15 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .data import WeightDatasetWriter as WeightDatasetWriter
     from .evaluation import EvaluationResult as EvaluationResult
     from .evaluation import evaluate as evaluate
+    from .export import EXPORT_FORMATS as EXPORT_FORMATS
+    from .export import export_network as export_network
     from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork
     from .models.transformer_nnit import NNiTTransformer as NNiTTransformer
     from .models.transformer_nnit import NNiTTransformerOutput as NNiTTransformerOutput
     from .models.weight_patch_tokenizer import WeightPatchBatch as WeightPatchBatch
     from .models.weight_patch_tokenizer import WeightPatchTokenizer as WeightPatchTokenizer
+    from .network_search import SearchResult as SearchResult
+    from .network_search import search as search
     from .networks import MLP as MLP
     from .pipelines import NNiTPipeline as NNiTPipeline
     from .pipelines import NNiTPipelineOutput as NNiTPipelineOutput

@@ -1,0 +1,148 @@
+"""`nnit info`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from .command import Command, OptionalStr, Report
+from .sources import NETWORKS_NAME, PIPELINE_NAME, fetch, kind_of, read_json, task_name_of
+
+
+@dataclass(kw_only=True)
+class Info(Command):
+    """Tell what is in a folder or a repository of the Hub: task, sizes, parameters, measured figures.
+
+    For example:
+
+        nnit info nnit/digits
+        nnit info networks
+        nnit info networks/network-0
+    """
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """Pipeline, network or networks; a folder or a repository of the Hub."""
+    revision: OptionalStr = None
+    """Branch, tag or commit of the Hub's repository."""
+
+    def run(self) -> Report:
+        folder = fetch(self.model, self.revision, ("*.json", "*.safetensors"))
+        kind = kind_of(folder, self.model)
+        payload = {"name": self.model, "kind": kind, "task": task_name_of(folder)}
+        payload |= {"pipeline": describe_pipeline, "networks": describe_networks, "network": describe_network}[kind](
+            folder
+        )
+        return Report(payload, "\n".join(_lines(payload)))
+
+
+def describe_pipeline(folder: Path) -> dict[str, Any]:
+    """Sizes of its networks and of its components, and the figures of its evaluation if it has one."""
+    index = read_json(folder / PIPELINE_NAME)
+    tokenizer = read_json(folder / "tokenizer" / "tokenizer_config.json")
+    transformer = read_json(folder / "transformer" / "config.json")
+    components = {}
+    for name, component in index.items():
+        if isinstance(component, list) and component[1] is not None:
+            files = sorted((folder / name).glob("*.safetensors"))
+            components[name] = {"class": component[1], **(_weights(files) if files else {})}
+    payload = {
+        "in_features": tokenizer["in_features"],
+        "out_features": tokenizer["out_features"],
+        "activation": tokenizer["activation"],
+        "min_width": index.get("min_width"),
+        "max_width": transformer["max_width"],
+        "max_depth": index.get("max_depth"),
+        "components": components,
+    }
+    if (folder / "evaluation.json").is_file():
+        report = read_json(folder / "evaluation.json")
+        payload["num_inference_steps"] = report["settings"].get("num_inference_steps")
+        payload["measured"] = {
+            split: {
+                "mean": part["nnit"]["mean"],
+                "interval": part["nnit"].get("interval"),
+                "min": part["nnit"]["min"],
+                "num_networks": part["num_networks"],
+            }
+            for split, part in report.get("splits", {}).items()
+        }
+    return payload
+
+
+def describe_networks(folder: Path) -> dict[str, Any]:
+    """What `nnit generate` wrote."""
+    listed = read_json(folder / NETWORKS_NAME)
+    return {name: listed[name] for name in ("model", "generation", "networks")}
+
+
+def describe_network(folder: Path) -> dict[str, Any]:
+    """One network."""
+    from ..architecture import MLPArchitecture
+
+    config = read_json(folder / "config.json")
+    names = ("in_features", "hidden_sizes", "out_features")
+    if not set(names) <= set(config):
+        raise ValueError(f"{str(folder)!r} must hold a network of this package, with {names} in its config.json.")
+    architecture = MLPArchitecture(
+        config["in_features"],
+        config["hidden_sizes"],
+        config["out_features"],
+        config.get("activation", "relu"),
+    )
+    return {**architecture.to_dict(), **_weights(sorted(folder.glob("*.safetensors")))}
+
+
+def _weights(files: list[Path]) -> dict[str, Any]:
+    """Count, types and bytes of the tensors in files, of which only the headers are read."""
+    from safetensors import safe_open
+
+    num_parameters, dtypes = 0, set()
+    for path in files:
+        with safe_open(path, framework="np") as file:
+            for key in file.keys():  # noqa: SIM118
+                tensor = file.get_slice(key)
+                size = 1
+                for length in tensor.get_shape():
+                    size *= length
+                num_parameters += size
+                dtypes.add(tensor.get_dtype())
+    return {
+        "num_parameters": num_parameters,
+        "dtypes": sorted(dtypes),
+        "num_bytes": sum(path.stat().st_size for path in files),
+    }
+
+
+def _lines(payload: dict[str, Any]) -> list[str]:
+    """The payload for people."""
+    lines = [f"{payload['name']}: {payload['kind']}"]
+    if payload["task"] is not None:
+        lines.append(f"Task        {payload['task']}")
+    if payload["kind"] == "networks":
+        lines.append(f"Made by     {payload['model']}, seed {payload['generation']['seed']}")
+        for entry in payload["networks"]:
+            sizes = entry["architecture"]["hidden_sizes"]
+            lines.append(f"{entry['name']:<11} {sizes}, {entry['num_parameters']:,} parameters")
+        return lines
+    lines.append(
+        f"Networks    {payload['in_features']} inputs, {payload['out_features']} outputs, {payload['activation']}"
+    )
+    if payload["kind"] == "network":
+        lines.append(f"Hidden      {payload['hidden_sizes']}, {payload['num_parameters']:,} parameters")
+        return lines
+    widths = f"{payload['min_width']} to {payload['max_width']}"
+    lines.append(f"Chooses     widths {widths}, up to {payload['max_depth']} hidden layers; takes any width")
+    for name, component in payload["components"].items():
+        if "num_parameters" in component:
+            size = f"{component['num_parameters']:,} parameters, {component['num_bytes'] / 2**20:.1f} MiB"
+            lines.append(f"{name:<11} {size} ({', '.join(component['dtypes'])})")
+    if payload.get("measured"):
+        lines.append(f"Measured    mean of all networks, {payload['num_inference_steps']} steps, test episodes")
+        for split, part in payload["measured"].items():
+            interval = "" if part["interval"] is None else " ({:.1%} to {:.1%})".format(*part["interval"])
+            rest = f"worst {part['min']:.1%}, {part['num_networks']:,} networks"
+            lines.append(f"  {split:<22} {part['mean']:.1%}{interval}, {rest}")
+    return lines

@@ -1,0 +1,122 @@
+"""`nnit` from its arguments to its exit code.
+
+`--help` has to be there at once: no module of this package imports torch before a command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Annotated, Any, Union
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, subcommand
+
+from .command import Command
+from .evaluate import Evaluate
+from .export import Export
+from .generate import Generate
+from .info import Info
+from .publish import Publish
+from .search import Search
+
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+COMMANDS: dict[str, tuple[type[Command], str]] = {
+    "generate": (Generate, "Generate networks of any width and depth, and save them."),
+    "evaluate": (Evaluate, "Score saved networks, or freshly generated ones, on a task."),
+    "search": (Search, "Find the smallest network that reaches a success rate."),
+    "export": (Export, "Write a network to a file for other programs: ONNX, torch.export, PPO checkpoints, ..."),
+    "info": (Info, "Tell what a pipeline, a network or a folder of them is, and what was measured."),
+    "publish": (Publish, "Check the folder of a pipeline, then upload it to the Hub."),
+}
+
+DESCRIPTION = """Networks from one diffusion model: any width, any depth, or as small as does the job.
+
+    nnit info nnit/digits
+    nnit generate nnit/digits --arch 48 40 --output networks
+    nnit evaluate networks
+    nnit export networks --format onnx --output digits.onnx
+    nnit search nnit/digits --target 0.95 --output smallest
+
+nnit COMMAND --help has the options and more examples. Where a model is wanted,
+give a folder or the name of a repository on the Hugging Face Hub. Results go to
+stdout, as JSON with --json; everything else goes to stderr.
+
+Exit codes: 0 done; 1 done, but the result failed what was asked of it; 2 wrong
+usage or input, with one line that says what; 130 interrupted."""
+
+
+def main() -> None:
+    """The command itself."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `nnit ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command, printing as it does; returns its exit code.
+
+    Raises:
+        `SystemExit`: With 0 after `--help`, with 2 after wrong usage.
+    """
+    command = parse(arguments)
+    name = next(name for name, (kind, _) in COMMANDS.items() if kind is type(command))
+    try:
+        with stdout_for_results():
+            report = command.run()
+    except KeyboardInterrupt:
+        print(f"nnit {name}: interrupted. {command.after_interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not is_users(error) or os.environ.get("NNIT_DEBUG"):
+            raise
+        print(f"nnit {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    print(json.dumps(report.payload, indent=2, ensure_ascii=False) if command.json else report.text)
+    return FAILED if report.failed else OK
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """What the arguments ask for."""
+    config = (FlagCreatePairsOff,)
+    if arguments and arguments[0] in COMMANDS:
+        name, *options = arguments
+        return tyro.cli(COMMANDS[name][0], prog=f"nnit {name}", args=options, config=config)
+    # Among all of them, a command has a line of help; by itself, all of its docstring.
+    described = [Annotated[kind, subcommand(name, description=line)] for name, (kind, line) in COMMANDS.items()]
+    any_command: Any = Union[tuple(described)]  # noqa: UP007
+    return tyro.cli(any_command, prog="nnit", description=DESCRIPTION, args=arguments, config=config)
+
+
+@contextmanager
+def stdout_for_results() -> Iterator[None]:
+    """Within it, whatever prints, in this process or in one that it starts, prints to stderr."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error is about what the user gave, files and network included, and not about this program."""
+    kinds: list[type[BaseException]] = [ValueError, OSError, ImportError]
+    # If one of these was raised, its module is there.
+    for module, name in (("huggingface_hub.errors", "HTTPError"), ("safetensors", "SafetensorError")):
+        if module in sys.modules:
+            kinds.append(getattr(sys.modules[module], name))
+    return isinstance(error, tuple(kinds))

@@ -1,0 +1,277 @@
+"""Networks for other programs: one file each, in the formats of [`EXPORT_FORMATS`].
+
+Every exporter takes an [`MLP`] and returns the bytes of a file; [`export_network`] writes them. Whatever a network is
+kept in, what is exported is float32.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from .architecture import MLPArchitecture
+from .networks import ACTIVATION_MODULES, MLP, layer_keys
+from .utils import write_bytes
+
+
+ONNX_OPSET = 20
+"""The first with GELU. Runtimes since onnxruntime 1.17 (January 2024) have it."""
+ONNX_IR_VERSION = 9
+"""The format of the file that came with that opset."""
+_ONNX_NODES: dict[str, Callable[[Any, str, str], list[Any]]] = {
+    "relu": lambda helper, x, y: [helper.make_node("Relu", [x], [y])],
+    "tanh": lambda helper, x, y: [helper.make_node("Tanh", [x], [y])],
+    "gelu": lambda helper, x, y: [helper.make_node("Gelu", [x], [y])],
+    "silu": lambda helper, x, y: [
+        helper.make_node("Sigmoid", [x], [f"{y}.sigmoid"]),
+        helper.make_node("Mul", [x, f"{y}.sigmoid"], [y]),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class PPOAgent:
+    """What a PPO script builds around its actor, and what an exported checkpoint has to agree with.
+
+    Parameters:
+        script (`str`): The script.
+        hidden_sizes (`tuple[int, ...]`): Hidden layers of its actor and of its critic, tanh between them.
+        log_std (`float`): What its `actor_logstd` starts from.
+        critic_gain (`float`): Gain of the orthogonal initialisation of the critic's last layer.
+    """
+
+    script: str
+    hidden_sizes: tuple[int, ...]
+    log_std: float
+    critic_gain: float
+
+
+MANISKILL_AGENT = PPOAgent("ManiSkill's examples/baselines/ppo/ppo.py", (256, 256, 256), -0.5, math.sqrt(2))
+CLEANRL_AGENT = PPOAgent("CleanRL's ppo_continuous_action.py", (64, 64), 0.0, 1.0)
+
+
+def to_safetensors(network: MLP) -> bytes:
+    """The state dict, keys `0.weight`, `0.bias`, `2.weight`, …; the architecture, as JSON, is in the metadata."""
+    # One entry: safetensors writes several in any order, and the same network would give different files.
+    metadata = {"architecture": json.dumps(_architecture(network).to_dict())}
+    return save(_float32_state_dict(network), metadata=metadata)
+
+
+def to_torch_export(network: MLP) -> bytes:
+    """A program of `torch.export`, for `torch.export.load(path).module()`: needs torch and none of this package.
+
+    Inputs are `[N, I]`, any N.
+    """
+    network = _copy(network)
+    example = torch.zeros(2, network.architecture.in_features)
+    # Two rows: a dimension of one row would be taken for a constant.
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    return content.getvalue()
+
+
+def to_onnx(network: MLP) -> bytes:
+    """An ONNX model, input `observations` `[batch, I]`, output `outputs` `[batch, O]`; needs `nnit-diffusers[onnx]`.
+
+    Checked before it is returned: against the standard, and in onnxruntime against torch.
+
+    The graph of an MLP is a few nodes, written here by `onnx.helper`: `torch.onnx.export` needs onnxscript as well,
+    takes seconds, warns (torch 2.13), and leaves paths of this machine in the file.
+
+    Raises:
+        `ImportError`: If onnx or onnxruntime is not installed.
+        `RuntimeError`: If onnxruntime computes something else than torch.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("The ONNX export needs onnx and onnxruntime: `pip install nnit-diffusers[onnx]`.") from error
+    network = _copy(network)
+    content = _onnx_model(network, onnx).SerializeToString()
+
+    inputs = torch.randn(8, network.architecture.in_features, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["outputs"], {"observations": inputs.numpy()})
+    expected = network(inputs).numpy()
+    if not np.allclose(found, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(expected).max()))):
+        raise RuntimeError(
+            f"onnxruntime {onnxruntime.__version__} computes outputs that differ from torch's by up to "
+            f"{np.abs(found - expected).max():.2g}; nothing was exported."
+        )
+    return content
+
+
+def _onnx_model(network: MLP, onnx: Any) -> Any:
+    helper, architecture = onnx.helper, network.architecture
+    nodes, name = [], "observations"
+    keys = layer_keys(architecture.depth + 1)
+    for layer, (weight, bias) in enumerate(keys):
+        is_last = layer == len(keys) - 1
+        output = "outputs" if is_last else f"hidden_{layer}"
+        nodes.append(helper.make_node("Gemm", [name, weight, bias], [output], transB=1))
+        name = output
+        if not is_last:
+            name = f"{output}.{architecture.activation}"
+            nodes += _ONNX_NODES[architecture.activation](helper, output, name)
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+        for name, size in (("observations", architecture.in_features), ("outputs", architecture.out_features))
+    ]
+    weights = [onnx.numpy_helper.from_array(t.numpy(), key) for key, t in _float32_state_dict(network).items()]
+    graph = helper.make_graph(nodes, f"mlp-{architecture}", ends[:1], ends[1:], weights)
+    model = helper.make_model(
+        graph,
+        producer_name="nnit-diffusers",
+        opset_imports=[helper.make_opsetid("", ONNX_OPSET)],
+        ir_version=ONNX_IR_VERSION,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def to_maniskill_ppo(network: MLP, adapted_agent: bool = False) -> bytes:
+    """A checkpoint for `--checkpoint` of ManiSkill's `examples/baselines/ppo/ppo.py`; see [`to_ppo_checkpoint`]."""
+    return to_ppo_checkpoint(network, MANISKILL_AGENT, adapted_agent)
+
+
+def to_cleanrl(network: MLP, adapted_agent: bool = False) -> bytes:
+    """A checkpoint for the agent of CleanRL's `ppo_continuous_action.py`; see [`to_ppo_checkpoint`].
+
+    That script normalises observations in a wrapper (`NormalizeObservation`), which has to go: networks of this
+    package take raw ones.
+    """
+    return to_ppo_checkpoint(network, CLEANRL_AGENT, adapted_agent)
+
+
+def to_ppo_checkpoint(network: MLP, agent: PPOAgent, adapted_agent: bool = False) -> bytes:
+    """The state dict of a PPO script's `Agent` as `torch.save` writes it; `torch.load` reads it as tensors alone.
+
+    `actor_mean.{0,2,…}` is the network. `actor_logstd` and `critic.{0,2,…}`, which a network does not have, are what
+    the script would start from, the same every time. They have no part in acting; before training goes on, the critic
+    has to learn.
+
+    The agent of a script has one shape and tanh. A network of another shape or activation needs an `Agent` whose
+    `actor_mean` is what [`actor_source`] says; a relu network of the right shape would load into the original without
+    a word and compute something else.
+
+    Parameters:
+        network ([`MLP`]): Observations in, means of the actions out.
+        agent ([`PPOAgent`]): The script's agent.
+        adapted_agent (`bool`, defaults to `False`): The script will be changed as [`actor_source`] says.
+
+    Raises:
+        `ValueError`: If the network is not of the agent's shape and tanh, and `adapted_agent` is not set.
+    """
+    architecture = _architecture(network)
+    fits = architecture.hidden_sizes == agent.hidden_sizes and architecture.activation == "tanh"
+    if not fits and not adapted_agent:
+        raise ValueError(
+            f"`network` must be a tanh network of hidden sizes {list(agent.hidden_sizes)}, the agent of "
+            f"{agent.script}, but received a {architecture.activation} network of {list(architecture.hidden_sizes)}. "
+            f"With `adapted_agent` it is exported for an agent with `self.actor_mean = {actor_source(architecture)}`."
+        )
+    critic = MLP(architecture.in_features, agent.hidden_sizes, 1, "tanh").state_dict()
+    generator = torch.Generator().manual_seed(0)
+    *hidden, last = [weight for weight, _ in layer_keys(len(agent.hidden_sizes) + 1)]
+    for key in (*hidden, last):
+        nn.init.orthogonal_(critic[key], agent.critic_gain if key == last else math.sqrt(2), generator)
+        critic[key.replace("weight", "bias")].zero_()
+    state_dict = {
+        "actor_logstd": torch.full((1, architecture.out_features), agent.log_std),
+        **{f"critic.{key}": tensor for key, tensor in critic.items()},
+        **{f"actor_mean.{key}": tensor for key, tensor in _float32_state_dict(network).items()},
+    }
+    content = io.BytesIO()
+    torch.save(state_dict, content)
+    return content.getvalue()
+
+
+def actor_source(architecture: MLPArchitecture) -> str:
+    """The architecture as Python, for a script with an architecture of its own: `nn.Sequential(nn.Linear(…`."""
+    activation = f"nn.{ACTIVATION_MODULES[architecture.activation].__name__}()"
+    linear = [f"nn.Linear({layer_in}, {layer_out})" for layer_out, layer_in in architecture.layer_shapes]
+    return f"nn.Sequential({f', {activation}, '.join(linear)})"
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One row of [`EXPORT_FORMATS`].
+
+    Parameters:
+        suffix (`str`): What the names of its files end in.
+        encode (`Callable[..., bytes]`): From a network to the content of a file.
+        summary (`str`): What reads it.
+        options (`tuple[str, ...]`): What else `encode` takes.
+    """
+
+    suffix: str
+    encode: Callable[..., bytes]
+    summary: str
+    options: tuple[str, ...] = ()
+
+
+EXPORT_FORMATS: Mapping[str, ExportFormat] = {
+    "safetensors": ExportFormat(".safetensors", to_safetensors, "state dict of an `nn.Sequential`"),
+    "torch-export": ExportFormat(".pt2", to_torch_export, "`torch.export.load`, without this package"),
+    "onnx": ExportFormat(".onnx", to_onnx, "onnxruntime and other ONNX runtimes"),
+    "maniskill-ppo": ExportFormat(".pt", to_maniskill_ppo, "`--checkpoint` of ManiSkill's ppo.py", ("adapted_agent",)),
+    "cleanrl": ExportFormat(
+        ".cleanrl_model", to_cleanrl, "the agent of CleanRL's ppo_continuous_action.py", ("adapted_agent",)
+    ),
+}
+
+
+def export_network(network: MLP, path: str | Path, format: str, **options: Any) -> Path:
+    """Writes a network to a file for another program, whole or not at all; a file of that name is replaced.
+
+    Parameters:
+        network ([`MLP`]): The network.
+        path (`str` or `Path`): The file.
+        format (`str`): One of [`EXPORT_FORMATS`].
+        options (`Any`): For the exporter of that format: `adapted_agent` for `"maniskill-ppo"` and `"cleanrl"`.
+
+    Returns:
+        `Path`: The file.
+
+    Raises:
+        `ValueError`:
+            If `format` or an option is unknown, the network has no architecture, or the format cannot hold it.
+        `ImportError`: If the format needs a package that is not installed.
+    """
+    if format not in EXPORT_FORMATS:
+        raise ValueError(f"`format` must be one of {tuple(EXPORT_FORMATS)}, but received {format!r}.")
+    unknown = sorted(set(options) - set(EXPORT_FORMATS[format].options))
+    if unknown:
+        allowed = EXPORT_FORMATS[format].options or "none"
+        raise ValueError(f"`options` of format {format!r} must be of {allowed}, but received {unknown}.")
+    write_bytes(path, EXPORT_FORMATS[format].encode(network, **options))
+    return Path(path)
+
+
+def _architecture(network: MLP) -> MLPArchitecture:
+    architecture = getattr(network, "architecture", None)
+    if not isinstance(architecture, MLPArchitecture):
+        raise ValueError(f"`network` must be an `MLP`, but received a {type(network).__name__} without architecture.")
+    return architecture
+
+
+def _float32_state_dict(network: MLP) -> dict[str, torch.Tensor]:
+    return {key: tensor.detach().float().cpu().contiguous() for key, tensor in network.state_dict().items()}
+
+
+def _copy(network: MLP) -> MLP:
+    """The network on the CPU, in float32, for inference."""
+    state_dict = {key: tensor.clone() for key, tensor in _float32_state_dict(network).items()}
+    return MLP.from_architecture(_architecture(network), state_dict).eval().requires_grad_(False)

@@ -1,0 +1,8 @@
+"""The smallest network that does the job."""
+
+from .latency import measure_latencies
+from .search import search
+from .state import Candidate, SearchResult
+
+
+__all__ = ["Candidate", "SearchResult", "measure_latencies", "search"]

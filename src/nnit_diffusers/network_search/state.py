@@ -1,0 +1,218 @@
+"""What a search knows: kept in `search.json` and `networks/` of its folder, so that it can go on after any end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import load_file
+
+from ..architecture import MLPArchitecture
+from ..evaluation import EvaluationResult
+from ..networks import MLP
+from ..tasks import Score
+from ..utils import replacing_folder, write_json
+
+
+T = TypeVar("T")
+
+STATE_NAME = "search.json"
+NETWORKS_NAME = "networks"
+WINNER_NAME = "winner"
+
+
+@dataclass
+class Candidate:
+    """One generated network of a search.
+
+    Parameters:
+        name (`str`): Its folder, below `networks/` of the search.
+        band (`int`): The band of parameter counts that it was generated for.
+        architecture ([`MLPArchitecture`]): Its shape.
+        latency_us (`float`, *optional*): Median time of a call, in microseconds; see [`measure_latencies`].
+        screenings (`list[EvaluationResult]`): What it reached in each round of the screening that it took part in.
+        confirmation (`EvaluationResult`, *optional*): What it reached on episodes that chose nothing.
+    """
+
+    name: str
+    band: int
+    architecture: MLPArchitecture
+    latency_us: float | None = None
+    screenings: list[EvaluationResult] = field(default_factory=list)
+    confirmation: EvaluationResult | None = None
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases together."""
+        return self.architecture.num_parameters
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "name": self.name,
+            "band": self.band,
+            "architecture": self.architecture.to_dict(),
+            "num_parameters": self.num_parameters,
+            "latency_us": self.latency_us,
+            "screenings": [_result_to_dict(screening) for screening in self.screenings],
+            "confirmation": None if self.confirmation is None else _result_to_dict(self.confirmation),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Candidate:
+        """The inverse of [`~Candidate.to_dict`]."""
+        architecture = MLPArchitecture(**saved["architecture"])
+        results = [
+            None if result is None else _result_from_dict(result, architecture)
+            for result in (*saved["screenings"], saved["confirmation"])
+        ]
+        screenings = [result for result in results[:-1] if result is not None]
+        return cls(saved["name"], saved["band"], architecture, saved["latency_us"], screenings, results[-1])
+
+
+def _result_to_dict(result: EvaluationResult) -> dict[str, Any]:
+    return {name: value for name, value in result.to_dict().items() if name != "architecture"}
+
+
+def _result_from_dict(saved: dict[str, Any], architecture: MLPArchitecture) -> EvaluationResult:
+    score = Score(saved["num_successes"], saved["num_episodes"], saved["metrics"])
+    return EvaluationResult.from_score(score, architecture)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Parameters:
+        output_dir (`Path`): Folder of the search.
+        target (`float`): Success rate asked for, 0 to 1.
+        candidates (`list[Candidate]`): Every network that was generated.
+    """
+
+    output_dir: Path
+    target: float
+    candidates: list[Candidate]
+
+    @property
+    def finalists(self) -> list[Candidate]:
+        """Those that were confirmed, fewest parameters first."""
+        confirmed = [candidate for candidate in self.candidates if candidate.confirmation is not None]
+        return sorted(confirmed, key=lambda candidate: (candidate.num_parameters, candidate.name))
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The finalist of fewest parameters whose lower confidence bound reaches the target; `None` if none does."""
+        reaching = (c for c in self.finalists if measured(c.confirmation).confidence_interval[0] >= self.target)
+        return next(reaching, None)
+
+    @property
+    def front(self) -> list[Candidate]:
+        """Finalists than which no other is as small and better, or smaller and as good; fewest parameters first."""
+        return _pareto_front(self.finalists, lambda candidate: candidate.num_parameters)
+
+    @property
+    def latency_front(self) -> list[Candidate]:
+        """The same by measured latency, fastest first."""
+        return _pareto_front(self.finalists, lambda candidate: measured(candidate.latency_us))
+
+    def network(self, candidate: Candidate) -> MLP:
+        """The network itself."""
+        return load_network(self.output_dir, candidate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready summary: the winner and all finalists."""
+        return {
+            "target": self.target,
+            "winner": None if self.winner is None else self.winner.name,
+            "front": [candidate.name for candidate in self.front],
+            "latency_front": [candidate.name for candidate in self.latency_front],
+            "finalists": [candidate.to_dict() for candidate in self.finalists],
+        }
+
+
+def measured(value: T | None) -> T:
+    """What a search has measured by the time that it is asked for."""
+    if value is None:
+        raise ValueError("`value` must have been measured: the search has not come so far.")
+    return value
+
+
+def _pareto_front(candidates: Sequence[Candidate], cost: Callable[[Candidate], float]) -> list[Candidate]:
+    front: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (cost(c), -measured(c.confirmation).score, c.name)):
+        if not front or measured(candidate.confirmation).score > measured(front[-1].confirmation).score:
+            front.append(candidate)
+    return front
+
+
+def load_network(output_dir: Path, candidate: Candidate) -> MLP:
+    """A candidate's network. `MLP.from_pretrained` would do, but for printing a line for each."""
+    state_dict = load_file(output_dir / NETWORKS_NAME / candidate.name / "model.safetensors")
+    return MLP.from_architecture(candidate.architecture, state_dict).eval()
+
+
+class SearchState:
+    """The file and the networks of a search, as far as it has come.
+
+    Parameters:
+        output_dir (`str` or `Path`): Folder of the search, new or one that was begun.
+        settings (`dict[str, Any]`): What makes the search this one; JSON-ready.
+
+    Raises:
+        `ValueError`: If the folder holds something else, or a search with other settings.
+    """
+
+    def __init__(self, output_dir: str | Path, settings: dict[str, Any]):
+        self.output_dir = Path(output_dir)
+        self.settings = json.loads(json.dumps(settings))
+        self.candidates: list[Candidate] = []
+        self.bands_done: list[int] = []
+        self.runs: list[dict[str, Any]] = []
+        path = self.output_dir / STATE_NAME
+        if path.exists():
+            self._read(path)
+        elif self.output_dir.exists() and any(self.output_dir.iterdir()):
+            raise ValueError(
+                f"`output_dir` must be a new folder or one that a search has begun, but received "
+                f"{str(output_dir)!r}, which holds other files and no {STATE_NAME}."
+            )
+
+    def _read(self, path: Path) -> None:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        names = sorted({*self.settings, *saved["settings"]})
+        others = [name for name in names if self.settings.get(name) != saved["settings"].get(name)]
+        if others:
+            differences = ", ".join(f"{n} ({saved['settings'].get(n)} there)" for n in others)
+            raise ValueError(
+                f"`output_dir` must be a new folder or a search with the same settings, but received "
+                f"{str(self.output_dir)!r}, which differs in {differences}."
+            )
+        self.candidates = [Candidate.from_dict(candidate) for candidate in saved["candidates"]]
+        self.bands_done, self.runs = saved["bands_done"], saved["runs"]
+
+    def save(self, result: SearchResult | None = None) -> None:
+        """Writes all of it; with `result`, its summary too."""
+        payload = {
+            "settings": self.settings,
+            "runs": self.runs,
+            **({} if result is None else {"result": result.to_dict()}),
+            "bands_done": self.bands_done,
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+        }
+        write_json(self.output_dir / STATE_NAME, payload)
+
+    def add_band(self, band: int, candidates: Sequence[Candidate], networks: Sequence[MLP]) -> None:
+        """Adds the networks of a band: first their files, then that they are there."""
+        for candidate, network in zip(candidates, networks, strict=True):
+            with replacing_folder(self.output_dir / NETWORKS_NAME / candidate.name) as folder:
+                network.save_pretrained(folder)
+        self.candidates += candidates
+        self.bands_done.append(band)
+        self.save()
+
+    def networks(self, candidates: Sequence[Candidate]) -> list[MLP]:
+        """The networks of candidates."""
+        return [load_network(self.output_dir, candidate) for candidate in candidates]

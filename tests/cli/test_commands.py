@@ -1,0 +1,293 @@
+"""What each command does, in this process, with a tiny pipeline."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import onnxruntime
+import pytest
+import tiny_tasks
+import torch
+from conftest import write_card
+from tiny import tiny_pipeline
+
+from nnit_diffusers import EXPORT_FORMATS, MLP, MLPArchitecture, evaluate
+from nnit_diffusers.cli.export import Export
+from nnit_diffusers.cli.main import COMMANDS, parse
+from nnit_diffusers.cli.sources import load_networks
+from nnit_diffusers.pipelines.fingerprint import fingerprint
+from nnit_diffusers.utils import write_json
+
+
+QUICK = ("--num-inference-steps", 1)
+
+
+def files_below(folder):
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def assert_bad_input(result, message):
+    assert result.code == 2
+    assert message in result.err.splitlines()[-1]
+    assert "Traceback" not in result.err
+    assert result.out == ""
+
+
+def test_generated_networks_are_those_of_the_pipeline(nnit, published):
+    options = ("--arch", 9, 7, "--arch", 5, "--num-networks", 2, "--seed", 3, *QUICK)
+    result = nnit("generate", published, *options, "--output", "out", "--json")
+    expected = tiny_pipeline()(
+        [[9, 7], [5]], num_networks=2, num_inference_steps=1, generator=torch.Generator().manual_seed(3)
+    ).networks
+    assert result.code == 0
+    assert [entry["name"] for entry in result.json["networks"]] == [f"network-{index}" for index in range(4)]
+    for entry, network in zip(result.json["networks"], expected, strict=True):
+        saved = MLP.from_pretrained(Path("out") / entry["name"])
+        assert MLPArchitecture(**entry["architecture"]) == saved.architecture == network.architecture
+        torch.testing.assert_close(saved.state_dict(), network.state_dict())
+
+
+def test_what_was_generated_says_how(nnit, published):
+    result = nnit("generate", published, "--max-parameters", 100, "--output", "out", "--json", *QUICK)
+    listed = json.loads(Path("out/networks.json").read_text())
+    assert {"output": "out", **listed} == result.json
+    assert listed["task"] == "tiny_data" and listed["generation"]["max_parameters"] == 100
+    assert listed["weights_sha256"] == fingerprint(tiny_pipeline(ghn=True))
+    assert listed["networks"][0]["num_parameters"] <= 100
+
+
+def test_none_is_filled_in_by_the_model(nnit, published):
+    result = nnit("generate", published, "--arch", 9, "None", "--output", "out", "--json", *QUICK)
+    first, second = result.json["networks"][0]["architecture"]["hidden_sizes"]
+    assert first == 9 and 4 <= second <= 12
+
+
+def test_nothing_is_overwritten_without_force_and_nothing_foreign_with_it(nnit, published, networks):
+    before = files_below(networks)
+    again = ("generate", published, "--arch", 5, "--output", networks, *QUICK)
+    assert_bad_input(nnit(*again), "'networks', which exists: add --force")
+    assert files_below(networks) == before
+    assert nnit(*again, "--force").code == 0
+    assert set(files_below(networks)) == {"networks.json", *(f"network-0/{name}" for name in
+                                          ("config.json", "model.safetensors", "README.md"))}  # fmt: skip
+    Path("thesis").mkdir()
+    Path("thesis/thesis.tex").write_text("years of work")
+    foreign = nnit("generate", published, "--arch", 5, "--output", "thesis", "--force", *QUICK)
+    assert_bad_input(foreign, "holds no networks.json: it is left alone")
+    assert files_below("thesis") == {"thesis.tex": b"years of work"}
+
+
+def test_saved_networks_are_scored_as_evaluate_does(nnit, networks):
+    result = nnit("evaluate", networks, "--task", "tiny_tasks:tiny_data", "--json", "--output", "scores.json")
+    saved = list(load_networks(networks).values())
+    expected = [scored.to_dict() for scored in evaluate(saved, tiny_tasks.TinyDataTask())]
+    found = [{k: v for k, v in entry.items() if k != "name"} for entry in result.json["networks"]]
+    assert result.code == 0 and found == json.loads(json.dumps(expected))
+    assert json.loads(Path("scores.json").read_text()) == result.json
+    assert_bad_input(nnit("evaluate", networks, "--output", "scores.json"), "which exists: add --force")
+
+
+def test_the_task_is_the_one_that_the_networks_are_for(nnit, networks):
+    assert nnit("evaluate", networks, "--json").json["task"] == "tiny_data"
+    assert_bad_input(nnit("evaluate", f"{networks}/network-0"), "`--task` must name a task")
+
+
+def test_single_networks_and_folders_of_them_are_scored_together(nnit, networks):
+    result = nnit(
+        "evaluate", networks, f"{networks}/network-1", "--split", "validation", "--num-episodes", 50, "--json"
+    )
+    _, second, again = result.json["networks"]
+    names = [entry["name"] for entry in result.json["networks"]]
+    assert names == ["networks/network-0", "networks/network-1", "networks/network-1"]
+    assert second["num_successes"] == again["num_successes"] and again["num_episodes"] == 50
+
+
+def test_a_pipeline_is_scored_on_what_it_generates(nnit, published, networks):
+    options = ("--arch", 9, 7, "--num-networks", 2, *QUICK)
+    fresh = nnit("evaluate", published, "--json", *options).json
+    saved = nnit("evaluate", networks, "--json").json
+    assert fresh["networks"] == saved["networks"]
+    assert_bad_input(nnit("evaluate", published, networks), "one pipeline or any number of networks")
+    assert_bad_input(nnit("evaluate", networks, *options), "must be a pipeline to use ['--arch'")
+
+
+def test_a_score_that_is_not_reached_fails(nnit, networks):
+    worst = nnit("evaluate", networks, "--json").json["min_score"]
+    assert nnit("evaluate", networks, "--min-score", worst).code == 0
+    failed = nnit("evaluate", networks, "--min-score", worst + 0.001)
+    assert failed.code == 1 and "Worse than --min-score" in failed.out
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_every_format_is_exported(nnit, networks, format):
+    options = ["--adapted-agent"] if EXPORT_FORMATS[format].options else []
+    result = nnit("export", f"{networks}/network-0", "--format", format, "--output", "out/file", "--json", *options)
+    network = MLP.from_pretrained(f"{networks}/network-0")
+    assert result.code == 0 and result.json["num_bytes"] == Path("out/file").stat().st_size
+    assert Path("out/file").read_bytes() == EXPORT_FORMATS[format].encode(network, **dict.fromkeys(
+        EXPORT_FORMATS[format].options, True))  # fmt: skip
+
+
+def test_an_exported_network_computes_what_the_saved_one_does(nnit, networks):
+    assert nnit("export", f"{networks}/network-1", "--format", "onnx", "--output", "network.onnx").code == 0
+    inputs = torch.randn(3, 5)
+    (outputs,) = onnxruntime.InferenceSession("network.onnx").run(None, {"observations": inputs.numpy()})
+    torch.testing.assert_close(torch.from_numpy(outputs), MLP.from_pretrained(f"{networks}/network-1")(inputs))
+
+
+def test_an_export_that_cannot_be_is_refused_in_a_line(nnit, published, networks):
+    network, onnx = f"{networks}/network-0", ("--format", "onnx", "--output", "file")
+    assert_bad_input(nnit("export", networks, *onnx), "'networks' of 2: name one, as in 'networks/network-0'")
+    assert_bad_input(nnit("export", published, *onnx), "but is a pipeline")
+    assert_bad_input(nnit("export", network, *onnx, "--adapted-agent"), "`options` of format 'onnx' must be of none")
+    assert_bad_input(nnit("export", network, "--format", "cleanrl", "--output", "file"), "must be a tanh network")
+    assert not Path("file").exists()
+    Path("file").write_text("old")
+    assert_bad_input(nnit("export", network, *onnx), "'file', which exists: add --force")
+    assert Path("file").read_text() == "old"
+    assert nnit("export", network, *onnx, "--force").code == 0
+
+
+def test_info_tells_what_is_in_a_pipeline_and_what_was_measured(nnit, published):
+    told = nnit("info", published, "--json").json
+    pipeline = tiny_pipeline(ghn=True)
+    sizes = {name: told["components"][name]["num_parameters"] for name in ("transformer", "ghn")}
+    assert sizes == {"transformer": sum(t.numel() for t in pipeline.transformer.state_dict().values()),
+                     "ghn": sum(t.numel() for t in pipeline.ghn.state_dict().values())}  # fmt: skip
+    assert (told["task"], told["in_features"], told["out_features"], told["max_width"]) == ("tiny_data", 5, 3, 12)
+    assert told["measured"]["train"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1, "num_networks": 10}
+    assert "train                  34.6% (20.0% to 50.0%), worst 10.0%, 10 networks" in nnit("info", published).out
+
+
+def test_info_tells_what_networks_are(nnit, networks):
+    told = nnit("info", networks, "--json").json
+    assert (told["kind"], len(told["networks"])) == ("networks", 2)
+    told = nnit("info", f"{networks}/network-0", "--json").json
+    assert (told["hidden_sizes"], told["num_parameters"]) == ([9, 7], MLPArchitecture(5, (9, 7), 3).num_parameters)
+    assert "[9, 7], 148 parameters" in nnit("info", f"{networks}/network-0").out
+    assert "network-1   [9, 7], 148 parameters" in nnit("info", networks).out
+    Path("empty").mkdir()
+    assert_bad_input(nnit("info", "empty"), "'empty' must hold one of model_index.json (pipeline)")
+
+
+def test_a_list_of_networks_that_leaves_its_folder_is_refused(nnit, networks):
+    listed = json.loads(Path(networks, "networks.json").read_text())
+    listed["networks"][0]["name"] = "../networks/network-0"
+    write_json(Path(networks, "networks.json"), listed)
+    assert_bad_input(nnit("evaluate", networks), "must name folders beside it, but names '../networks/network-0'")
+
+
+def test_a_search_leaves_winner_picture_and_state(nnit, published):
+    options = (
+        "--task",
+        "tiny_tasks:tiny_demand",
+        "--num-bands",
+        3,
+        "--networks-per-band",
+        2,
+        *QUICK,
+        "--output",
+        "out",
+    )
+    result = nnit("search", published, *options, "--json")
+    assert result.code == 0 and result.json["winner"] is not None
+    assert {"search.json", "front.png", "winner/model.safetensors"} <= set(files_below("out"))
+    network = MLP.from_pretrained("out/winner")
+    (winner,) = [entry for entry in result.json["finalists"] if entry["name"] == result.json["winner"]]
+    assert network.architecture.to_dict() == winner["architecture"]
+    unmet = nnit("search", published, *options, "--target", 0.999)
+    assert unmet.code == 1 and "No network's lower bound reaches 99.9%" in unmet.out
+    assert_bad_input(nnit("search", published, *options, "--seed", 1), "differs in seed (0 there)")
+    assert nnit("search", published, *options, "--seed", 1, "--force").code == 0
+
+
+def failed_checks(result):
+    return {check["name"]: check["problem"] for check in result.json["checks"] if check["problem"]}
+
+
+def test_a_sound_folder_is_ready(nnit, published):
+    result = nnit("publish", published, "--dry-run", "--json")
+    assert (result.code, failed_checks(result)) == (0, {})
+    assert (result.json["repo_id"], result.json["commit_url"], len(result.json["checks"])) == ("nnit/tiny", None, 6)
+
+
+def add_pickle(folder):
+    (folder / "transformer" / "optimizer.pt").write_bytes(b"")
+
+
+def add_code(folder):
+    (folder / "pipeline.py").write_text("import os\nfrom nnit_diffusers import NNiTPipeline\n")
+
+
+def truncate_weights(folder):
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def poison_weights(folder):
+    pipeline = tiny_pipeline(ghn=True)
+    with torch.no_grad():
+        for parameter in pipeline.transformer.parameters():
+            parameter.fill_(float("nan"))
+    pipeline.transformer.save_pretrained(folder / "transformer")
+
+
+def change_weights(folder):
+    pipeline = tiny_pipeline(ghn=True)
+    with torch.no_grad():
+        next(pipeline.transformer.parameters()).add_(0.01)
+    pipeline.transformer.save_pretrained(folder / "transformer")
+
+
+def change_figure(folder):
+    report = json.loads((folder / "evaluation.json").read_text())
+    report["splits"]["train"]["nnit"]["mean"] = 0.99
+    write_json(folder / "evaluation.json", report)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "problem"),
+    [
+        (add_pickle, "it holds the files of a pipeline", "transformer/optimizer.pt must be one of"),
+        (add_code, "it holds the files of a pipeline", "pipeline.py must be"),
+        (truncate_weights, "it loads", "transformer"),
+        (poison_weights, "it generates networks of finite weights", "not finite"),
+        (change_weights, "evaluation.json is of these weights", "but is of"),
+        (change_figure, "the card's figures are those of evaluation.json", "{'train': 0.99, 'deeper': 0.3}"),
+        (lambda folder: (folder / "README.md").unlink(), "the card has the metadata", "README.md"),
+        (lambda folder: write_card(folder, library_name="diffusers"), "the card has the metadata", "'diffusers'"),
+        (lambda folder: write_card(folder, license=None), "the card has the metadata", "`license`"),
+        (lambda folder: write_card(folder, eval_results=None), "the card has the metadata", "`model-index`"),
+    ],
+)
+def test_a_spoiled_folder_is_not_published(nnit, published, monkeypatch, spoil, check, problem):
+    # Were it to upload, it would find no Hub here, and the exit code would be 2.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    spoil(published)
+    result = nnit("publish", published, "--json")
+    assert result.code == 1
+    (found,) = [text for name, text in failed_checks(result).items() if name.startswith(check)]
+    assert problem in found
+
+
+def test_formats_of_the_command_are_those_of_the_package():
+    assert get_args(get_type_hints(Export)["format"]) == tuple(EXPORT_FORMATS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_that_the_command_takes(nnit, name):
+    shown = nnit(name, "--help")
+    examples = [line.strip() for line in shown.out.splitlines() if line.startswith("    nnit ")]
+    assert shown.code == 0 and examples
+    for example in examples:
+        assert type(parse(example.split()[1:])) is COMMANDS[name][0]
+
+
+def test_every_command_of_the_page_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text()
+    lines = re.findall(r"^nnit .*$", page, re.MULTILINE)
+    kinds = {type(parse(shlex.split(line)[1:])) for line in lines}
+    assert kinds == {kind for kind, _ in COMMANDS.values()}

@@ -1,0 +1,172 @@
+"""The command as the shell starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nnit_diffusers.network_search import Candidate
+
+
+ROOT = Path(__file__).parents[2]
+NNIT = Path(sys.executable).with_name("nnit")
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": str(ROOT / "tests"),
+}
+SEARCH = (
+    "--task",
+    "tiny_tasks:tiny_demand",
+    "--num-bands",
+    "4",
+    "--networks-per-band",
+    "2",
+    "--json",
+    "--output",
+    "out",
+)
+
+
+def shell(*arguments, cwd, **environment):
+    command = [str(NNIT), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env={**ENVIRONMENT, **environment}, capture_output=True, text=True)
+
+
+def start(*arguments, cwd):
+    command = [str(NNIT), *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_until(condition, process):
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def saved(folder):
+    """What a search has saved so far."""
+    path = folder / "search.json"
+    return json.loads(path.read_text()) if path.exists() else {"bands_done": [], "candidates": []}
+
+
+def test_help_is_there_at_once():
+    code = (
+        "import sys\n"
+        "from nnit_diffusers.cli.main import COMMANDS, run\n"
+        "for arguments in [['--help'], *([name, '--help'] for name in COMMANDS)]:\n"
+        "    try: run(arguments)\n"
+        "    except SystemExit as exit_: assert exit_.code in (0, None)\n"
+        "assert not {'torch', 'numpy', 'diffusers', 'huggingface_hub'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["info"], ["generate", "x", "--arch", "wide", "--output", "y"]])
+def test_wrong_usage_is_2_and_nothing_on_stdout(tmp_path, arguments):
+    process = shell(*arguments, cwd=tmp_path)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "Traceback" not in process.stderr and process.stderr
+
+
+def test_wrong_input_is_2_and_one_line_with_a_traceback_for_those_who_debug(tmp_path):
+    process = shell("info", "nowhere/nothing", cwd=tmp_path)
+    assert (process.returncode, process.stdout) == (2, "")
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("nnit info: error: 'nowhere/nothing' is no folder here")
+    process = shell("info", "nowhere/nothing", cwd=tmp_path, NNIT_DEBUG="1")
+    assert process.returncode == 1 and "Traceback" in process.stderr
+
+
+def test_from_the_published_digits_to_an_exported_network_and_its_score(tmp_path):
+    digits = ROOT / "nnit" / "digits"
+    generated = shell("generate", digits, "--arch", 48, 40, "--json", "--output", "out", cwd=tmp_path)
+    assert generated.returncode == 0, generated.stderr
+    assert json.loads(generated.stdout)["networks"][0]["architecture"]["hidden_sizes"] == [48, 40]
+    assert "20/20" in generated.stderr
+    exported = shell("export", "out", "--format", "onnx", "--output", "digits.onnx", cwd=tmp_path)
+    assert exported.returncode == 0 and (tmp_path / "digits.onnx").exists(), exported.stderr
+    scored = shell("evaluate", "out", "--json", "--min-score", 0.9, cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["mean_score"] > 0.9
+
+
+def test_what_a_task_prints_does_not_get_into_the_json(tmp_path, published):
+    (tmp_path / "loud.py").write_text(
+        "import os\n"
+        "from tiny_tasks import TinyDataTask\n"
+        "from nnit_diffusers import register_task\n"
+        "@register_task('loud')\n"
+        "class LoudTask(TinyDataTask):\n"
+        "    def score_batch(self, *args, **kwargs):\n"
+        "        print('printed')\n"
+        "        os.system('echo started')\n"
+        "        return super().score_batch(*args, **kwargs)\n"
+    )
+    options = ("--num-inference-steps", 1, "--task", "loud:loud", "--json")
+    process = shell("evaluate", published, *options, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["task"] == "loud"
+    assert {"printed", "started"} <= set(process.stderr.splitlines())
+
+
+def test_ctrl_c_leaves_nothing_half_written(tmp_path, published):
+    process = start(
+        "generate", published, "--arch", 9, "--num-inference-steps", 100_000, "--output", "out", cwd=tmp_path
+    )
+    wait_until(lambda: "/100000" in os.read(process.stderr.fileno(), 1000).decode(errors="replace"), process)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "nnit generate: interrupted. Nothing was written."
+    assert sorted(path.name for path in tmp_path.iterdir()) == before == ["nnit"]
+
+
+def test_a_killed_search_goes_on_and_finds_the_same(tmp_path, published, nnit, monkeypatch):
+    folder = tmp_path / "out"
+    quick = ("--num-inference-steps", 1)
+    process = start("search", published, *SEARCH, *quick, cwd=tmp_path)
+    wait_until(lambda: len(saved(folder)["bands_done"]) >= 2, process)
+    process.kill()
+    process.communicate()
+    resumed = shell("search", published, *SEARCH, *quick, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    (tmp_path / "again").mkdir()
+    monkeypatch.chdir(tmp_path / "again")
+    uninterrupted = nnit("search", published, *SEARCH, *quick)
+    candidates = []
+    for of in (tmp_path, tmp_path / "again"):
+        found = [Candidate.from_dict(candidate) for candidate in saved(of / "out")["candidates"]]
+        candidates.append([(c.name, c.architecture, c.screenings, c.confirmation) for c in found])
+    assert candidates[0] == candidates[1]
+    assert json.loads(resumed.stdout)["winner"] == uninterrupted.json["winner"]
+    for weights in (tmp_path / "again" / "out" / "networks").rglob("*.safetensors"):
+        same = folder / weights.relative_to(tmp_path / "again" / "out")
+        assert same.read_bytes() == weights.read_bytes()
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, published):
+    unreachable = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_none"}
+    process = shell("publish", published, cwd=tmp_path, **unreachable)
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1].startswith("nnit publish: error: ")
+    assert "Traceback" not in process.stderr
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path, published):
+    process = start("--help", cwd=tmp_path)
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

@@ -1,0 +1,233 @@
+"""The search on a task whose success rates are known, with a real pipeline."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from tiny import MAX_DEPTH, MAX_WIDTH, MIN_WIDTH, tiny_pipeline
+from tiny_tasks import TinyDataTask, TinyDemandTask
+
+from nnit_diffusers import MLP, MLPArchitecture, evaluate, search
+from nnit_diffusers.evaluation import EvaluationResult
+from nnit_diffusers.network_search import Candidate, SearchResult
+from nnit_diffusers.network_search.report import plot_search, search_table
+from nnit_diffusers.network_search.search import episodes_needed, parameter_bands
+from nnit_diffusers.tasks import Score
+
+
+SMALL = {"num_bands": 4, "networks_per_band": 3, "reduction": 2, "num_inference_steps": 1, "progress_bar": False}
+NUM_CALLS_THAT_INTERRUPT = [0, 3, 8, 13]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_pipeline(ghn=True)
+
+
+@pytest.fixture(scope="module")
+def finished(pipe, tmp_path_factory):
+    """A search, and the task that it asked."""
+    task = TinyDemandTask()
+    return search(pipe, task, tmp_path_factory.mktemp("finished"), **SMALL), task
+
+
+def found(result):
+    """All that a search found but latencies, which depend on the moment."""
+    saved = json.loads((result.output_dir / "search.json").read_text())
+    candidates = [{k: v for k, v in candidate.items() if k != "latency_us"} for candidate in saved["candidates"]]
+    networks = {c.name: result.network(c).state_dict() for c in result.candidates}
+    return saved["settings"], candidates, saved["result"]["winner"], saved["result"]["front"], networks
+
+
+def assert_same(found_here, found_there):
+    assert found_here[:-1] == found_there[:-1]
+    torch.testing.assert_close(found_here[-1], found_there[-1], rtol=0, atol=0)
+
+
+def candidate(hidden_sizes, num_successes, num_episodes=400, latency_us=1.0, name="a"):
+    architecture = MLPArchitecture(5, tuple(hidden_sizes), 3)
+    confirmation = EvaluationResult.from_score(Score(num_successes, num_episodes), architecture)
+    return Candidate(name, 0, architecture, latency_us, [], confirmation)
+
+
+def test_the_winner_is_the_smallest_finalist_that_meets_the_demand_and_holds_on_other_episodes(finished):
+    result, _ = finished
+    smaller = [c for c in result.finalists if c.num_parameters < result.winner.num_parameters]
+    assert result.winner.num_parameters >= 140 and all(c.num_parameters < 140 for c in smaller) and smaller
+    (again,) = evaluate([result.network(result.winner)], TinyDemandTask(), 1000, seed=77, split="validation")
+    assert again.score >= result.target
+
+
+def test_bands_are_halved_each_for_itself_and_what_is_left_of_each_is_confirmed(finished):
+    result, _ = finished
+    for band in range(4):
+        rounds = [len(c.screenings) for c in result.candidates if c.band == band]
+        assert sorted(rounds) == [1, 2, 2]
+    assert [c.band for c in result.finalists] == [0, 1, 2, 3]
+
+
+def test_every_round_has_other_episodes_and_confirmation_has_those_of_the_test_split(finished):
+    _, task = finished
+    assert set(task.calls) == {("validation", 25, 0), ("validation", 100, 1), ("test", 400, 2)}
+
+
+def test_what_is_saved_is_what_was_found(finished):
+    result, _ = finished
+    saved = json.loads((result.output_dir / "search.json").read_text())
+    assert saved["result"] == json.loads(json.dumps(result.to_dict()))
+    assert [Candidate.from_dict(c) for c in saved["candidates"]] == result.candidates
+    winner = MLP.from_pretrained(result.output_dir / "winner")
+    assert torch.equal(winner(torch.ones(2, 5)), result.network(result.winner)(torch.ones(2, 5)))
+    assert winner.architecture == result.winner.architecture
+
+
+@pytest.mark.parametrize("num_calls", NUM_CALLS_THAT_INTERRUPT)
+def test_an_interrupted_search_goes_on_and_finds_the_same(pipe, finished, tmp_path, num_calls):
+    interrupted = TinyDemandTask(interrupt_at=num_calls)
+    with pytest.raises(KeyboardInterrupt):
+        search(pipe, interrupted, tmp_path, **SMALL)
+    task = TinyDemandTask()
+    result = search(pipe, task, tmp_path, **SMALL)
+    assert_same(found(result), found(finished[0]))
+    assert len(task.calls) < len(finished[1].calls) or num_calls == 0
+
+
+def test_a_search_interrupted_while_it_generates_goes_on_and_finds_the_same(finished, tmp_path):
+    pipe = tiny_pipeline(ghn=True)
+
+    def interrupt(pipe, step, timestep, tensors):
+        raise KeyboardInterrupt
+
+    calls = []
+
+    class Interrupted(type(pipe)):
+        def __call__(self, *args, **kwargs):
+            calls.append(kwargs)
+            return super().__call__(*args, **kwargs, callback_on_step_end=interrupt if len(calls) == 3 else None)
+
+    pipe.__class__ = Interrupted
+    with pytest.raises(KeyboardInterrupt):
+        search(pipe, TinyDemandTask(), tmp_path, **SMALL)
+    assert len(list((tmp_path / "networks").iterdir())) == 6
+    assert_same(found(search(pipe, TinyDemandTask(), tmp_path, **SMALL)), found(finished[0]))
+    assert len(calls) == 5
+
+
+def test_another_target_is_answered_from_what_is_there(finished, pipe):
+    result, _ = finished
+    task = TinyDemandTask()
+    easy = search(pipe, task, result.output_dir, target=0.5, **SMALL)
+    strict = search(pipe, task, result.output_dir, target=0.99, **SMALL)
+    same = search(pipe, task, result.output_dir, **SMALL)
+    assert easy.winner.num_parameters < same.winner.num_parameters
+    assert strict.winner is None
+    assert same.winner.name == result.winner.name
+    assert task.calls == []
+
+
+def test_without_a_winner_the_folder_of_an_earlier_one_goes(pipe, tmp_path):
+    result = search(pipe, TinyDemandTask(), tmp_path, max_parameters=120, target=0.2, **SMALL)
+    assert (tmp_path / "winner").exists() and result.winner is not None
+    result = search(pipe, TinyDemandTask(), tmp_path, max_parameters=120, **SMALL)
+    assert not (tmp_path / "winner").exists() and result.winner is None
+    assert max(c.num_parameters for c in result.candidates) <= 120
+
+
+def test_it_runs_on_labelled_data(pipe, tmp_path):
+    settings = {**SMALL, "screen_episodes": (20, 60)}
+    result = search(pipe, TinyDataTask(), tmp_path, target=0.1, **settings)
+    assert [c.confirmation.num_episodes for c in result.finalists] == [120] * 4
+    expected = evaluate([result.network(c) for c in result.finalists], TinyDataTask())
+    assert [c.confirmation for c in result.finalists] == expected
+
+
+@pytest.mark.parametrize("max_parameters", [None, 100])
+def test_bands_hold_every_architecture_once(pipe, max_parameters):
+    bands = parameter_bands(pipe, 5, max_parameters)
+    for depth in range(1, MAX_DEPTH + 1):
+        for width in range(MIN_WIDTH, MAX_WIDTH + 1):
+            count = MLPArchitecture(5, (width,) * depth, 3).num_parameters
+            holding = [band for band in bands if band[0] <= count <= band[1]]
+            assert len(holding) == (max_parameters is None or count <= max_parameters)
+
+
+def test_a_band_without_architecture_is_left_out(pipe):
+    assert len(parameter_bands(pipe, 40, 60)) < 40
+
+
+def test_latency_is_a_budget_too(pipe, tmp_path):
+    with pytest.raises(ValueError, match=r"`max_latency_us` must be \d+\.\d or more.*but received 0.001"):
+        search(pipe, TinyDemandTask(), tmp_path / "none", max_latency_us=0.001, **SMALL)
+    result = search(pipe, TinyDemandTask(), tmp_path / "all", max_latency_us=1e6, **SMALL)
+    limit = sorted(c.latency_us for c in result.candidates)[6]
+    path = tmp_path / "all" / "search.json"
+    saved = json.loads(path.read_text())
+    saved["settings"]["max_latency_us"] = limit
+    for c in saved["candidates"]:
+        c.update(screenings=[], confirmation=None)
+    path.write_text(json.dumps(saved))
+    result = search(pipe, TinyDemandTask(), tmp_path / "all", max_latency_us=limit, **SMALL)
+    assert all(bool(c.screenings) == (c.latency_us <= limit) for c in result.candidates)
+
+
+def test_the_lower_bound_decides_and_fronts_hold_what_nothing_beats():
+    small, lucky = candidate([4], 200, name="small"), candidate([5], 385, name="lucky", latency_us=3.0)
+    sure, wasted = candidate([8], 392, name="sure", latency_us=2.0), candidate([12], 390, name="wasted")
+    result = SearchResult(None, 0.95, [wasted, sure, lucky, small])
+    assert lucky.confirmation.score > 0.95 > lucky.confirmation.confidence_interval[0]
+    assert result.winner is sure
+    assert result.front == [small, lucky, sure]
+    assert result.latency_front == [wasted, sure]
+    assert SearchResult(None, 0.99, [wasted, sure, lucky, small]).winner is None
+
+
+@pytest.mark.parametrize(("target", "needed"), [(0.5, 4), (0.95, 73), (0.99, 381)])
+def test_episodes_needed_are_the_fewest(target, needed):
+    assert episodes_needed(target) == needed
+
+
+def test_table_and_picture_show_every_finalist(finished, tmp_path):
+    result, _ = finished
+    table = search_table(result)
+    rows = table.splitlines()[2:]
+    assert len(rows) == len(result.finalists)
+    assert [row for row in rows if "winner" in row] == [row for row in rows if f"| {result.winner.name} " in row]
+    plot_search(result, tmp_path / "front.png")
+    with Image.open(tmp_path / "front.png") as picture:
+        assert picture.size == (1440, 640) and len(picture.convert("RGB").getcolors(1_000_000)) > 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": 1.0}, "`target` must lie between 0 and 1, both exclusive, but received 1.0"),
+        ({"num_bands": 0}, "`num_bands` must be 1 or more, but received 0"),
+        ({"reduction": 0}, "`reduction` must be 1 or more, but received 0"),
+        ({"screen_episodes": (5, 0)}, r"`screen_episodes\[1\]` must be 1 or more, but received 0"),
+        ({"num_confirm_episodes": 72}, "`num_confirm_episodes` must be 73 or more, .* but received 72"),
+        ({"max_parameters": 5}, "`max_parameters` must leave an architecture to generate, .*5"),
+    ],
+)
+def test_what_cannot_be_searched_is_an_error_that_names_it(pipe, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        search(pipe, TinyDemandTask(), tmp_path / "search", **{**SMALL, **arguments})
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_folder_of_something_else_or_of_another_search_is_left_alone(finished, pipe, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="`output_dir` must be a new folder .* holds other files"):
+        search(pipe, TinyDemandTask(), tmp_path, **SMALL)
+    before = (finished[0].output_dir / "search.json").read_bytes()
+    with pytest.raises(ValueError, match=r"same settings, but received .* differs in seed \(0 there\)"):
+        search(pipe, TinyDemandTask(), finished[0].output_dir, seed=1, **SMALL)
+    assert (finished[0].output_dir / "search.json").read_bytes() == before
+
+
+def test_a_task_of_other_sizes_is_refused(pipe, tmp_path):
+    class Wide(TinyDataTask):
+        in_features = 7
+
+    with pytest.raises(ValueError, match="`task` must have 5 inputs and 3 outputs, .* with 7 and 3"):
+        search(pipe, Wide(), tmp_path / "search", **SMALL)

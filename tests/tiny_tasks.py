@@ -1,0 +1,59 @@
+"""Tasks for the networks of the tiny pipeline, for tests and, as a module, for the command line."""
+
+import torch
+from tiny import IN_FEATURES, MAX_DEPTH, MAX_WIDTH, MIN_WIDTH, OUT_FEATURES
+
+from nnit_diffusers import ClassificationTask, Task, register_task
+from nnit_diffusers.tasks import DATA_SPLITS, Score
+
+
+@register_task("tiny_data")
+class TinyDataTask(ClassificationTask):
+    """Which of the first three numbers is the largest."""
+
+    in_features, out_features = IN_FEATURES, OUT_FEATURES
+    min_width, max_width, max_depth = MIN_WIDTH, MAX_WIDTH, MAX_DEPTH
+
+    def load(self, split):
+        inputs = torch.randn(120, IN_FEATURES, generator=torch.Generator().manual_seed(DATA_SPLITS.index(split)))
+        return inputs, inputs[:, :OUT_FEATURES].argmax(dim=1)
+
+
+@register_task("tiny_demand")
+class TinyDemandTask(Task):
+    """Every episode asks for a number of parameters, and a network that has as many succeeds.
+
+    98% of the episodes ask for 40 to 140, the others for 200 to 300: rollouts whose success rate is known.
+
+    Attributes:
+        calls (`list[tuple]`): Split, episodes and seed of everything that was scored.
+        interrupt_at (`int`, *optional*): How many calls to answer before a Ctrl-C.
+    """
+
+    in_features, out_features = IN_FEATURES, OUT_FEATURES
+    min_width, max_width, max_depth = MIN_WIDTH, MAX_WIDTH, MAX_DEPTH
+    observation_mean, observation_std = torch.zeros(IN_FEATURES), torch.ones(IN_FEATURES)
+
+    def __init__(self, interrupt_at=None):
+        self.calls, self.interrupt_at = [], interrupt_at
+
+    def training_batch(self, batch_size, generator):
+        raise NotImplementedError("Nothing is trained on this task.")
+
+    def loss(self, outputs, targets):
+        raise NotImplementedError("Nothing is trained on this task.")
+
+    def score_batch(
+        self, stacked_state_dict, activation, *, split="validation", num_episodes=None, seed=0, num_workers=None
+    ):
+        if len(self.calls) == self.interrupt_at:
+            raise KeyboardInterrupt
+        num_episodes = num_episodes or 400
+        self.calls.append((split, num_episodes, seed))
+        generator = torch.Generator().manual_seed(1000 * DATA_SPLITS.index(split) + seed)
+        uniform, kind = torch.rand(2, num_episodes, generator=generator)
+        demands = 40 + 100 * uniform + 160 * (kind > 0.98)
+        num_parameters = sum(tensor[0].numel() for tensor in stacked_state_dict.values())
+        num_successes = int((demands <= num_parameters).sum())
+        num_networks = len(stacked_state_dict["0.weight"])
+        return [Score(num_successes, num_episodes, {"num_parameters": num_parameters})] * num_networks
