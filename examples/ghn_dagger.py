@@ -47,7 +47,13 @@ def collect_round(
 
 
 def add_round(task: ImitationTask, path: Path) -> int:
-    """Adds a round to the demonstrations; returns how many states it has."""
+    """Adds a round to the demonstrations; returns how many states it has.
+
+    Raises:
+        `ValueError`: If the file is gone.
+    """
+    if not path.exists():
+        raise ValueError(f"{str(path)!r}, the round of DAgger that the training had, must be there to resume it.")
     observations, actions = read_demonstrations(path)
     task.add_demonstrations(observations, actions)
     return len(observations)

@@ -123,6 +123,8 @@ class Arguments:
     """Steps between scorings on the validation split."""
     validation_architectures: int = 12
     """Architectures of each split scored in validation."""
+    validation_episodes: int | None = None
+    """Episodes (samples) that each is scored on; the task's own number by default."""
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     """Where curves go."""
     push_to_hub: bool = False
@@ -158,7 +160,12 @@ def validate(ghn: GraphHyperNetwork, task: Task, arguments: Arguments) -> dict[s
     for split in ("train", "held_out_combinations", "held_out_widths"):
         generator = step_generator(arguments.seed, 0, stream=3)
         architectures = task.splits.sample(split, arguments.validation_architectures, generator)
-        results = evaluate(ghn.generate(architectures, generator=generator), task, split="validation")
+        results = evaluate(
+            ghn.generate(architectures, generator=generator),
+            task,
+            split="validation",
+            num_episodes=arguments.validation_episodes,
+        )
         figures[f"validation/{split}"] = sum(result.score for result in results) / len(results)
     latents = torch.randn(MEASURED_LATENTS, arguments.latent_dim, generator=generator).to(ghn.device)
     stacked = stack_state_dicts(ghn(architectures[:1] * MEASURED_LATENTS, latents))

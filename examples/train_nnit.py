@@ -144,6 +144,8 @@ class Arguments:
     """Steps between scorings on the validation split."""
     validation_architectures: int = 8
     """Architectures of each split scored in validation, two networks each."""
+    validation_episodes: int | None = None
+    """Episodes (samples) that each is scored on; the task's own number by default."""
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     """Where curves go."""
     push_to_hub: bool = False
@@ -219,7 +221,7 @@ def validate(pipeline: NNiTPipeline, task: Task, arguments: Arguments) -> dict[s
         else:
             architectures = task.splits.sample(split, arguments.validation_architectures, generator)
             networks = pipeline(arch=architectures, num_networks=2, generator=generator).networks
-        results = evaluate(networks, task, split="validation")
+        results = evaluate(networks, task, split="validation", num_episodes=arguments.validation_episodes)
         figures[f"validation/{split}"] = sum(result.score for result in results) / len(results)
     return figures
 

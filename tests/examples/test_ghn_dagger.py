@@ -1,0 +1,115 @@
+import shutil
+
+import pytest
+import torch
+import train_ghn as script
+from launching import assert_same_files, logged, run
+
+from nnit_diffusers import get_task, register_task
+from nnit_diffusers.tasks.base import Score
+from nnit_diffusers.tasks.imitation import ImitationTask, read_demonstrations
+
+
+# diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
+
+NUM_STEPS = 5
+ARGUMENTS = {
+    "task": "follow-the-point",
+    "latent_dim": 4,
+    "node_dim": 8,
+    "map_channels": 4,
+    "num_templates": 2,
+    "num_architectures": 2,
+    "latents_per_architecture": 2,
+    "train_batch_size": 16,
+    "validation_architectures": 1,
+    "max_train_steps": 6,
+    "checkpointing_steps": 4,
+    "dagger_steps": (2, 3),
+    "dagger_policies": 3,
+    "dagger_episodes": 2,
+}
+
+
+@register_task("follow-the-point")
+class FollowThePointTask(ImitationTask):
+    """A point on a line moves as it is told, and is to come to 0."""
+
+    in_features, out_features = 2, 1
+
+    def run(self, policy, starts):
+        positions, observations = starts, []
+        for _ in range(NUM_STEPS):
+            observations.append(torch.stack([positions, positions.abs()], dim=1))
+            positions = positions + policy(observations[-1])[:, 0]
+        return torch.cat(observations), positions
+
+    def expert(self, observations):
+        return -0.5 * observations[:, :1]
+
+    @property
+    def _collected(self):
+        observations, _ = self.run(self.expert, torch.linspace(-1, 1, 40))
+        return observations, self.expert(observations)
+
+    @torch.no_grad()
+    def collect(self, networks, *, seed=0, num_episodes=1, num_workers=None):
+        generator = torch.Generator().manual_seed(seed)
+        episodes = [self.run(network, torch.randn(num_episodes, generator=generator))[0] for network in networks]
+        return torch.cat(episodes), self.expert(torch.cat(episodes))
+
+    def score_batch(self, stacked_state_dict, activation, **kwargs):
+        return [Score(0, 1)] * len(stacked_state_dict["0.weight"])
+
+
+def test_states_of_the_ghns_own_policies_join_the_demonstrations(tmp_path):
+    script_task = []
+
+    class Training(script.Training):
+        def run(self):
+            super().run()
+            script_task.append(self.task)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "Training", Training)
+        run(script, tmp_path, **ARGUMENTS)
+    (task,) = script_task
+    rounds = [read_demonstrations(tmp_path / f"dagger-{step}.safetensors") for step in (2, 3)]
+    assert [len(observations) for observations, _ in rounds] == [3 * 2 * NUM_STEPS] * 2
+    fresh = get_task("follow-the-point")
+    for added, (observations, actions) in zip(task._added, rounds, strict=True):
+        assert torch.equal(added[0], observations)
+        torch.testing.assert_close(actions, fresh.expert(observations))
+    assert len(task.demonstrations[0]) == len(fresh.demonstrations[0]) + 60
+    # Two rounds, two GHNs, other episodes.
+    assert not torch.equal(rounds[0][0], rounds[1][0])
+
+
+@pytest.mark.parametrize("kept", [(2, 3), (2, 3, "unfinished")])
+def test_a_resumed_training_learns_from_the_same_rounds(tmp_path, kept):
+    arguments = {**ARGUMENTS, "dagger_steps": (2, 3, 5)}
+    whole = run(script, tmp_path / "whole", **arguments)
+    resumed = tmp_path / "resumed"
+    shutil.copytree(whole / "checkpoint-4", resumed / "checkpoint-4")
+    for step in (2, 3):
+        shutil.copy(whole / f"dagger-{step}.safetensors", resumed)
+    if "unfinished" in kept:
+        # Killed while it wrote the round after step 5.
+        (resumed / ".dagger-5.safetensors.1.tmp").write_bytes(b"half")
+    run(script, resumed, resume_from_checkpoint="latest", **arguments)
+    assert_same_files(resumed / "ghn", whole / "ghn")
+    expected = logged(whole, "loss")
+    assert logged(resumed, "loss") == pytest.approx({step: expected[step] for step in (5, 6)}, rel=1e-3)
+
+
+def test_a_round_that_is_lost_is_missed_when_the_training_resumes(tmp_path):
+    whole = run(script, tmp_path / "whole", **ARGUMENTS)
+    (whole / "dagger-2.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"dagger-2\.safetensors.* to resume"):
+        run(script, whole, resume_from_checkpoint="latest", **ARGUMENTS)
+
+
+def test_a_task_without_an_expert_has_nobody_to_ask(tmp_path):
+    with pytest.raises(ValueError, match=r"`dagger_steps` must be empty for task 'digits'.*but received \(2, 3\)"):
+        run(script, tmp_path, **{**ARGUMENTS, "task": "digits"})
