@@ -1,4 +1,4 @@
-"""DAgger for a GHN: policies that it writes act, and what the expert would have done in their states is learned too."""
+"""DAgger for a GHN: policies that it writes act, and what the expert would do in their states is learned as well."""
 
 from pathlib import Path
 
