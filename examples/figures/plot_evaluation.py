@@ -82,7 +82,7 @@ def draw_splits(section: dict[str, Any], report: dict[str, Any], score_name: str
         for offset, (name, (marker, label)) in zip((-0.22, 0, 0.22), kinds.items()):
             summary = part["nnit"]["selected"] if name == "selected" else part[name]
             rows = [
-                row["nnit"]["selected"] if name == "selected" else row[name]["mean"] for row in part["architectures"]
+                (row["nnit"]["selected"] if name == "selected" else row[name])["mean"] for row in part["architectures"]
             ]
             x = column + offset
             axes.plot([x] * len(rows), [100 * value for value in rows], "_", color=COLOURS[name], alpha=0.45)

@@ -4,9 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 import tyro
-from evaluate_nnit import Arguments, Evaluator, main, meets
+from evaluate_nnit import Arguments, main
 from evaluation_comparison import baselines, closeness_of, ensemble, patches_of
 from evaluation_report import report_tables
+from evaluation_sections import Evaluator, meets
 from tqdm.auto import tqdm
 
 from nnit_diffusers import MLPArchitecture, NNiTPipeline, evaluate
@@ -60,6 +61,8 @@ def read(arguments):
 def without_times(part):
     if isinstance(part, dict):
         return {key: without_times(value) for key, value in part.items() if not key.startswith("seconds")}
+    if isinstance(part, list):
+        return [without_times(value) for value in part]
     return part
 
 
@@ -84,13 +87,40 @@ def test_the_mean_of_a_split_is_that_of_its_architectures_and_lies_in_its_interv
 
 def test_networks_are_selected_on_validation_data_and_scored_on_test_data(report, arguments, pipe, digits):
     evaluator = Evaluator(pipe, digits, arguments, tqdm(disable=True))
-    generator = evaluator.generator("splits", "train")
-    architecture = evaluator.sample("train", arguments.num_architectures, generator)[0]
+    drawn = evaluator.sample("train", arguments.num_architectures, evaluator.generator("splits", "train"))
+    architecture = drawn[0]
+    generator = evaluator.generator("splits", "train", str(architecture))
     networks = pipe(architecture, num_networks=3, num_inference_steps=1, generator=generator).networks
     (best,) = select_top([result.score for result in evaluate(networks, digits, split="validation")], 1)
     row = report["splits"]["train"]["architectures"][0]
     assert row["hidden_sizes"] == list(architecture.hidden_sizes)
-    assert row["nnit"]["selected"] == evaluate(networks[best : best + 1], digits, split="test")[0].score
+    assert row["nnit"]["selected"]["mean"] == evaluate(networks[best : best + 1], digits, split="test")[0].score
+
+
+def test_where_episodes_are_rolled_out_the_selected_networks_get_episodes_of_their_own(
+    arguments, pipe, digits, tmp_path
+):
+    rolled_out = replace(
+        arguments,
+        output_path=str(tmp_path / "evaluation.json"),
+        sections=("splits",),
+        splits=("deeper",),
+        num_episodes=20,
+        num_ghn_networks=2,
+        num_final_episodes=50,
+    )
+    main(rolled_out)
+    row = read(rolled_out)["splits"]["deeper"]["architectures"][0]
+    architecture = digits.splits.architecture(row["hidden_sizes"])
+    generator = Evaluator(pipe, digits, rolled_out, tqdm(disable=True)).generator(
+        "splits", "deeper", str(architecture)
+    )
+    networks = pipe(architecture, num_networks=3, num_inference_steps=1, generator=generator).networks
+    screened = [r.score for r in evaluate(networks, digits, 20, seed=rolled_out.seed, split="validation")]
+    assert row["nnit"]["mean"] == pytest.approx(sum(screened) / 3)
+    best = networks[select_top(screened, 1)[0]]
+    (final,) = evaluate([best], digits, 50, seed=rolled_out.seed, split="test")
+    assert row["nnit"]["selected"]["mean"] == final.score
 
 
 def test_widths_beyond_the_training_grid_are_named_so(report):
@@ -196,6 +226,8 @@ def test_an_interrupted_evaluation_goes_on_and_gives_the_same(report, arguments,
     resumed = replace(arguments, output_path=str(tmp_path / "evaluation.json"))
     partial = json.loads(json.dumps(report))
     del partial["steps"], partial["splits"]["wider"], partial["joint"]["fill_in"]
+    # Killed after the first architecture of a split.
+    partial["splits"]["deeper"]["architectures"].pop()
     (tmp_path / "evaluation.json").write_text(json.dumps(partial))
     main(resumed)
     for section in ("splits", "joint", "steps"):

@@ -112,4 +112,4 @@ def test_sgd_trains_every_network_from_an_initialisation_of_its_own(digits, weig
     losses = [
         digits.loss(plot_weights.batched_forward(stacked, standardised), labels) for stacked in (untrained, trained)
     ]
-    assert (losses[1] < 0.5 * losses[0]).all()
+    assert (losses[1] < 0.6 * losses[0]).all()

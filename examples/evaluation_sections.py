@@ -1,0 +1,379 @@
+"""What `evaluate_nnit.py` measures: sections of parts, each of which is computed and written by itself."""
+
+import hashlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from evaluation_comparison import baselines, closeness_of, ensemble
+from tqdm.auto import tqdm
+
+from nnit_diffusers import MLP, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
+from nnit_diffusers.evaluation import mean_interval, select_top
+from nnit_diffusers.splits import SPLITS
+
+
+class Part(NamedTuple):
+    """A part of a section: how many networks the pipeline generates for it, and what computes it."""
+
+    num_networks: int
+    compute: Callable[[], dict[str, Any]]
+
+
+@dataclass
+class Evaluator:
+    """What every section uses."""
+
+    pipe: NNiTPipeline
+    task: Task
+    arguments: Any
+    bar: tqdm
+
+    def generator(self, *names: str) -> torch.Generator:
+        """The randomness of one part of the evaluation, whatever else is computed."""
+        key = ":".join((str(self.arguments.seed), *names))
+        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
+
+    def sample(self, split: str, num_architectures: int, generator: torch.Generator) -> list[MLPArchitecture]:
+        return self.task.splits.sample(split, num_architectures, generator, distinct=True)
+
+    def generate(
+        self, arch: Any, num_networks: int, generator: torch.Generator, num_steps: int | None = None, **budget: int
+    ) -> list[MLP]:
+        steps = num_steps or self.arguments.num_inference_steps
+        networks = self.pipe(
+            arch, num_networks=num_networks, num_inference_steps=steps, generator=generator, **budget
+        ).networks
+        self.bar.update(len(networks))
+        return networks
+
+    def generate_by_ghn(
+        self, architecture: MLPArchitecture, num_networks: int, generator: torch.Generator
+    ) -> list[MLP]:
+        return self.pipe.ghn.generate([architecture] * num_networks, generator=generator)
+
+    def results(
+        self, networks: Sequence[MLP], split: str = "test", num_episodes: int | None = None
+    ) -> list[EvaluationResult]:
+        return evaluate(
+            networks,
+            self.task,
+            num_episodes=num_episodes or self.arguments.num_episodes,
+            seed=self.arguments.seed,
+            split=split,
+            progress_bar=False,
+        )
+
+
+def summary(results: Sequence[EvaluationResult]) -> dict[str, float]:
+    """Scores of networks, and the mean of what else their task counts."""
+    scores = [result.score for result in results]
+    figures = {
+        "mean": statistics.fmean(scores),
+        "std": statistics.pstdev(scores),
+        "min": min(scores),
+        "max": max(scores),
+    }
+    if "success_at_end" in results[0].metrics:
+        figures["success_at_end"] = statistics.fmean(result.metrics["success_at_end"] for result in results)
+    return figures
+
+
+def with_interval(results: Sequence[EvaluationResult]) -> dict[str, Any]:
+    """A summary, with an interval of its mean: over architectures if there are several, else over networks."""
+    architectures = [result.architecture for result in results]
+    groups = architectures if len(set(architectures)) > 1 else None
+    interval = mean_interval([result.score for result in results], groups)
+    return {**summary(results), "interval": list(interval)}
+
+
+def describe(architecture: MLPArchitecture) -> dict[str, Any]:
+    return {"hidden_sizes": list(architecture.hidden_sizes), "num_parameters": architecture.num_parameters}
+
+
+# Section `splits`: the paper's table.
+
+
+def split_parts(evaluator: Evaluator) -> dict[str, Part]:
+    """A part for every architecture of every split."""
+    parts = {}
+    for split in evaluator.arguments.splits:
+        generator = evaluator.generator("splits", split)
+        for architecture in evaluator.sample(split, evaluator.arguments.num_architectures, generator):
+            name = "-".join(map(str, architecture.hidden_sizes))
+            compute = partial(score_architecture, evaluator, split, architecture)
+            parts[f"{split}/{name}"] = Part(evaluator.arguments.num_networks, compute)
+    return parts
+
+
+def score_architecture(evaluator: Evaluator, split: str, architecture: MLPArchitecture) -> dict[str, Any]:
+    """NNiT and the raw GHN on the same architecture: all networks, and those selected on validation data."""
+    arguments, generator = evaluator.arguments, evaluator.generator("splits", split, str(architecture))
+    num_ghn_networks = arguments.num_ghn_networks or arguments.num_networks
+    sources = {
+        "nnit": partial(evaluator.generate, architecture, arguments.num_networks),
+        "ghn": partial(evaluator.generate_by_ghn, architecture, num_ghn_networks),
+    }
+    row = describe(architecture)
+    for name, generate in sources.items():
+        results, selected = select(evaluator, generate(generator))
+        row[name] = {**summary(results), "selected": summary(selected)}
+    return row
+
+
+def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[EvaluationResult], list[EvaluationResult]]:
+    """Results of all networks, and of those that are best on validation data.
+
+    On a data set all of them are scored on test data. Where episodes are rolled out, and `num_final_episodes` says so,
+    all are scored on validation episodes alone, and the selected ones on test episodes.
+    """
+    arguments = evaluator.arguments
+    validated = evaluator.results(networks, "validation")
+    num_selected = min(arguments.num_selected, len(networks))
+    top = select_top([result.score for result in validated], num_selected)
+    if arguments.num_final_episodes is not None:
+        return validated, evaluator.results([networks[i] for i in top], "test", arguments.num_final_episodes)
+    results = evaluator.results(networks)
+    return results, [results[index] for index in top]
+
+
+def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) -> None:
+    """Adds the row of an architecture to its split, and sums the split up anew."""
+    split, _ = name.split("/")
+    rows = [*section.get(split, {}).get("architectures", []), row]
+    section[split] = {
+        **{name: sum_up([row[name] for row in rows]) for name in ("nnit", "ghn")},
+        "nnit_minus_ghn": mean_over_architectures([row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]),
+        "num_networks": sum(row["num_networks"] for row in rows),
+        "architectures": rows,
+    }
+
+
+def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Over architectures, which all have the same number of networks."""
+    figures = {
+        **mean_over_architectures([row["mean"] for row in rows]),
+        "min": min(row["min"] for row in rows),
+        "max": max(row["max"] for row in rows),
+    }
+    if "success_at_end" in rows[0]:
+        figures["success_at_end"] = statistics.fmean(row["success_at_end"] for row in rows)
+    if "selected" in rows[0]:
+        figures["selected"] = sum_up([row["selected"] for row in rows])
+    return figures
+
+
+def mean_over_architectures(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and interval; of one architecture alone there is no interval."""
+    interval = mean_interval(values) if len(values) > 1 else (values[0], values[0])
+    return {"mean": statistics.fmean(values), "interval": list(interval)}
+
+
+def is_architecture_stored(section: dict[str, Any], name: str) -> bool:
+    split, sizes = name.split("/")
+    rows = section.get(split, {}).get("architectures", [])
+    return sizes in {"-".join(map(str, row["hidden_sizes"])) for row in rows}
+
+
+# Section `widths`: narrower and wider than trained.
+
+
+def width_parts(evaluator: Evaluator) -> dict[str, Part]:
+    num_networks = evaluator.arguments.num_width_networks
+    return {
+        str(width): Part(num_networks, partial(score_width, evaluator, width)) for width in evaluator.arguments.widths
+    }
+
+
+def score_width(evaluator: Evaluator, width: int) -> dict[str, Any]:
+    splits, num_networks = evaluator.task.splits, evaluator.arguments.num_width_networks
+    generator = evaluator.generator("widths", str(width))
+    architecture = splits.architecture([width, width])
+    result = {
+        **describe(architecture),
+        "split": "narrower" if width < splits.min_width else splits.split_of([width, width]),
+    }
+    for name, generate in (("nnit", evaluator.generate), ("ghn", evaluator.generate_by_ghn)):
+        result[name] = with_interval(evaluator.results(generate(architecture, num_networks, generator)))
+    return result
+
+
+# Section `joint`: architectures chosen by the model.
+
+
+def joint_parts(evaluator: Evaluator) -> dict[str, Part]:
+    arguments = evaluator.arguments
+    least, most = arguments.parameter_range
+    requests = {
+        "free": {},
+        "max_parameters": {"max_parameters": arguments.max_parameters},
+        "parameter_range": {"min_parameters": least, "max_parameters": most},
+        "fill_in": {
+            "arch": [arguments.fill_in_width, None],
+            "max_parameters": arguments.fill_in_max_parameters,
+        },
+    }
+    parts = {}
+    for name, request in requests.items():
+        num_networks = arguments.num_budget_networks if request else arguments.num_joint_networks
+        parts[name] = Part(num_networks, partial(score_joint, evaluator, name, num_networks, **request))
+    return parts
+
+
+def score_joint(
+    evaluator: Evaluator,
+    name: str,
+    num_networks: int,
+    arch: list[int | None] | None = None,
+    min_parameters: int | None = None,
+    max_parameters: int | None = None,
+) -> dict[str, Any]:
+    """Networks whose architectures the model chose, and whether these are what was asked for."""
+    splits, request = evaluator.task.splits, {"min_parameters": min_parameters, "max_parameters": max_parameters}
+    networks = evaluator.generate(arch, num_networks, evaluator.generator("joint", name), **request)
+    results, architectures = evaluator.results(networks), [network.architecture for network in networks]
+    return {
+        "arch": arch,
+        **request,
+        **summary(results),
+        "interval": list(mean_interval([result.score for result in results])),
+        "num_violations": sum(
+            not meets(architecture, arch, min_parameters, max_parameters) for architecture in architectures
+        ),
+        "num_distinct": len(set(architectures)),
+        **describe_population(architectures),
+        "splits": dict(Counter(splits.split_of(architecture.hidden_sizes) for architecture in architectures)),
+        # As many of the training grid, for what the model should do when it is asked for nothing in particular.
+        "training_grid": describe_population(splits.sample("train", 2000, evaluator.generator("training grid"))),
+        "networks": {
+            "hidden_sizes": ["-".join(map(str, architecture.hidden_sizes)) for architecture in architectures],
+            "num_parameters": [architecture.num_parameters for architecture in architectures],
+            "score": [result.score for result in results],
+        },
+    }
+
+
+def meets(
+    architecture: MLPArchitecture,
+    arch: list[int | None] | None,
+    min_parameters: int | None,
+    max_parameters: int | None,
+) -> bool:
+    """Whether an architecture is what was asked for."""
+    fits = arch is None or (
+        len(arch) == architecture.depth
+        and all(wanted in (None, width) for wanted, width in zip(arch, architecture.hidden_sizes))
+    )
+    least, most = min_parameters or 0, max_parameters or architecture.num_parameters
+    return fits and least <= architecture.num_parameters <= most
+
+
+def describe_population(architectures: Sequence[MLPArchitecture]) -> dict[str, Any]:
+    """Share of every depth, and the 0th, 5th, …, 100th percentile of the parameter counts."""
+    depths = Counter(architecture.depth for architecture in architectures)
+    counts = [architecture.num_parameters for architecture in architectures]
+    return {
+        "depths": {str(depth): depths[depth] / len(architectures) for depth in sorted(depths)},
+        "num_parameters": np.percentile(counts, range(0, 101, 5)).tolist(),
+    }
+
+
+# Section `comparison`: are they copies, and what do simpler ways to get a new network from the GHN's give?
+
+
+def comparison_parts(evaluator: Evaluator) -> dict[str, Part]:
+    generator = evaluator.generator("comparison")
+    architectures = [evaluator.task.splits.architecture(evaluator.arguments.documented_architecture)]
+    architectures += [evaluator.sample(split, 1, generator)[0] for split in SPLITS]
+    num_networks = evaluator.arguments.num_compared_networks
+    return {
+        "-".join(map(str, architecture.hidden_sizes)): Part(num_networks, partial(compare, evaluator, architecture))
+        for architecture in architectures
+    }
+
+
+def compare(evaluator: Evaluator, architecture: MLPArchitecture) -> dict[str, Any]:
+    """Distances of generated networks to the GHN's and to one another, against those of fresh ones of the GHN."""
+    arguments, generator = evaluator.arguments, evaluator.generator("comparison", str(architecture))
+    num_networks = arguments.num_compared_networks
+    references = evaluator.generate_by_ghn(architecture, arguments.num_references, generator)
+    networks = {
+        "nnit": evaluator.generate(architecture, num_networks, generator),
+        "ghn": evaluator.generate_by_ghn(architecture, num_networks, generator),
+    }
+    closeness = {
+        name: closeness_of(networks[name], references, evaluator.pipe.tokenizer, evaluator.task) for name in networks
+    }
+    ratios = {
+        f"{kind}_ratio": closeness["nnit"][kind] / closeness["ghn"][kind]
+        for kind in ("nearest_distance", "mean_distance")
+    }
+    networks |= baselines(networks["ghn"], evaluator.pipe.tokenizer, closeness["nnit"]["nearest_distance"], generator)
+    for name in ("ghn", "nnit"):
+        networks[f"{name}_ensemble"] = [
+            ensemble(networks[name][start : start + arguments.num_ensemble])
+            for start in range(0, num_networks - arguments.num_ensemble + 1, arguments.num_ensemble)
+        ]
+    return {
+        **describe(architecture),
+        "split": evaluator.task.splits.split_of(architecture.hidden_sizes),
+        "num_references": arguments.num_references,
+        **ratios,
+        **closeness,
+        "scores": {
+            name: {**summary(evaluator.results(members)), "num_networks": len(members)}
+            for name, members in networks.items()
+        },
+    }
+
+
+# Section `steps`: fewer and more denoising steps.
+
+
+def step_parts(evaluator: Evaluator) -> dict[str, Part]:
+    arguments = evaluator.arguments
+    num_networks = 2 * arguments.num_step_architectures * arguments.num_step_networks
+    return {str(steps): Part(num_networks, partial(score_steps, evaluator, steps)) for steps in arguments.steps}
+
+
+def score_steps(evaluator: Evaluator, num_steps: int) -> dict[str, Any]:
+    arguments, result = evaluator.arguments, {}
+    for split in ("held_out_combinations", "held_out_widths"):
+        generator = evaluator.generator("steps", split)
+        architectures = evaluator.sample(split, arguments.num_step_architectures, generator)
+        start = time.perf_counter()
+        networks = evaluator.generate(architectures, arguments.num_step_networks, generator, num_steps)
+        seconds = time.perf_counter() - start
+        result[split] = {**with_interval(evaluator.results(networks)), "seconds_per_network": seconds / len(networks)}
+    return result
+
+
+def store(section: dict[str, Any], name: str, result: dict[str, Any]) -> None:
+    section[name] = result
+
+
+def is_stored(section: dict[str, Any], name: str) -> bool:
+    return name in section
+
+
+class Section(NamedTuple):
+    """What a section is made of, and how its parts are put into the report."""
+
+    parts: Callable[[Evaluator], dict[str, Part]]
+    store: Callable[[dict[str, Any], str, dict[str, Any]], None] = store
+    is_stored: Callable[[dict[str, Any], str], bool] = is_stored
+
+
+SECTIONS = {
+    "splits": Section(split_parts, store_architecture, is_architecture_stored),
+    "widths": Section(width_parts),
+    "joint": Section(joint_parts),
+    "comparison": Section(comparison_parts),
+    "steps": Section(step_parts),
+}
