@@ -20,9 +20,8 @@ launch examples/train_ghn.py \
     --diversity_weight 1.0 \
     --node_dim 96 \
     --num_templates 32 \
-    --map_channels 64 \
+    --map_channels 32 \
     --learning_rate 3e-3 \
-    --adam_weight_decay 0.1 \
     --seed 0 \
     --resume_from_checkpoint latest
 
@@ -40,7 +39,7 @@ launch examples/train_nnit.py \
     --task digits \
     --ghn_name_or_path outputs/digits/ghn/ghn \
     --output_dir outputs/digits/nnit \
-    --max_train_steps 3000 \
+    --max_train_steps 2000 \
     --train_batch_size 16 \
     --latents_per_architecture 2 \
     --checkpointing_steps 500 \
