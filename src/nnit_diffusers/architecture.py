@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .limits import MAX_DEPTH, MAX_PARAMETERS, MAX_WIDTH, check_total, shown
+
 
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
 
@@ -20,8 +22,17 @@ WIDTH_TOKEN_OFFSET = 1
 def check_width(width: Any, name: str = "hidden_sizes") -> int:
     """Returns `width` as an `int`, or raises `ValueError` naming what was received."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise ValueError(f"`{name}` must hold integers of 1 or more, but received {width!r} ({type(width).__name__}).")
+        kind = type(width).__name__
+        raise ValueError(f"`{name}` must hold integers of 1 or more, but received {shown(width)} ({kind}).")
+    if width > MAX_WIDTH:
+        raise ValueError(f"`{name}` must hold integers of at most {MAX_WIDTH}, but received {shown(width)}.")
     return width
+
+
+def check_activation(activation: Any) -> None:
+    """Raises `ValueError` unless it is one of `ACTIVATIONS`."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"`activation` must be one of {ACTIVATIONS}, but received {shown(activation)}.")
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,8 @@ class MLPArchitecture:
         activation (`str`, defaults to `"relu"`): Activation between the linear layers, one of `ACTIVATIONS`.
 
     Raises:
-        `ValueError`: If a size is not a positive integer, no hidden layer is given, or the activation is unknown.
+        `ValueError`: If a size is not a positive integer or beyond what `limits.py` allows, no hidden layer is given,
+            or the activation is unknown.
     """
 
     in_features: int
@@ -47,12 +59,16 @@ class MLPArchitecture:
         check_width(self.in_features, "in_features")
         check_width(self.out_features, "out_features")
         if isinstance(self.hidden_sizes, (str, bytes)) or not isinstance(self.hidden_sizes, Iterable):
-            raise ValueError(f"`hidden_sizes` must be a sequence of integers, but received {self.hidden_sizes!r}.")
+            raise ValueError(
+                f"`hidden_sizes` must be a sequence of integers, but received {shown(self.hidden_sizes)}."
+            )
         object.__setattr__(self, "hidden_sizes", tuple(check_width(width) for width in self.hidden_sizes))
         if not self.hidden_sizes:
             raise ValueError("`hidden_sizes` must name at least one hidden layer, but received none.")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"`activation` must be one of {ACTIVATIONS}, but received {self.activation!r}.")
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"`hidden_sizes` may have {MAX_DEPTH} hidden layers at most, but received {self.depth}.")
+        check_activation(self.activation)
+        check_total(f"The parameters of {self}", self.num_parameters, MAX_PARAMETERS)
 
     @property
     def depth(self) -> int:
@@ -64,6 +80,14 @@ class MLPArchitecture:
         """`(out_features, in_features)` of every linear layer, first to last."""
         sizes = (self.in_features, *self.hidden_sizes, self.out_features)
         return [(sizes[i + 1], sizes[i]) for i in range(len(sizes) - 1)]
+
+    @property
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor in the state dict of an [`MLP`], by its name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (out_features, in_features) in enumerate(self.layer_shapes):
+            shapes |= {f"{2 * layer}.weight": (out_features, in_features), f"{2 * layer}.bias": (out_features,)}
+        return shapes
 
     @property
     def num_parameters(self) -> int:

@@ -5,14 +5,18 @@ Shape legend: B networks, N inputs (samples), I/O input and output features of a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import nn
 
 from .architecture import MLPArchitecture
+from .files import find_folder, read_json_object, read_weights
 
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -65,6 +69,26 @@ class MLP(
             network = cls(**architecture.to_dict())
         network.load_state_dict(dict(state_dict), strict=True, assign=True)
         return network.requires_grad_(True)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> MLP:
+        """Loads a network from a folder or a Hub repository (`revision=`, `cache_dir=`, `token=`, …), ready to use.
+
+        Raises:
+            `OSError`: If there is no such network, or its weights are missing, truncated or altered.
+            `ValueError`: If its configuration is none, or its weights are not those that it asks for.
+        """
+        # Not what the mixin does, which takes a pickle where there are no safetensors, and leaves at random what a
+        # file lacks.
+        folder = find_folder(pretrained_model_name_or_path, (CONFIG_NAME, SAFETENSORS_SINGLE_FILE), **kwargs)
+        path = folder / CONFIG_NAME
+        config = read_json_object(path)
+        try:
+            architecture = MLPArchitecture(**config)
+        except (TypeError, ValueError) as error:  # a parameter that is missing, unknown, or out of its range
+            raise ValueError(f"{str(path)!r} is not the configuration of an MLP: {error}") from error
+        weights = read_weights(folder / SAFETENSORS_SINGLE_FILE, architecture.tensor_shapes)
+        return cls.from_architecture(architecture, weights).eval()
 
     def __getitem__(self, index: slice | int) -> nn.Module:
         # What is left of a network is no `MLP`.

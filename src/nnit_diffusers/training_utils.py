@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
-from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
+from huggingface_hub import create_repo, upload_folder
+
+from .files import read_json_object
+from .hub import model_card
+from .pipelines import NNiTPipeline
+from .pipelines.loading import PIPELINE_FILE, PIPELINE_FILE_NAME
 
 
 if TYPE_CHECKING:
@@ -184,7 +189,9 @@ def push_to_hub(folder: str | Path, repo_id: str) -> str:
         `str`: Address of the commit.
     """
     repo_id = create_repo(repo_id, exist_ok=True).repo_id
-    header = ModelCardData(library_name="nnit-diffusers", tags=["nnit", "weight-generation"])
-    card = ModelCard(f"---\n{header.to_yaml()}\n---\n\n# {repo_id}\n\nTrained with nnit-diffusers.\n")
-    card.save(Path(folder) / "README.md")
+    is_pipeline = Path(folder, NNiTPipeline.config_name).exists()
+    config = read_json_object(Path(folder, NNiTPipeline.config_name if is_pipeline else "config.json"))
+    model_card(repo_id, config["_class_name"]).save(Path(folder) / "README.md")
+    if is_pipeline:
+        Path(folder, PIPELINE_FILE_NAME).write_text(PIPELINE_FILE, encoding="utf-8")
     return upload_folder(repo_id=repo_id, folder_path=folder, commit_message="End of training").commit_url

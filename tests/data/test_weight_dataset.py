@@ -196,7 +196,7 @@ def test_weights_of_another_shape_than_the_index_says_are_refused(folder):
     tensors = load_file(path)
     tensors["00003.0.weight"] = torch.zeros(2, 5)
     save_file(tensors, path)
-    with pytest.raises(ValueError, match=r"`00003\.0\.weight` of .*networks-00000.*but is of shape \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"`00003\.0\.weight` of .*networks-00000.*but is F32 of shape \(2, 5\)"):
         WeightDataset(folder, TOKENIZER)[3]
 
 
@@ -214,6 +214,36 @@ def test_an_index_that_names_an_impossible_architecture_is_refused(folder, hidde
     rewrite_index(folder, "hidden_sizes", [hidden_sizes] * 43)
     with pytest.raises(ValueError, match=r"index.parquet' names an architecture that cannot be: `hidden_sizes`"):
         WeightDataset(folder, TOKENIZER)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_weights_that_are_no_floating_point_numbers_are_refused(folder, dtype):
+    path = shard_path(folder, 0)
+    tensors = load_file(path)
+    tensors["00003.0.weight"] = tensors["00003.0.weight"].to(dtype)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=r"`00003\.0\.weight` of .*must be floating point"):
+        WeightDataset(folder, TOKENIZER)[3]
+
+
+def test_an_index_of_other_types_or_without_keys_is_refused(folder):
+    path = folder / "index.parquet"
+    index = pq.read_table(path)
+    position = index.schema.get_field_index("hidden_sizes")
+    pq.write_table(index.set_column(position, "hidden_sizes", pa.array(["48"] * 43)), path)
+    with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset"):
+        WeightDataset(folder, TOKENIZER)
+    pq.write_table(index, path)
+    rewrite_index(folder, "key", [None] * 43)
+    with pytest.raises(ValueError, match="`key` of .*index.parquet' must name every network"):
+        WeightDataset(folder, TOKENIZER)
+
+
+@pytest.mark.parametrize("metadata", ["", "{", "[" * 10**5, "7", "[7]"])
+def test_a_shard_that_does_not_say_what_it_holds_is_named(folder, metadata):
+    save_file({"a": torch.zeros(1)}, shard_path(folder, 0), metadata={"networks": metadata})
+    with pytest.raises(ValueError, match=r"networks-00000\.safetensors' is not a shard of a weight dataset"):
+        WeightDatasetWriter(folder)
 
 
 def test_a_damaged_index_is_named(folder):

@@ -312,9 +312,15 @@ def test_a_network_that_cannot_be_tokenized_is_refused_by_what_it_is(network, me
         ({"max_depth": True}, "`max_depth` must be an integer of 1 or more, but received True"),
         ({"weight_scale": [1.0, 0.0, 1.0]}, "`weight_scale` must be 3 positive numbers"),
         ({"bias_scale": [1.0]}, "`bias_scale` must be 3 positive numbers"),
-        ({"observation_mean": [0.0], "observation_std": STD}, "`observation_mean` must hold 5 numbers"),
+        (
+            {"observation_mean": [0.0], "observation_std": STD},
+            "`observation_mean` must be 5 finite numbers",
+        ),
         ({"observation_mean": MEAN}, "must be given together"),
-        ({"observation_mean": MEAN, "observation_std": [1.0, 0.0, 1, 1, 1]}, "`observation_std` must be positive"),
+        (
+            {"observation_mean": MEAN, "observation_std": [1.0, 0.0, 1, 1, 1]},
+            "must be 5 positive numbers, but received 0.0",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(arguments, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..limits import MAX_ROWS, check_total
 from .data_card import data_card
 from .shards import list_shards, read_rows, whole_file
 
@@ -77,8 +78,10 @@ def read_index(folder: str | Path, split: str | None) -> Any:
         raise FileNotFoundError(f"{str(path)!r} does not exist: no weight dataset, or one not written to its end.")
     schema = index_schema()
     try:
+        check_total("The rows of the index", pa.parquet.read_metadata(path).num_rows, MAX_ROWS)
         index = pa.parquet.read_table(path).select(schema.names).cast(schema)
-    except (KeyError, OSError, ValueError) as error:  # a column that is missing or of another type, or no parquet
+    except (KeyError, OSError, ValueError, pa.ArrowException) as error:
+        # A column that is missing or of another type, or no parquet.
         raise ValueError(f"{str(path)!r} is not the index of a weight dataset: {error}") from error
     selected = index if split is None else index.filter(pa.compute.equal(index["split"], split))
     if not len(selected):

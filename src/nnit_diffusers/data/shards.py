@@ -71,9 +71,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """
     with open_shard(path) as shard:
         metadata = shard.metadata() or {}
-    if "networks" not in metadata:
-        raise ValueError(f"{str(path)!r} is not a shard of a weight dataset: it does not say which networks it holds.")
-    return [{"shard": path.name, **row} for row in json.loads(metadata["networks"])]
+    try:
+        return [{"shard": path.name, **row} for row in json.loads(metadata["networks"])]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a shard of a weight dataset: it does not say which networks it holds."
+        ) from error
 
 
 class ShardWriter:

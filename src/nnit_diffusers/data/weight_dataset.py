@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 
 from ..architecture import MLPArchitecture
+from ..files import find_folder
+from ..limits import shown
 from ..models.weight_patch_tokenizer import WeightPatchBatch, WeightPatchTokenizer
-from ..networks import MLP, layer_keys
+from ..networks import MLP
 from .index import INDEX_NAME, read_index
 from .shards import SHARD_FOLDER, SHARD_PATTERN, open_shard
 
@@ -50,10 +51,8 @@ class WeightDataset:
         revision: str | None = None,
         token: str | None = None,
     ):
-        folder = Path(path_or_repo)
-        if not folder.is_dir():
-            repo_id = os.fspath(path_or_repo)
-            folder = Path(snapshot_download(repo_id, repo_type="dataset", revision=revision, token=token))
+        patterns = (INDEX_NAME, f"{SHARD_FOLDER}/*.safetensors")
+        folder = find_folder(path_or_repo, patterns, repo_type="dataset", revision=revision, token=token)
         self.tokenizer = tokenizer
         self.index = read_index(folder, split)
         self.architectures = _read_architectures(self.index, folder)
@@ -64,6 +63,8 @@ class WeightDataset:
         paths = {name: _checked_shard(folder, name) for name in set(names)}
         self._shards = [paths[name] for name in names]
         self._keys = self.index["key"].to_pylist()
+        if None in self._keys:
+            raise ValueError(f"`key` of {str(folder / INDEX_NAME)!r} must name every network, but is empty in a row.")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -89,17 +90,18 @@ class WeightDataset:
         return [read[index] for index in indices]
 
     def _read_network(self, shard: Any, path: Path, index: int) -> dict[str, torch.Tensor]:
-        architecture, state_dict = self.architectures[index], {}
-        keys = layer_keys(architecture.depth + 1)
-        for (weight_key, bias_key), (out_features, in_features) in zip(keys, architecture.layer_shapes, strict=True):
-            for key, shape in ((weight_key, (out_features, in_features)), (bias_key, (out_features,))):
-                tensor = shard.get_tensor(self._keys[index] + key)
-                if tensor.shape != shape:
-                    raise ValueError(
-                        f"`{self._keys[index]}{key}` of {str(path)!r} must be of shape {shape}, as the index says, "
-                        f"but is of shape {tuple(tensor.shape)}."
-                    )
-                state_dict[key] = tensor
+        state_dict = {}
+        for key, shape in self.architectures[index].tensor_shapes.items():
+            name = self._keys[index] + key
+            # What a slice says of a tensor is in the header: one of another size is not read.
+            found = shard.get_slice(name)
+            received, dtype = tuple(found.get_shape()), found.get_dtype()
+            if received != shape or not dtype.startswith(("F", "BF")):
+                raise ValueError(
+                    f"`{name}` of {str(path)!r} must be floating point of shape {shape}, as the index says, but is "
+                    f"{dtype} of shape {received}."
+                )
+            state_dict[key] = shard.get_tensor(name)
         return state_dict
 
     def batch(self, num_networks: int, generator: torch.Generator) -> WeightPatchBatch:
@@ -128,7 +130,7 @@ def _checked_shard(folder: Path, name: str | None) -> Path:
     index = str(folder / INDEX_NAME)
     if name is None or not SHARD_PATTERN.fullmatch(name):
         raise ValueError(
-            f"`shard` of {index!r} must be a name like 'networks-00000.safetensors', but received {name!r}."
+            f"`shard` of {index!r} must be a name like 'networks-00000.safetensors', but received {shown(name)}."
         )
     path = folder / SHARD_FOLDER / name
     if not path.is_file():

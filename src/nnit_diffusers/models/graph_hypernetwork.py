@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
-from ..architecture import MLPArchitecture
+from ..architecture import MLPArchitecture, check_activation
+from ..hub import NNiTModelMixin
+from ..limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_sizes, check_statistics, check_total
 from ..networks import MLP, fold_observation_statistics, layer_keys
 
 
@@ -92,8 +93,13 @@ class SpatialDecoder(nn.Module):
         self.to_mixture = nn.Linear(node_dim, 2 * num_templates)
         self.to_gain = nn.Linear(node_dim, 1)
         sizes = ((max_width, in_features), (max_width, max_width), (out_features, max_width))
-        self.weight_templates = nn.ParameterList(torch.randn(num_templates, *size) for size in sizes)
-        self.bias_templates = nn.ParameterList(0.1 * torch.randn(num_templates, size[0]) for size in sizes)
+        # Empty first: while weights are loaded, parameters take no memory, and are never filled.
+        self.weight_templates = nn.ParameterList(torch.empty(num_templates, *size) for size in sizes)
+        self.bias_templates = nn.ParameterList(torch.empty(num_templates, size[0]) for size in sizes)
+        for weight_template in self.weight_templates:
+            nn.init.normal_(weight_template)
+        for bias_template in self.bias_templates:
+            nn.init.normal_(bias_template, std=0.1)
         nn.init.zeros_(self.to_gain.weight)
         nn.init.zeros_(self.to_gain.bias)
 
@@ -137,7 +143,7 @@ def _repeat_to(templates: torch.Tensor, dim: int, size: int) -> torch.Tensor:
     return templates.index_select(dim, torch.arange(size, device=templates.device) % templates.shape[dim])
 
 
-class GraphHyperNetwork(ModelMixin, ConfigMixin):
+class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
     """Writes the weights of an MLP of any width and depth, aligned across architectures.
 
     An architecture is a chain graph with a node per linear layer (log widths, role); nodes exchange messages, and a
@@ -161,6 +167,10 @@ class GraphHyperNetwork(ModelMixin, ConfigMixin):
         observation_mean, observation_std (`list[float]`, *optional*):
             Statistics that the networks' inputs are standardised with in training; [`~GraphHyperNetwork.generate`]
             folds them into the first layer, so that its networks take raw inputs.
+
+    Raises:
+        `ValueError`: If a size is not a positive integer or beyond what `limits.py` allows, or statistics are not
+            finite.
     """
 
     @register_to_config
@@ -181,6 +191,16 @@ class GraphHyperNetwork(ModelMixin, ConfigMixin):
         observation_std: list[float] | None = None,
     ):
         super().__init__()
+        check_activation(activation)
+        check_sizes(in_features=in_features, out_features=out_features, max_width=max_width, latent_dim=latent_dim)
+        check_sizes(node_dim=node_dim, map_channels=map_channels, num_templates=num_templates)
+        check_sizes(num_message_passes=num_message_passes, num_convolutions=num_convolutions, most=MAX_DEPTH, least=0)
+        check_sizes(upsampling=upsampling, most=MAX_PATCH_SIZE)
+        check_statistics(observation_mean, observation_std, in_features)
+        templates = num_templates * max_width * (in_features + max_width + out_features)
+        nodes = node_dim * ((8 * num_message_passes + 1) * node_dim + latent_dim + 2 * num_templates)
+        maps = map_channels * (num_convolutions * (9 * map_channels + 2 * node_dim) + 2 * node_dim + 9 * upsampling**2)
+        check_total("The parameters of `GraphHyperNetwork`", templates + nodes + maps, MAX_PARAMETERS)
         self.node_embedding = nn.Sequential(nn.Linear(4, node_dim), nn.SiLU(), nn.Linear(node_dim, node_dim))
         self.latent_embedding = nn.Linear(latent_dim, node_dim)
         self.message_passes = nn.ModuleList(MessagePass(node_dim) for _ in range(num_message_passes))

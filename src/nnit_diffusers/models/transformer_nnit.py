@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders import PeftAdapterMixin
@@ -24,6 +23,8 @@ from diffusers.utils import BaseOutput, apply_lora_scale
 from torch import nn
 
 from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET
+from ..hub import NNiTModelMixin, check_safetensors
+from ..limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_number, check_sizes, check_total
 
 
 # Layers are told apart by their distance from either end up to this many steps: every pair of distances that a deeper
@@ -188,7 +189,7 @@ class NNiTPositionEmbedding(nn.Module):
         return self.mlp(torch.cat(features, dim=-1).to(dtype))
 
 
-class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftAdapterMixin):
+class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftAdapterMixin):
     """Diffusion transformer that denoises weight patches and unmasks architecture tokens in one sequence.
 
     After NNiT (arXiv 2603.00180): `[architecture tokens | patch tokens]`, bidirectional attention, a timestep for
@@ -206,6 +207,9 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
         attention_head_dim (`int`, defaults to 52): Size of a head; heads times size is the model width.
         mlp_ratio (`float`, defaults to 4.0): Width of the feed-forward in units of the model width.
         dropout (`float`, defaults to 0.0): Dropout in attention and feed-forward.
+
+    Raises:
+        `ValueError`: If a size is not a positive integer, or beyond what `limits.py` allows.
     """
 
     _supports_gradient_checkpointing = True
@@ -229,7 +233,16 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
         dropout: float = 0.0,
     ):
         super().__init__()
+        check_sizes(in_features=in_features, out_features=out_features, max_width=max_width)
+        check_sizes(max_depth=max_depth, num_attention_heads=num_attention_heads, most=MAX_DEPTH)
+        check_sizes(num_layers=num_layers, most=MAX_DEPTH, least=0)
+        check_sizes(patch_size=patch_size, most=MAX_PATCH_SIZE)
+        check_sizes(attention_head_dim=attention_head_dim)
+        check_number("dropout", dropout, 0, 1)
         dim = num_attention_heads * attention_head_dim
+        check_number("mlp_ratio", mlp_ratio, 1 / dim, MAX_DEPTH)
+        width = num_layers * (4 + 2 * mlp_ratio) * dim + 15 * dim + 2 * patch_size**2 + max_width + max_depth
+        check_total("The parameters of `NNiTTransformer`", dim * width, MAX_PARAMETERS)
         self.patch_embed = nn.Linear(patch_size**2, dim)
         self.position_embed = NNiTPositionEmbedding(dim, max_width, patch_size)
         self.architecture_embed = NNiTArchitectureEmbedding(dim)
@@ -265,6 +278,13 @@ class NNiTTransformer(ModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftA
         # them: what an adapter or a cache changes in a block has to show in the output of a fresh model too.
         for module in (self.modulation, self.modulation_out, self.proj_out, self.architecture_head):
             nn.init.normal_(module.weight, std=0.02)
+
+    def load_lora_adapter(self, pretrained_model_name_or_path_or_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        """See [`~loaders.PeftAdapterMixin.load_lora_adapter`]; reads safetensors alone, never a pickle."""
+        check_safetensors(kwargs.get("use_safetensors"))
+        return super().load_lora_adapter(
+            pretrained_model_name_or_path_or_dict, *args, **{**kwargs, "use_safetensors": True}
+        )
 
     @apply_lora_scale("attention_kwargs")
     def forward(

@@ -19,7 +19,18 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import PushToHubMixin
 from torch import nn
 
-from ..architecture import MLPArchitecture
+from ..architecture import MLPArchitecture, check_activation
+from ..hub import NNiTHubMixin
+from ..limits import (
+    MAX_DEPTH,
+    MAX_PATCH_SIZE,
+    MAX_PATCHES,
+    MAX_WEIGHTS,
+    check_numbers,
+    check_sizes,
+    check_statistics,
+    check_total,
+)
 from ..networks import (
     ACTIVATION_MODULES,
     fold_observation_statistics,
@@ -107,7 +118,7 @@ def architecture_of(network: nn.Module) -> MLPArchitecture:
     return MLPArchitecture(linears[0].in_features, hidden_sizes, linears[-1].out_features, activations.pop())
 
 
-class WeightPatchTokenizer(ConfigMixin, PushToHubMixin):
+class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
     """Cuts the weights of MLPs of any width and depth into patches, and puts them together again.
 
     Every weight matrix is scaled by `sqrt(fan_in / 2)`, which makes the patches of a narrow and of a wide network
@@ -142,19 +153,13 @@ class WeightPatchTokenizer(ConfigMixin, PushToHubMixin):
         observation_mean: list[float] | None = None,
         observation_std: list[float] | None = None,
     ):
-        for name, value in (("patch_size", patch_size), ("max_depth", max_depth)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of 1 or more, but received {value!r}.")
-        for name, scale in (("weight_scale", weight_scale), ("bias_scale", bias_scale)):
-            if len(scale) != len(ROLES) or not all(value > 0 for value in scale):
-                raise ValueError(f"`{name}` must be {len(ROLES)} positive numbers, but received {scale!r}.")
-        for name, statistic in (("observation_mean", observation_mean), ("observation_std", observation_std)):
-            if statistic is not None and len(statistic) != in_features:
-                raise ValueError(f"`{name}` must hold {in_features} numbers, but received {len(statistic)}.")
-        if (observation_mean is None) != (observation_std is None):
-            raise ValueError("`observation_mean` and `observation_std` must be given together, but received only one.")
-        if observation_std is not None and not all(value > 0 for value in observation_std):
-            raise ValueError(f"`observation_std` must be positive, but received a minimum of {min(observation_std)}.")
+        check_activation(activation)
+        check_sizes(in_features=in_features, out_features=out_features)
+        check_sizes(patch_size=patch_size, most=MAX_PATCH_SIZE)
+        check_sizes(max_depth=max_depth, most=MAX_DEPTH)
+        check_numbers("weight_scale", weight_scale, len(ROLES), positive=True)
+        check_numbers("bias_scale", bias_scale, len(ROLES), positive=True)
+        check_statistics(observation_mean, observation_std, in_features)
 
     def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
         """`hidden_sizes` with the inputs, outputs and activation of this tokenizer's networks.
@@ -180,15 +185,23 @@ class WeightPatchTokenizer(ConfigMixin, PushToHubMixin):
 
     def num_patches(self, architecture: MLPArchitecture) -> int:
         """Patches that a network of this architecture has."""
-        return len(_layout(architecture, self.config.patch_size)[0])
+        p = self.config.patch_size
+        return sum(-(-rows // p) * -(-columns // p) + -(-rows // p**2) for rows, columns in architecture.layer_shapes)
 
     def layout(self, architectures: Sequence[MLPArchitecture]) -> WeightPatchBatch:
-        """Positions, masks and tokens of networks to be generated: a batch whose patches are all zero."""
+        """Positions, masks and tokens of networks to be generated: a batch whose patches are all zero.
+
+        Raises:
+            `ValueError`: If a network is of another task or too deep, or all of them are more than `limits.py` allows.
+        """
         for architecture in architectures:
             self.check_architecture(architecture)
         patch_size, max_depth = self.config.patch_size, self.config.max_depth
+        num_networks, num_patches = len(architectures), max(map(self.num_patches, architectures), default=0)
+        remedy = "Ask for fewer or smaller networks at a time."
+        check_total("The patches of a batch", num_networks * num_patches, MAX_PATCHES, remedy)
+        check_total("The weights of a batch", num_networks * num_patches * patch_size**2, MAX_WEIGHTS, remedy)
         layouts = [_layout(architecture, patch_size) for architecture in architectures]
-        num_networks, num_patches = len(layouts), max((len(positions) for positions, _ in layouts), default=0)
         positions_BPF = torch.zeros(num_networks, num_patches, len(POSITION_FIELDS), dtype=torch.long)
         element_mask = torch.zeros(num_networks, num_patches, patch_size**2, dtype=torch.bool)
         attention_mask = torch.zeros(num_networks, num_patches, dtype=torch.bool)
@@ -329,14 +342,15 @@ def _layout(architecture: MLPArchitecture, patch_size: int) -> tuple[torch.Tenso
     positions, elements = [], []
     shapes = architecture.layer_shapes
     for layer, (out_features, in_features) in enumerate(shapes):
-        behind = len(shapes) - 1 - layer
-        rows, columns = -(-out_features // patch_size), -(-in_features // patch_size)
-        positions += [(WEIGHT_PATCH, layer, behind, row, column) for row in range(rows) for column in range(columns)]
-        elements.append(_cut(torch.ones(1, out_features, in_features), patch_size))
-        bias = _cut_bias(torch.ones(1, out_features), patch_size)
-        positions += [(BIAS_PATCH, layer, behind, row, 0) for row in range(bias.shape[1])]
-        elements.append(bias)
-    return torch.tensor(positions), torch.cat(elements, dim=1)[0].bool()
+        weights = _cut(torch.ones(1, out_features, in_features), patch_size)
+        biases = _cut_bias(torch.ones(1, out_features), patch_size)
+        columns = -(-in_features // patch_size)
+        for kind, patches, per_row in ((WEIGHT_PATCH, weights, columns), (BIAS_PATCH, biases, 1)):
+            index = torch.arange(patches.shape[1])
+            layer_fields = torch.tensor([kind, layer, len(shapes) - 1 - layer]).expand(len(index), -1)
+            positions.append(torch.cat([layer_fields, torch.stack([index // per_row, index % per_row], 1)], dim=1))
+            elements.append(patches[0].bool())
+    return torch.cat(positions), torch.cat(elements)
 
 
 def _groups(architectures: Sequence[MLPArchitecture]) -> dict[MLPArchitecture, list[int]]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET, MLPArchitecture, check_width
+from ..limits import shown
 
 
 ArchitectureLike = MLPArchitecture | Sequence[int | None]
@@ -46,7 +47,7 @@ def _parse_architecture(arch: Any) -> HiddenSizes:
     if not isinstance(arch, (list, tuple)):
         raise ValueError(
             "`arch` must be a list of hidden widths, an `MLPArchitecture`, a list of either, or `None`, but received "
-            f"{arch!r}."
+            f"{shown(arch)}."
         )
     if not arch:
         raise ValueError("`arch` must name at least one hidden layer, but received none.")
@@ -90,15 +91,17 @@ class ArchitectureSpace:
         if len(hidden_sizes) > self.num_slots:
             raise ValueError(
                 f"`arch` may have 1 to {self.num_slots} hidden layers, but received {len(hidden_sizes)}: "
-                f"{hidden_sizes}."
+                f"{shown(hidden_sizes)}."
             )
         limit = MAX_WIDTH_FACTOR * self.max_width
         if any(width is not None and width > limit for width in hidden_sizes):
-            raise ValueError(f"`arch` may have widths of 1 to {limit}, but received {hidden_sizes}.")
-        if not 1 <= self.min_width <= self.max_width:
-            raise ValueError(f"`min_width` must be 1 to {self.max_width}, but received {self.min_width}.")
-        if not 1 <= self.max_depth <= self.num_slots:
-            raise ValueError(f"`max_depth` must be 1 to {self.num_slots}, but received {self.max_depth}.")
+            raise ValueError(f"`arch` may have widths of 1 to {limit}, but received {shown(hidden_sizes)}.")
+        for name, value, most in (
+            ("min_width", self.min_width, self.max_width),
+            ("max_depth", self.max_depth, self.num_slots),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"`{name}` must be 1 to {most}, but received {shown(value)}.")
 
         choices = [self._sizes(self.tokens(), depth) for depth in self._depths(self.tokens())]
         if any(self._can_meet(sizes) for sizes in choices):
@@ -176,10 +179,13 @@ class ArchitectureSpace:
         first, *others = [index for index, size in enumerate(sizes) if size is None]
         if len(others) > 1:
             return any(self._can_meet(_with(sizes, first, width)) for width in self._widths.tolist())
-        tried = _with(sizes, first, self._widths)
-        if others:
-            tried = _with(tried, others[0], self._widths[:, None])
-        return bool(np.any(self._meets(self._count(tried))))
+        tried = _with(sizes, first, self._widths) if others else sizes
+        # In the last unknown size the count is a straight line: the budget is met between two of its values.
+        last = others[0] if others else first
+        offset, slope = self._count(_with(tried, last, 0)), tried[last - 1] + 1 + tried[last + 1]
+        least = np.maximum(-((offset - self._least) // slope), self.min_width)
+        most = np.minimum((self._most - offset) // slope, self.max_width)
+        return bool(np.any(least <= most))
 
     def _widths_that_meet(self, sizes: _Sizes, index: int) -> np.ndarray:
         """`[max_width - min_width + 1]` booleans: the values of one unknown size with which the budget can be met."""

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..architecture import MASK_TOKEN, MLPArchitecture
+from ..limits import MAX_NETWORKS, MAX_TIMESTEPS, check_size, check_total
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import POSITION_FIELDS, WeightPatchBatch, WeightPatchTokenizer
@@ -27,6 +28,7 @@ from ..networks import MLP
 from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
 from .batching import split_batch
 from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
+from .loading import SafePipeline, check_fit
 from .pipeline_output import NNiTPipelineOutput
 
 
@@ -35,7 +37,7 @@ logger = logging.get_logger(__name__)
 OUTPUT_TYPES = ("mlp", "state_dict", "pt", "latent")
 
 
-class NNiTPipeline(DiffusionPipeline):
+class NNiTPipeline(SafePipeline):
     """Generates the weights of MLPs of any width and depth, after NNiT (https://huggingface.co/papers/2603.00180).
 
     Weights are generated for a given architecture, p(w given a), or architectures as well, p(a) p(w given a).
@@ -79,6 +81,10 @@ class NNiTPipeline(DiffusionPipeline):
         max_depth: int | None = None,
     ):
         super().__init__()
+        check_fit(transformer, tokenizer, ghn)
+        check_size("min_width", min_width)
+        if max_depth is not None:
+            check_size("max_depth", max_depth)
         self.register_modules(
             transformer=transformer,
             scheduler=scheduler,
@@ -98,12 +104,11 @@ class NNiTPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str],
     ) -> None:
         """Raises `ValueError`, naming what was received and what is allowed, on arguments that cannot be honoured."""
-        counts = {"num_networks": num_networks, "num_inference_steps": num_inference_steps}
-        counts |= {"min_parameters": min_parameters} if min_parameters is not None else {}
-        counts |= {"max_parameters": max_parameters} if max_parameters is not None else {}
-        for name, value in counts.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of 1 or more, but received {value!r}.")
+        check_size("num_networks", num_networks, MAX_NETWORKS)
+        check_size("num_inference_steps", num_inference_steps, MAX_TIMESTEPS)
+        for name, value in (("min_parameters", min_parameters), ("max_parameters", max_parameters)):
+            if value is not None:
+                check_size(name, value, sys.maxsize)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, but received {output_type!r}.")
         unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
@@ -372,6 +377,7 @@ class NNiTPipeline(DiffusionPipeline):
         device = self._execution_device
 
         spaces = self.prepare_spaces(arch, min_parameters, max_parameters)
+        check_total("The networks of a request", len(spaces) * num_networks, MAX_NETWORKS)
         spaces = [space for space in spaces for _ in range(num_networks)]
         generators = self.prepare_generators(generator, len(spaces))
         architectures = self.sample_architectures(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from diffusers import SchedulerMixin
@@ -14,6 +15,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 
 from ..architecture import MASK_TOKEN
+from ..hub import NNiTHubMixin
+from ..limits import MAX_TIMESTEPS, MAX_WIDTH, check_size, shown
 
 
 AllowedTokens = Callable[[int, list[int], int], torch.Tensor]
@@ -34,7 +37,7 @@ class NNiTArchitectureSchedulerOutput(BaseOutput):
     pred_original_sample: torch.Tensor
 
 
-class NNiTArchitectureScheduler(SchedulerMixin, ConfigMixin):
+class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
     """Absorbing-mask diffusion over architecture tokens, after MDLM (https://huggingface.co/papers/2406.07524).
 
     At timestep t a token is masked with probability `t / num_train_timesteps`, independently of the others. A step
@@ -51,6 +54,8 @@ class NNiTArchitectureScheduler(SchedulerMixin, ConfigMixin):
 
     @register_to_config
     def __init__(self, num_train_timesteps: int = 1000, mask_token_id: int = MASK_TOKEN):
+        check_size("num_train_timesteps", num_train_timesteps, MAX_TIMESTEPS)
+        check_size("mask_token_id", mask_token_id, MAX_WIDTH, least=0)
         self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(num_train_timesteps, 0, -1, dtype=torch.float32)
 
@@ -112,11 +117,11 @@ class NNiTArchitectureScheduler(SchedulerMixin, ConfigMixin):
             return_dict (`bool`, defaults to `True`): Return a [`NNiTArchitectureSchedulerOutput`] instead of a tuple.
 
         Raises:
-            `ValueError`: If `temperature` is not positive, there are not as many generators as rows, or
+            `ValueError`: If `temperature` is not positive and finite, there are not as many generators as rows, or
                 [`~NNiTArchitectureScheduler.set_timesteps`] has not been called.
         """
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be positive, but received {temperature}.")
+        if not isinstance(temperature, Real) or not 0 < temperature < float("inf"):
+            raise ValueError(f"`temperature` must be positive, but received {shown(temperature)}.")
         previous = self.previous_timestep(timestep)
         unmask_probability = 1 - previous / float(timestep) if previous else 1.0
 
@@ -125,9 +130,11 @@ class NNiTArchitectureScheduler(SchedulerMixin, ConfigMixin):
         draws = _rand(sample.shape, generator)
         chosen = (sample.cpu() == mask_token) & (draws < unmask_probability)
         for row, slot in chosen.nonzero().tolist():
-            logits = logits_BSV[row, slot] / temperature
+            logits = logits_BSV[row, slot]
             if allowed_tokens is not None:
                 logits = logits.masked_fill(~allowed_tokens(row, tokens[row], slot), float("-inf"))
+            # The largest is 0, and stays it however low the temperature.
+            logits = (logits - logits.max()) / temperature
             row_generator = generator[row] if isinstance(generator, list) else generator
             tokens[row][slot] = _draw(logits.softmax(dim=-1), row_generator)
 

@@ -1,0 +1,114 @@
+"""How large what is asked for may be: checked before any memory is taken.
+
+Configurations, indices and requests may come from anyone. Every size in them goes through [`check_size`] or
+[`check_number`], every list through [`check_numbers`] or a limit on its length, and what is to be built or held at
+once through [`check_total`]. The limits are far above anything that can be trained, and below what fills a machine.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+
+MAX_WIDTH = 2**16
+"""Units of a layer, inputs or outputs of a network, channels of a model."""
+MAX_DEPTH = 2**8
+"""Hidden layers of a network, and blocks, heads or convolutions of a model."""
+MAX_PATCH_SIZE = 2**7
+"""Side of a patch of weights."""
+MAX_TIMESTEPS = 10**5
+"""Timesteps of a scheduler."""
+MAX_PARAMETERS = 2**30
+"""Parameters of one network or model: 4 GiB in single precision."""
+MAX_NETWORKS = 2**20
+"""Networks of one request."""
+MAX_PATCHES = 2**24
+"""Patches of one batch, padding included."""
+MAX_WEIGHTS = 2**30
+"""Weights of one batch, padding included."""
+MAX_ROWS = 10**8
+"""Networks of a weight dataset."""
+
+
+def check_size(name: str, value: Any, most: int = MAX_WIDTH, least: int = 1) -> int:
+    """Returns `value` if it is an integer of `least` to `most`.
+
+    Raises:
+        `ValueError`: If it is not; it names `name`, what was received and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"`{name}` must be an integer of {least} or more, but received {shown(value)}.")
+    if value > most:
+        raise ValueError(f"`{name}` must be an integer of at most {most}, but received {shown(value)}.")
+    return value
+
+
+def check_sizes(most: int = MAX_WIDTH, least: int = 1, **sizes: Any) -> None:
+    """[`check_size`] of several arguments by their names."""
+    for name, value in sizes.items():
+        check_size(name, value, most, least)
+
+
+def check_number(name: str, value: Any, least: float, most: float) -> float:
+    """Returns `value` if it is a number of `least` to `most`, which NaN is not.
+
+    Raises:
+        `ValueError`: If it is not.
+    """
+    if not _is_number(value) or not least <= value <= most:
+        raise ValueError(f"`{name}` must be a number of {least} to {most}, but received {shown(value)}.")
+    return value
+
+
+def check_numbers(name: str, values: Any, count: int, positive: bool = False) -> None:
+    """Raises `ValueError` unless `values` is a list or tuple of `count` finite numbers, above zero if `positive`."""
+    kind = "positive" if positive else "finite"
+    if not isinstance(values, (list, tuple)) or len(values) != count:
+        raise ValueError(f"`{name}` must be {count} {kind} numbers, but received {shown(values)}.")
+    for value in values:
+        # Single precision: what is finite in double precision alone is infinite in a network.
+        if not _is_number(value) or not abs(value) < 2.0**127 or (positive and not value > 2.0**-126):
+            raise ValueError(f"`{name}` must be {count} {kind} numbers, but received {shown(value)} among them.")
+
+
+def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None, in_features: int) -> None:
+    """Raises `ValueError` unless both are `None`, or statistics of `in_features` inputs."""
+    if (mean is None) != (std is None):
+        raise ValueError("`observation_mean` and `observation_std` must be given together, but received only one.")
+    if mean is not None:
+        check_numbers("observation_mean", mean, in_features)
+        check_numbers("observation_std", std, in_features, positive=True)
+
+
+def check_total(what: str, total: float, most: int, remedy: str = "") -> None:
+    """Raises `ValueError` if something of `total` parts is to be made and there may be no more than `most`.
+
+    Parameters:
+        what (`str`): What is to be made, as in "The parameters of ...".
+        total (`float`): How many it would have.
+        most (`int`): How many it may have.
+        remedy (`str`, *optional*): What to do instead; a sentence.
+    """
+    if total > most:
+        raise ValueError(f"{what} may be {most:,} at most, but would be {int(total):,}.{remedy and ' ' + remedy}")
+
+
+def shown(value: Any) -> str:
+    """A value for an error message, however long."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return f"an integer of {value.bit_length()} bits"
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond double precision
+        return False
