@@ -21,8 +21,8 @@ from typing import Any, Generic, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# Importing ManiSkill and making an environment takes seconds, on a busy machine a minute.
-_START_SECONDS = 300.0
+# Importing ManiSkill and making an environment takes seconds, but many minutes where all else has priority.
+_START_SECONDS = 1800.0
 _MAX_ATTEMPTS = 3
 
 

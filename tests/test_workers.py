@@ -1,0 +1,92 @@
+import os
+import signal
+import time
+
+import pytest
+from toy_jobs import make_no_worker, make_worker
+
+from nnit_diffusers.workers import WorkerPool
+
+
+@pytest.fixture
+def pool():
+    pool = WorkerPool(make_worker, timeout_seconds=3.0)
+    yield pool
+    pool.close()
+
+
+def is_alive(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_results_are_in_the_order_of_the_jobs_and_workers_stay_for_the_next_run(pool, tmp_path):
+    jobs = [("square", number, str(tmp_path)) for number in range(40)]
+    done = []
+    assert pool.run(jobs, 2, lambda: done.append(1)) == [number**2 for number in range(40)]
+    assert len(done) == 40
+    workers = pool.process_ids
+    assert len(workers) == 2
+    assert pool.run(jobs, 1) == [number**2 for number in range(40)]
+    assert set(pool.run([("pid", 0, str(tmp_path))] * 10, 2)) <= set(workers)
+    assert pool.run([], 2) == []
+
+
+@pytest.mark.parametrize(("what", "why"), [("die", "died"), ("hang", "did not answer in time")])
+def test_jobs_of_a_lost_worker_are_run_again_once(pool, tmp_path, what, why):
+    jobs = [(what if number in (3, 8) else "square", number, str(tmp_path)) for number in range(12)]
+    done = []
+    with pytest.warns(UserWarning, match=f"Worker process .* {why} at .*another one takes over") as warned:
+        assert pool.run(jobs, 2, lambda: done.append(1)) == [number**2 for number in range(12)]
+    assert len(warned) == 2
+    assert len(done) == 12
+
+
+def test_a_job_that_takes_every_worker_with_it_is_an_error(pool, tmp_path):
+    jobs = [("square", 1, str(tmp_path)), ("always-die", 2, str(tmp_path))]
+    with (
+        pytest.warns(UserWarning, match="died"),
+        pytest.raises(RuntimeError, match="3 workers were lost at .*always-"),
+    ):
+        pool.run(jobs, 2)
+    assert pool.process_ids == []
+
+
+def test_what_a_job_raises_is_raised_and_the_pool_goes_on_with_new_workers(pool, tmp_path):
+    with pytest.raises(ValueError, match="job 7 is wrong") as raised:
+        pool.run([("square", 1, str(tmp_path)), ("raise", 7, str(tmp_path))], 2)
+    assert "toy_jobs.py" in raised.value.__notes__[0]
+    assert pool.run([("square", 5, str(tmp_path))], 2) == [25]
+
+
+def test_what_the_making_of_a_worker_raises_is_raised():
+    with pytest.raises(OSError, match="no simulator here"):
+        WorkerPool(make_no_worker, timeout_seconds=3.0).run([("square", 1, "")], 1)
+
+
+def test_a_worker_that_died_between_two_runs_is_replaced(pool, tmp_path):
+    pool.run([("square", 1, str(tmp_path))], 1)
+    (process_id,) = pool.process_ids
+    os.kill(process_id, signal.SIGKILL)
+    with pytest.warns(UserWarning, match=f"{process_id} died"):
+        assert pool.run([("square", 6, str(tmp_path))], 1) == [36]
+
+
+def test_workers_end_with_the_pool(tmp_path):
+    pool = WorkerPool(make_worker, timeout_seconds=3.0)
+    pool.run([("square", 1, str(tmp_path))], 1)
+    (process_id,) = pool.process_ids
+    assert is_alive(process_id)
+    del pool
+    deadline = time.monotonic() + 5
+    while is_alive(process_id) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(process_id)
+
+
+def test_no_workers_are_refused(pool):
+    with pytest.raises(ValueError, match="`num_workers` must be 1 or more, but received 0"):
+        pool.run([("square", 1, "")], 0)
