@@ -66,6 +66,7 @@ EXTRAS = {
     "test": [
         # What others open the index of a weight dataset with.
         "datasets>=3",
+        "hypothesis",
         # 0.18: the first that can be imported beside transformers 5. LoRA adapters on the transformer.
         "peft>=0.18",
         "pytest>=8",

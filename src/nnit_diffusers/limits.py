@@ -24,7 +24,7 @@ MAX_TIMESTEPS = 10**5
 """Timesteps of a scheduler."""
 MAX_PARAMETERS = 2**30
 """Parameters of one network or model: 4 GiB in single precision."""
-MAX_NETWORKS = 2**20
+MAX_NETWORKS = 2**17
 """Networks of one request."""
 MAX_PATCHES = 2**24
 """Patches of one batch, padding included."""

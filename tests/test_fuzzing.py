@@ -1,0 +1,314 @@
+"""Whatever a file or a request says: it works, or is a documented error, and never takes much memory."""
+
+import json
+import resource
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import tiny_ghn, tiny_pipeline, tiny_tokenizer, tiny_transformer
+
+from nnit_diffusers import (
+    MLP,
+    GraphHyperNetwork,
+    MLPArchitecture,
+    NNiTArchitectureScheduler,
+    NNiTPipeline,
+    NNiTTransformer,
+    WeightDataset,
+    WeightPatchTokenizer,
+)
+from nnit_diffusers.data import WeightDatasetWriter, shard_path
+
+
+MOST_MEMORY = 2**30
+# The same examples every time, and as many as a few seconds allow: what they find has to be found again.
+FUZZED = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+SIZES = st.integers(1, 12)
+LEAVES = st.sampled_from(
+    [
+        *(10**9, 10**5, 2**31, 2**63, 10**400, -1, 0, True, False, 1.5, 1e300, float("nan"), float("inf"), None),
+        *("8", "", "relu", "../../secret", "a" * 10**4, [], {}, [[1]], [None], ["a"]),
+        *([1.0] * 5, [0.0] * 5, [float("nan")] * 5),
+    ]
+)
+# As many networks or steps as this are a request that takes its time and memory, and is honoured.
+COUNTS = LEAVES.filter(lambda value: value != 10**5)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), LEAVES),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory():
+    """Taking more than `MOST_MEMORY` besides what is taken now is a `MemoryError` or torch's `RuntimeError`."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_MEMORY, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A whole pipeline, a network and a dataset, to be damaged in copies."""
+    folder = tmp_path_factory.mktemp("saved")
+    tiny_pipeline(ghn=True).save_pretrained(folder / "pipeline")
+    networks = [MLP(5, [4 + i], 3) for i in range(3)]
+    networks[0].save_pretrained(folder / "mlp")
+    with WeightDatasetWriter(folder / "dataset") as writer:
+        for network in networks:
+            writer.add(network, task="toy")
+    return folder
+
+
+@st.composite
+def damaged(draw, config):
+    """A configuration with some values that it should not have, or without some that it should."""
+    config = dict(config)
+    for name in draw(st.lists(st.sampled_from(sorted(config)), min_size=1, max_size=3, unique=True)):
+        if draw(st.integers(0, 9)):
+            config[name] = draw(st.one_of(SIZES, LEAVES, JSON))
+        else:
+            del config[name]
+    return config
+
+
+@st.composite
+def corrupted(draw, content):
+    """Bytes cut off, changed or added anywhere, and in the first ones, where the sizes stand, more often."""
+    content = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        position = draw(st.one_of(st.integers(0, 200), st.integers(0, len(content) - 1)))
+        content[position : position + draw(st.integers(0, 2))] = draw(st.binary(max_size=9))
+    return bytes(content[: draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))])
+
+
+PUBLIC = {
+    name: {key: value for key, value in component.config.items() if not key.startswith("_")}
+    for name, component in (
+        ("transformer", tiny_transformer()),
+        ("ghn", tiny_ghn()),
+        ("tokenizer", tiny_tokenizer()),
+        ("architecture_scheduler", NNiTArchitectureScheduler()),
+    )
+}
+CLASSES = {
+    "transformer": (NNiTTransformer, "config.json"),
+    "ghn": (GraphHyperNetwork, "config.json"),
+    "tokenizer": (WeightPatchTokenizer, "tokenizer_config.json"),
+    "architecture_scheduler": (NNiTArchitectureScheduler, "scheduler_config.json"),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@FUZZED
+@given(data=st.data())
+def test_a_component_is_made_of_what_its_configuration_says_or_that_is_refused(saved, name, data):
+    cls, file_name = CLASSES[name]
+    config = data.draw(damaged(PUBLIC[name]))
+    with suppress(ValueError):
+        cls(**{**PUBLIC[name], **config})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(shutil.copytree(saved / "pipeline" / name, Path(temporary) / name))
+        (folder / file_name).write_text(json.dumps(config))
+        with suppress(OSError, ValueError):
+            cls.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@FUZZED
+@given(data=st.data())
+def test_a_configuration_of_any_bytes_is_refused(saved, name, data):
+    cls, file_name = CLASSES[name]
+    whole = (saved / "pipeline" / name / file_name).read_bytes()
+    content = data.draw(st.one_of(JSON.map(lambda value: json.dumps(value).encode()), corrupted(whole)))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(shutil.copytree(saved / "pipeline" / name, Path(temporary) / name))
+        (folder / file_name).write_bytes(content)
+        with suppress(OSError, ValueError):
+            cls.from_pretrained(folder)
+
+
+@FUZZED
+@given(data=st.data())
+def test_weights_that_are_damaged_are_refused_or_whole(saved, data):
+    kind = data.draw(st.sampled_from(["mlp", "ghn", "dataset"]))
+    source = saved / "pipeline" / "ghn" if kind == "ghn" else saved / kind
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(shutil.copytree(source, Path(temporary) / kind))
+        weights = next(folder.rglob("*.safetensors"))
+        weights.write_bytes(data.draw(corrupted(weights.read_bytes())))
+        with suppress(OSError, ValueError):
+            if kind == "ghn":
+                GraphHyperNetwork.from_pretrained(folder)
+            elif kind == "mlp":
+                MLP.from_pretrained(folder)
+            else:
+                list(WeightDataset(folder, WeightPatchTokenizer(5, 3)))
+        with suppress(OSError, ValueError):
+            if kind == "dataset":
+                WeightDatasetWriter(folder)
+
+
+@FUZZED
+@given(data=st.data())
+def test_a_pipeline_with_any_damaged_file_is_refused_or_works(saved, data):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(shutil.copytree(saved / "pipeline", Path(temporary) / "pipeline"))
+        path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
+        path.write_text(json.dumps(data.draw(damaged(json.loads(path.read_text())))))
+        with suppress(OSError, ValueError):
+            pipeline = NNiTPipeline.from_pretrained(folder)
+            pipeline.set_progress_bar_config(disable=True)
+            pipeline(arch=[5, None], num_inference_steps=1, max_parameters=300)
+
+
+@FUZZED
+@given(data=st.data())
+def test_the_configuration_of_a_network_is_what_its_weights_are_or_refused(saved, data):
+    config = json.loads((saved / "mlp" / "config.json").read_text())
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(shutil.copytree(saved / "mlp", Path(temporary) / "mlp"))
+        (folder / "config.json").write_text(json.dumps(data.draw(st.one_of(JSON, damaged(config)))))
+        with suppress(OSError, ValueError):
+            assert MLP.from_pretrained(folder).architecture.in_features == 5
+
+
+@FUZZED
+@given(
+    in_features=st.one_of(SIZES, LEAVES),
+    hidden_sizes=st.one_of(st.lists(st.one_of(SIZES, LEAVES), max_size=4), LEAVES, st.just([1] * 10**5)),
+    out_features=st.one_of(SIZES, LEAVES),
+    activation=st.one_of(st.just("relu"), LEAVES),
+)
+def test_an_architecture_is_one_or_refused(in_features, hidden_sizes, out_features, activation):
+    with suppress(ValueError):
+        architecture = MLPArchitecture(in_features, hidden_sizes, out_features, activation)
+        assert architecture.num_parameters <= 2**30
+        assert architecture == MLPArchitecture.from_tokens(
+            architecture.tokens(architecture.depth), in_features, out_features, activation
+        )
+        tokenizer = WeightPatchTokenizer(in_features, out_features, activation)
+        assert tokenizer.num_patches(architecture) == len(tokenizer.layout([architecture]).positions[0])
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return tiny_pipeline()
+
+
+@FUZZED
+@given(
+    arch=st.one_of(
+        JSON,
+        st.lists(st.one_of(SIZES, st.none(), LEAVES), max_size=5),
+        st.lists(st.lists(st.one_of(SIZES, st.none()), max_size=5), max_size=3),
+    ),
+    num_networks=st.one_of(st.integers(1, 3), COUNTS),
+    num_inference_steps=st.one_of(st.integers(1, 2), COUNTS),
+    min_parameters=st.one_of(st.none(), st.integers(1, 600), LEAVES),
+    max_parameters=st.one_of(st.none(), st.integers(1, 600), LEAVES),
+    temperature=st.one_of(st.just(1.0), st.floats(), LEAVES),
+    output_type=st.one_of(st.just("mlp"), st.just("pt"), LEAVES),
+)
+def test_a_request_gives_networks_or_is_refused(pipeline, **request):
+    with suppress(ValueError):
+        output = pipeline(**request)
+        assert len(output.networks) == len(output.architectures)
+        for architecture in output.architectures:
+            assert architecture.num_parameters <= (request["max_parameters"] or 10**9)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MLP(10**9, [8], 3), "`in_features` must hold integers of at most 65536"),
+        (
+            lambda: MLPArchitecture(8, (2**16, 2**16), 3),
+            "parameters of 8-65536-65536-3 may be 1,073,741,824 at most",
+        ),
+        (lambda: MLPArchitecture(8, (8,) * 10**4, 3), "`hidden_sizes` may have 256 hidden layers at most"),
+        (lambda: NNiTTransformer(8, 3, max_width=10**9), "`max_width` must be an integer of at most 65536"),
+        (lambda: NNiTTransformer(8, 3, num_layers=10**9), "`num_layers` must be an integer of at most 256"),
+        (lambda: NNiTTransformer(8, 3, max_depth=10**9), "`max_depth` must be an integer of at most 256"),
+        (lambda: NNiTTransformer(8, 3, attention_head_dim=2**14), "The parameters of `NNiTTransformer` may be"),
+        (lambda: NNiTTransformer(8, 3, mlp_ratio=float("nan")), "`mlp_ratio` must be a number of"),
+        (lambda: GraphHyperNetwork(8, 3, max_width=2**15), "The parameters of `GraphHyperNetwork` may be"),
+        (lambda: GraphHyperNetwork(8, 3, num_convolutions=10**9), "`num_convolutions` must be an integer of at most"),
+        (lambda: WeightPatchTokenizer(8, 3, patch_size=10**9), "`patch_size` must be an integer of at most 128"),
+        (lambda: WeightPatchTokenizer(8, 3, max_depth=10**9), "`max_depth` must be an integer of at most 256"),
+        (lambda: NNiTArchitectureScheduler(num_train_timesteps=10**9), "`num_train_timesteps` must be an integer of"),
+        (
+            lambda: WeightPatchTokenizer(8, 3, patch_size=1).layout([MLPArchitecture(8, (2**14, 2**14), 3)]),
+            "The patches of a batch may be 16,777,216 at most.*Ask for fewer or smaller networks",
+        ),
+    ],
+)
+def test_what_no_machine_could_hold_is_refused_by_its_name_before_memory_is_taken(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("config", [{}, {"num_layers": 40, "max_width": 500}, {"patch_size": 16, "mlp_ratio": 2.0}])
+def test_the_size_that_a_model_is_refused_for_is_the_one_it_would_have(monkeypatch, config):
+    for cls, arguments in ((NNiTTransformer, config), (GraphHyperNetwork, {"max_width": config.get("max_width", 64)})):
+        with torch.device("meta"):
+            actual = cls(64, 10, **arguments).num_parameters()
+        monkeypatch.setattr(f"{cls.__module__}.MAX_PARAMETERS", 1)
+        with pytest.raises(ValueError, match="may be 1 at most, but would be") as caught:
+            cls(64, 10, **arguments)
+        announced = int(str(caught.value).split()[-1].rstrip(".").replace(",", ""))
+        assert announced == pytest.approx(actual, rel=0.1)
+        monkeypatch.undo()
+
+
+def test_sharded_weights_come_from_the_folder_of_their_index_alone(saved, tmp_path):
+    tiny_transformer().save_pretrained(tmp_path, max_shard_size="20KB")
+    index_path = next(tmp_path.glob("*.index.json"))
+    index = json.loads(index_path.read_text())
+    assert len(set(index["weight_map"].values())) > 1
+    NNiTTransformer.from_pretrained(tmp_path)
+    for name in ("../secret.safetensors", "/etc/passwd", "weights.bin", 7, None):
+        index_path.write_text(json.dumps({**index, "weight_map": {"proj_out.weight": name}}))
+        with pytest.raises(ValueError, match="name files like 'diffusion_pytorch_model-00001-of-00002.safetensors'"):
+            NNiTTransformer.from_pretrained(tmp_path)
+
+
+def test_pickles_are_never_loaded(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "saved")
+    for weights in (tmp_path / "saved").rglob("*.safetensors"):
+        torch.save({"would": "run"}, weights.with_suffix(".bin"))
+        weights.unlink()
+    torch.save({}, tmp_path / "saved" / "mlp" / "pytorch_model.bin")
+    for load, folder in ((NNiTTransformer, "pipeline/transformer"), (NNiTPipeline, "pipeline"), (MLP, "mlp")):
+        with pytest.raises(FileNotFoundError, match=r"there is .*\.bin, and pickles are never loaded"):
+            load.from_pretrained(tmp_path / "saved" / folder)
+    for load, folder in ((NNiTTransformer, "pipeline/transformer"), (NNiTPipeline, "pipeline")):
+        with pytest.raises(ValueError, match="`use_safetensors` must be True: pickles can run code"):
+            load.from_pretrained(saved / folder, use_safetensors=False)
+    with pytest.raises(ValueError, match="`use_safetensors` must be True"):
+        tiny_transformer().load_lora_adapter(tmp_path, use_safetensors=False)
+    assert shard_path(saved / "dataset", 0).exists()
+
+
+def test_components_that_do_not_fit_together_are_refused():
+    components = tiny_pipeline(ghn=True).components
+    with pytest.raises(ValueError, match="`transformer` must have the `patch_size` of the `tokenizer`, 2, but has 4"):
+        NNiTPipeline(**{**components, "tokenizer": tiny_tokenizer(patch_size=2)})
+    with pytest.raises(ValueError, match="`ghn` must have the `activation` of the .*, 'tanh', but has 'relu'"):
+        NNiTPipeline(**{**components, "tokenizer": tiny_tokenizer(activation="tanh")})
