@@ -146,6 +146,7 @@ def main(arguments: Arguments) -> None:
         evaluate_expert(task, arguments)
     else:
         collect(task, arguments)
+    task.close()
 
 
 if __name__ == "__main__":

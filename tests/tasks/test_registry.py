@@ -51,11 +51,20 @@ def test_an_unknown_name_is_answered_with_the_names_there_are():
         get_task("fashion")
 
 
+def test_robot_tasks_are_constructed_without_a_simulator():
+    code = (
+        "import sys; from nnit_diffusers import get_task; get_task('pickcube');"
+        "print([m for m in sys.modules if m.partition('.')[0] in ('gymnasium', 'mani_skill', 'sapien')])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
 def test_importing_the_tasks_imports_no_task_and_nothing_a_task_needs():
     code = (
         "import sys, nnit_diffusers.tasks, nnit_diffusers.evaluation;"
-        "print([m for m in sys.modules if m.partition('.')[0] in ('sklearn', 'torchvision')"
-        " or m in ('nnit_diffusers.tasks.digits', 'nnit_diffusers.tasks.mnist')])"
+        "print([m for m in sys.modules if m.partition('.')[0] in ('mani_skill', 'sapien', 'sklearn', 'torchvision')"
+        " or m.removeprefix('nnit_diffusers.tasks.') in ('digits', 'maniskill', 'mnist')])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"

@@ -89,8 +89,9 @@ def test_side_by_side_simulation_gives_what_the_workers_do(task, networks):
 
 def test_demonstrations_are_the_same_from_any_number_of_workers_and_some_are_disturbed(task):
     episodes = task.demonstrate(range(6), num_workers=2)
-    again = task.demonstrate([4, 1], num_workers=1)
-    for number, episode in zip([4, 1], again):
+    # In another order: an episode does not depend on the contacts of the one before it.
+    again = task.demonstrate([5, 3, 2], num_workers=1)
+    for number, episode in zip([5, 3, 2], again):
         assert np.array_equal(episode.observations, episodes[number].observations)
         assert np.array_equal(episode.labels, episodes[number].labels)
     clean = task.demonstrate(range(6), noise=False)
@@ -121,7 +122,7 @@ def test_a_video_shows_every_step_of_every_episode(task, networks, tmp_path):
     )
     assert np.mean([episode.episode_return for episode in episodes]) == pytest.approx(score.metrics["mean_return"])
     with imageio.get_reader(path) as reader:
-        frames = list(reader)
+        frames = list(reader.iter_data())
     assert len(frames) == 101
     assert frames[0].shape == (512, 512, 3)
     assert frames[0].std() > 10

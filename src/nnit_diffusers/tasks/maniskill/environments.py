@@ -45,6 +45,16 @@ def check_simulator() -> None:
         raise NoVulkanDeviceError from error
 
 
+def import_simulator() -> None:
+    """Imports ManiSkill, which registers its environments, and registers ours.
+
+    Raises:
+        `ImportError`, `NoVulkanDeviceError`: As [`check_simulator`].
+    """
+    check_simulator()
+    from . import stack_cube_easy  # noqa: F401  # imports ManiSkill's as well
+
+
 def make_environment(env_id: str, **kwargs: Any) -> Any:
     """An environment as figures are measured in it: one robot, state observations, PhysX on the CPU.
 
@@ -55,11 +65,9 @@ def make_environment(env_id: str, **kwargs: Any) -> Any:
     Raises:
         `ImportError`, `NoVulkanDeviceError`: As [`check_simulator`].
     """
-    check_simulator()
+    import_simulator()
     import gymnasium
     import torch
-
-    from . import stack_cube_easy  # noqa: F401
 
     settings: dict[str, Any] = {
         "obs_mode": "state",

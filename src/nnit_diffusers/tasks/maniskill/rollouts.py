@@ -5,6 +5,7 @@ Shape legend: N environments side by side, T steps of an episode, B networks, I/
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from ...networks import batched_forward
-from .environments import make_environment
+from .environments import import_simulator, make_environment
 from .experts import Expert
 from .noise import ActionNoise
 
@@ -72,7 +73,10 @@ def run_episodes(
         expert (`Callable`, *optional*): If given, observations and what it would have done are recorded.
         noise (`bool`, defaults to `False`): Disturb the actions executed; see [`ActionNoise`].
     """
-    observations, _ = environment.reset(seed=seeds[0] if len(seeds) == 1 else list(seeds))
+    # PhysX on the CPU remembers contacts across a reset, and an episode would depend on the ones before it; in a scene
+    # that is built anew it does not. On a GPU, where episodes are not repeatable anyway, that would take long.
+    options = {"reconfigure": not environment.unwrapped.gpu_sim_enabled}
+    observations, _ = environment.reset(seed=seeds[0] if len(seeds) == 1 else list(seeds), options=options)
     noises = [ActionNoise(seed, environment.action_space.shape[-1]) for seed in seeds] if noise else []
     seen, labels, rewards, successes = [], [], [], []
     for _ in range(max_episode_steps(environment)):
@@ -131,6 +135,9 @@ class EpisodeRunner:
 
     def __init__(self, env_id: str, expert: Expert):
         torch.set_num_threads(1)
+        import_simulator()
+        # ManiSkill collects garbage for every scene it builds: without what has been imported, that takes no time.
+        gc.freeze()
         self.environment = make_environment(env_id)
         self.expert = expert
 
