@@ -27,7 +27,9 @@ from nnit_diffusers.utils import write_json
 CARD_TEMPLATE = Path(__file__).parents[1] / "model_card.md"
 # What `DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)` looks for.
 PIPELINE_FILE = "from nnit_diffusers import NNiTPipeline  # noqa: F401\n"
+# Metric and task of the card's metadata; of any other task an episode is a rollout.
 METRIC_NAMES = {"digits": ("accuracy", "image-classification"), "mnist": ("accuracy", "image-classification")}
+ROLLOUTS = ("success_rate", "robotics")
 
 
 @dataclass
@@ -76,7 +78,7 @@ def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
 
 def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
     """Metadata of the card; the evaluation becomes its `model-index`."""
-    metric, task_type = METRIC_NAMES[task_name]
+    metric, task_type = METRIC_NAMES.get(task_name, ROLLOUTS)
     results = [
         EvalResult(
             task_type=task_type,
@@ -96,6 +98,25 @@ def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
         tags=["nnit", "weight-generation", "hypernetwork", "diffusion", task_name],
         model_name=f"nnit/{task_name}",
         eval_results=results,
+    )
+
+
+def protocol(settings: dict[str, Any]) -> str:
+    """How the networks of the tables were scored."""
+    generated = f"Mean over all networks generated with {settings['num_inference_steps']} steps, none left out"
+    counts = (
+        f"{settings['num_architectures']} architectures a split, {settings['num_networks']} networks each, "
+        f"seed {settings['seed']}"
+    )
+    if settings["num_final_episodes"] is None:
+        return (
+            f"{generated}, on {settings['num_test_episodes']} test samples that neither training nor selection has "
+            f"seen, with 95% intervals over architectures. {counts}."
+        )
+    return (
+        f"{generated}, on {settings['num_episodes']} episodes each, of which no data are; the selected ones on "
+        f"{settings['num_final_episodes']} further episodes. A success is an episode with any successful step. 95% "
+        f"intervals over architectures. {counts}."
     )
 
 
@@ -128,12 +149,7 @@ def write_card(arguments: Arguments) -> None:
         num_slots=pipeline.tokenizer.config.max_depth,
         transformer_parameters=f"{pipeline.transformer.num_parameters():,}",
         ghn_parameters=f"{pipeline.ghn.num_parameters():,}",
-        protocol=(
-            f"Mean over all networks generated with {settings['num_inference_steps']} steps, none left out, on "
-            f"{settings['num_test_episodes']} test samples that neither training nor selection has seen, with 95% "
-            f"intervals over architectures. {settings['num_architectures']} architectures a split, "
-            f"{settings['num_networks']} networks each, seed {settings['seed']}."
-        ),
+        protocol=protocol(settings),
         tables=report_tables(report),
         num_selected=settings["num_selected"],
         num_networks=settings["num_networks"],
