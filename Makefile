@@ -14,6 +14,9 @@ PIP := $(RUN) pip install --quiet --constraint constraints.txt
 # One core each: two processes of pytest on two cores, with torch's threads, would get into each other's way.
 ONE_THREAD := OMP_NUM_THREADS=1
 
+# demo_robot.py, once nnit/pickcube is there.
+DEMO := demo.py
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quality style evaluate benchmarks figures clean
 
@@ -22,8 +25,8 @@ help:  ## this list
 
 setup: $(INSTALLED)  ## the environment alone, in .venv
 
-demo: $(INSTALLED)  ## generate digit classifiers of shapes never trained on, score them, draw demo/digits.png
-	$(VENV)/bin/python examples/demo.py
+demo: $(INSTALLED) $(if $(findstring robot,$(DEMO)),$(VULKAN))  ## generate networks of shapes never trained on, score and draw them into demo/
+	$(VENV)/bin/python examples/$(DEMO)
 
 test: quality $(VULKAN)  ## everything that CI runs: `make quality`, then the test suite
 	$(ONE_THREAD) $(RUN) pytest --numprocesses 2 --dist worksteal

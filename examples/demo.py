@@ -96,22 +96,20 @@ def print_table(outcomes: dict[str, Outcome]) -> None:
         print("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
-def weight_magnitudes(network: MLP, task: ClassificationTask) -> list[torch.Tensor]:
+def weight_magnitudes(network: MLP, mean: Sequence[float], std: Sequence[float]) -> list[torch.Tensor]:
     """Of every layer, outputs down and inputs across, as if the inputs were standardised."""
-    state_dict = unfold_observation_statistics(
-        network.state_dict(), task.observation_mean.tolist(), task.observation_std.tolist()
-    )
+    state_dict = unfold_observation_statistics(network.state_dict(), mean, std)
     return [tensor.abs() for tensor in state_dict.values() if tensor.ndim == 2]
 
 
-def draw_weights(figure: SubFigure, titled_networks: dict[str, MLP], task: ClassificationTask) -> None:
-    """A row of heat maps for every network, all at the same scale."""
-    rows = [weight_magnitudes(network, task) for network in titled_networks.values()]
+def draw_weights(figure: Figure | SubFigure, titled_rows: dict[str, list[torch.Tensor]]) -> None:
+    """A row of heat maps for every network, all at the same scale; see [`weight_magnitudes`]."""
+    rows = list(titled_rows.values())
     gap = 6
     heights = [max(matrix.shape[0] for matrix in row) for row in rows]
     width = max(sum(matrix.shape[1] + gap for matrix in row) for row in rows)
-    all_axes = figure.subplots(len(rows), 1, height_ratios=heights)
-    for axes, title, row, height in zip(all_axes, titled_networks, rows, heights):
+    all_axes = figure.subplots(len(rows), 1, height_ratios=heights, squeeze=False).flat
+    for axes, title, row, height in zip(all_axes, titled_rows, rows, heights):
         left = 0
         for matrix in row:
             extent = (left, left + matrix.shape[1], matrix.shape[0], 0)
@@ -159,8 +157,12 @@ def draw(outcomes: dict[str, Outcome], task: ClassificationTask, path: Path) -> 
     left, right = figure.subfigures(1, 2, width_ratios=(0.95, 1))
     left.suptitle("Generated weights, layer by layer (magnitude)", fontsize=12)
     best = {name: outcome.networks[outcome.best] for name, outcome in outcomes.items()}
-    titled = {f"{list(network.architecture.hidden_sizes)} – {name}": network for name, network in best.items()}
-    draw_weights(left, titled, task)
+    mean, std = task.observation_mean.tolist(), task.observation_std.tolist()
+    titled_rows = {
+        f"{list(network.architecture.hidden_sizes)} – {name}": weight_magnitudes(network, mean, std)
+        for name, network in best.items()
+    }
+    draw_weights(left, titled_rows)
     top, bottom = right.subfigures(2, 1, height_ratios=(0.8, 1))
     first = next(iter(outcomes.values()))
     top.suptitle(f"What a generated {first.title} network reads", fontsize=12)

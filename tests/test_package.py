@@ -60,8 +60,8 @@ def test_no_optional_dependency_is_imported_with_the_public_names():
     assert not set(optional) & set(imported)
 
 
-def test_development_installs_every_extra_but_those_that_need_another_torch_or_simulator():
-    pulled_in = set().union(*(required(extra) for extra in EXTRAS if extra not in ("dev", "maniskill", "mnist")))
+def test_development_installs_every_extra_but_those_that_need_another_torch():
+    pulled_in = set().union(*(required(extra) for extra in EXTRAS if extra not in ("dev", "mnist")))
     assert set(required("dev")) == pulled_in
     assert "torchvision" not in pulled_in
 
