@@ -63,7 +63,7 @@ EXTRAS = {
     "space": [
         *DIGITS,
         *PICTURES,
-        # 6.31: the oldest that the page was clicked through with. Every release so far asks for pillow<13.
+        # 6.31: the oldest that the page was clicked through with. It asks for pillow<13.
         "gradio>=6.31",
         "onnx>=1.17",
     ],
