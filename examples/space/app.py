@@ -23,6 +23,7 @@ from models import DOWNLOADS, MAX_NETWORKS, MAX_SEED, MAX_STEPS, NUM_FILMED, Mad
 from pictures import comparison, network_card, readings
 
 from nnit_diffusers.cli.main import is_users
+from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError
 
 
 HERE = Path(__file__).parent
@@ -30,8 +31,8 @@ FILES_KEPT_SECONDS = 1800
 MAX_WAITING = 16
 MAX_VISITORS = 200
 HEAD = """<div class="head"><h1>Neural networks, generated</h1><p>Name a shape, and a diffusion model writes the
-weights of a network of that shape in a fraction of a second. Nothing is trained while you wait, and the shape may be one
-that the model has never seen. Then try the network out.</p></div>"""
+weights of a network of that shape in a fraction of a second. Nothing is trained while you wait, and the shape may
+be one that the model has never seen. Then try the network out.</p></div>"""
 EMPTY = '<p class="empty">Press <strong>Generate</strong>: the network will appear here.</p>'
 CANVAS = f"""<div class="drawing">
 <canvas width="{CANVAS_SIDE}" height="{CANVAS_SIDE}" aria-label="Draw a digit"></canvas>
@@ -40,11 +41,10 @@ FREE, BUDGET = "I choose the shape", "The model chooses, within a budget"
 
 
 def in_one_sentence(error: Exception) -> gr.Error:
-    """What went wrong, for the page; errors of this program are not explained to visitors."""
-    if not is_users(error) and not isinstance(error, RuntimeError):
-        raise error
-    message = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return gr.Error(message, title="That did not work", print_exception=not is_users(error))
+    """What went wrong, for the visitor; what is not the visitor's doing goes to the log in full."""
+    if is_users(error) or isinstance(error, NoVulkanDeviceError):
+        return gr.Error(str(error).splitlines()[0], title="Not like this", print_exception=False)
+    return gr.Error("Something went wrong on our side, and was written to the log.", title="Sorry")
 
 
 class Page:
@@ -65,10 +65,9 @@ class Page:
     ):
         """Shows networks at once, then their scores, then a robot's video."""
         model = self.models[name]
-        chosen = tuple(int(width) for width in widths[: int(depth)]) if how == FREE else None
-        limit = int(budget) if how == BUDGET else None
+        chosen, limit = (widths[:depth], None) if how == FREE else (None, budget)
         try:
-            made = model.generate(Request(chosen, limit, int(networks), int(steps), int(seed)))
+            made = model.generate(Request(chosen, limit, networks, steps, seed))
             reason = model.cannot_score()
             if model.is_robot:
                 waiting = reason or "Now it is tried out in simulation, which takes some seconds …"
@@ -99,7 +98,7 @@ class Page:
         try:
             if reason := model.cannot_score():
                 raise ValueError(reason)
-            all_made = model.compare([int(width) for width in widths], int(depth), int(networks), int(seed))
+            all_made = model.compare(widths, depth, networks, seed)
             return comparison(all_made, model)
         except Exception as error:
             raise in_one_sentence(error) from error
@@ -176,8 +175,7 @@ class Page:
             self.task = gr.Dropdown(
                 list(self.models),
                 value=self.first.name,
-                label="Task",
-                info="What the networks are for",
+                label="Task: what the networks are for",
                 elem_id="task",
             )
             with gr.Tabs():
@@ -287,6 +285,14 @@ def main(arguments: list[str] | None = None) -> None:
             server_port=parsed.port,
             theme=gr.themes.Soft(
                 primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+            ).set(
+                block_title_background_fill="transparent",
+                block_title_background_fill_dark="transparent",
+                block_title_text_color="*body_text_color",
+                block_title_text_color_dark="*body_text_color",
+                block_title_padding="0",
+                body_background_fill="*neutral_50",
+                body_background_fill_dark="*neutral_950",
             ),
             css_paths=HERE / "style.css",
             footer_links=[],

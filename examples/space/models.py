@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -35,7 +35,7 @@ _DEFAULT_MODEL = "nnit/digits"
 
 
 def model_names(root: str | Path = ".") -> list[str]:
-    """Pipelines to show: those in the variable `NNIT_MODELS`, else the folders under `nnit/`, else the Hub's digits."""
+    """Pipelines to show: those that `NNIT_MODELS` names, else the folders under `nnit/`, else the Hub's digits."""
     if os.environ.get("NNIT_MODELS"):
         return [name.strip() for name in os.environ["NNIT_MODELS"].split(",")]
     folders = sorted(Path(root).glob("nnit/*/model_index.json"))
@@ -101,6 +101,18 @@ class Made:
         name = f"nnit-{self.shown.architecture}"
         paths = [self.folder / f"{name}{EXPORT_FORMATS[kind].suffix}" for kind in DOWNLOADS]
         return [str(export_network(self.shown, path, kind)) for path, kind in zip(paths, DOWNLOADS)]
+
+
+@cache
+def _cannot_simulate() -> str | None:
+    try:
+        check_simulator()
+    except (ImportError, NoVulkanDeviceError):
+        return (
+            "This machine cannot run the robot simulator (ManiSkill with a Vulkan device), so the network can be seen "
+            "and downloaded, but not watched."
+        )
+    return None
 
 
 class Model:
@@ -224,6 +236,8 @@ class Model:
         """
         if not 1 <= len(widths) <= MAX_COMPARED:
             raise ValueError(f"Choose 1 to {MAX_COMPARED} widths to compare.")
+        if not isinstance(depth, int):
+            raise ValueError(f"The number of hidden layers must be a whole number, but is {depth!r}.")
         all_made = []
         for width in sorted(widths):
             request = Request((width,) * depth, None, num_networks, self.default_steps, seed)
@@ -239,16 +253,7 @@ class Model:
 
     def cannot_score(self) -> str | None:
         """Why networks cannot be scored here, if they cannot."""
-        if not self.is_robot:
-            return None
-        try:
-            check_simulator()
-        except (ImportError, NoVulkanDeviceError):
-            return (
-                "This machine cannot run the robot simulator (ManiSkill with a Vulkan device), so the network can be "
-                "seen and downloaded, but not watched."
-            )
-        return None
+        return _cannot_simulate() if self.is_robot else None
 
     def score(self, made: Made) -> None:
         """Scores networks on validation data or episodes.

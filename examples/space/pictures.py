@@ -160,11 +160,11 @@ def comparison(all_made: Sequence[Made], model: Model) -> str:
     name = "Success" if model.is_robot else "Accuracy"
     num_networks, num_episodes = len(all_made[0].networks), all_made[0].results[0].num_episodes
     return (
-        f'<section class="card"><table class="sizes-table"><thead><tr><th>Hidden layers</th><th>Parameters</th>'
-        f"<th>{name}</th><th>Time each</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f'<section class="card"><table class="sizes-table"><thead><tr><th>Layers</th><th>Parameters</th>'
+        f"<th>{name}</th><th>Time</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
         f'<img class="plot" src="{_data_uri(plot_comparison(all_made, name))}" alt="{name} against parameters">'
         f'<p class="note">{num_networks} networks of each size on {num_episodes} {model.unit}: their mean, and the '
-        "lowest and the highest below it.</p></section>"
+        "lowest and the highest below it; time is to generate one.</p></section>"
     )
 
 
@@ -178,9 +178,10 @@ def plot_comparison(all_made: Sequence[Made], name: str) -> bytes:
         scores = [result.score for result in made.results]
         axes.plot([count] * len(scores), scores, "o", color=_GREY, alpha=0.6, markersize=5, markeredgewidth=0)
     axes.plot(counts, means, "o-", color=_BLUE, markersize=7)
-    for count, mean, made in zip(counts, means, all_made):
+    for count, made in zip(counts, all_made):
         label = "×".join(map(str, made.shown.architecture.hidden_sizes))
-        axes.annotate(label, (count, mean), (0, 9), textcoords="offset points", ha="center", fontsize=8, color=_BLUE)
+        top = (count, max(result.score for result in made.results))
+        axes.annotate(label, top, (0, 9), textcoords="offset points", ha="center", fontsize=9, color=_BLUE)
     axes.set(xscale="log", xlabel="parameters", ylabel=name.lower())
     axes.margins(x=0.1, y=0.2)
     axes.set_xticks(counts)

@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
 VIEWPORTS = {"desktop": {"width": 1180, "height": 900}, "phone": {"width": 375, "height": 812}}
 # A 3, as fractions of the canvas.
 STROKES = [(0.3, 0.2), (0.6, 0.18), (0.66, 0.32), (0.46, 0.46), (0.68, 0.6), (0.62, 0.78), (0.3, 0.8)]
@@ -171,10 +171,16 @@ def test_a_visitor_generates_draws_compares_and_downloads(visit, app, tmp_path):
     ]
     assert counts == sorted(counts) and len(set(counts)) == 4
     assert page.locator("#comparison .plot").evaluate("image => image.naturalWidth") > 300
+    visit.screenshot(f"{visit.name}-compare")
     visit.check_fits()
 
     assert visit.hosts == {"127.0.0.1"}
     assert visit.complaints == []
+
+    for box in page.get_by_role("checkbox", checked=True).all()[::-1]:
+        box.uncheck()
+    page.locator("#compare").click()
+    page.get_by_text("Choose 1 to 6 widths to compare.").wait_for()
 
 
 def test_nothing_can_be_uploaded(app):
