@@ -12,6 +12,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import argparse
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError
 HERE = Path(__file__).parent
 FILES_KEPT_SECONDS = 1800
 MAX_WAITING = 16
+DEFAULT_NETWORKS = 4
 MAX_VISITORS = 200
 HEAD = """<div class="head"><h1>Neural networks, generated</h1><p>Name a shape, and a diffusion model writes the
 weights of a network of that shape in a fraction of a second. Nothing is trained while you wait, and the shape may
@@ -121,7 +124,9 @@ class Page:
             least, most, min(4000, most), step=10, label="Parameters, at most", visible=False, elem_id="budget"
         )
         with gr.Accordion("More", open=False):
-            self.networks = gr.Slider(1, MAX_NETWORKS, 4, step=1, label="Networks")
+            self.networks = gr.Slider(
+                1, MAX_NETWORKS, 1 if first.is_robot else DEFAULT_NETWORKS, step=1, label="Networks"
+            )
             self.steps = gr.Slider(1, MAX_STEPS, first.default_steps, step=1, label="Denoising steps")
             self.seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed")
 
@@ -217,7 +222,7 @@ class Page:
             self._show_task,
             self.task,
             [
-                *(*shown, *self.widths, self.depth, self.budget, self.steps),
+                *(*shown, *self.widths, self.depth, self.budget, self.networks, self.steps),
                 *(self.drawing, self.readings, self.table, self.compared, self.compared_depth),
             ],
             **quiet,
@@ -240,6 +245,7 @@ class Page:
             ),
             gr.Slider(value=2, maximum=model.max_depth),
             gr.Slider(minimum=least, maximum=most, value=min(max(4000, 2 * least), most)),
+            1 if model.is_robot else DEFAULT_NETWORKS,  # an episode takes a moment
             model.default_steps,
             gr.Column(visible=model.reads_drawings),
             readings(None, None, model),
@@ -277,29 +283,42 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     # Threads that wait for one another make a small shared machine slower than one thread.
     torch.set_num_threads(1)
+    # Told to end, it clears up as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    models = load_models()
     with tempfile.TemporaryDirectory(prefix="nnit-space-") as folder:
-        # gradio's copies of visitors' files go as well when the page ends.
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        Page(load_models()).build().launch(
-            server_name=parsed.host,
-            server_port=parsed.port,
-            theme=gr.themes.Soft(
-                primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-            ).set(
-                block_title_background_fill="transparent",
-                block_title_background_fill_dark="transparent",
-                block_title_text_color="*body_text_color",
-                block_title_text_color_dark="*body_text_color",
-                block_title_padding="0",
-                body_background_fill="*neutral_50",
-                body_background_fill_dark="*neutral_950",
-            ),
-            css_paths=HERE / "style.css",
-            footer_links=[],
-            max_file_size=1,
-            state_session_capacity=MAX_VISITORS,
-            ssr_mode=False,
-        )
+        # Visitors' files lie in there, gradio's copies of them too.
+        tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            launch(models, parsed.host, parsed.port)
+        finally:
+            for model in models.values():
+                model.close()
+
+
+def launch(models: dict[str, Model], host: str, port: int) -> None:
+    """Serves the page until the program is told to end."""
+    theme = gr.themes.Soft(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    ).set(
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_padding="0",
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+    )
+    Page(models).build().launch(
+        server_name=host,
+        server_port=port,
+        theme=theme,
+        css_paths=HERE / "style.css",
+        footer_links=[],
+        max_file_size=1,  # byte: there is nothing to upload
+        state_session_capacity=MAX_VISITORS,
+        ssr_mode=False,
+    )
 
 
 if __name__ == "__main__":

@@ -275,6 +275,11 @@ class Model:
         episodes = record_video(made.shown, self.task, path, seeds)
         return str(path), sum(episode.success_once for episode in episodes)
 
+    def close(self) -> None:
+        """Ends the processes that simulate."""
+        if isinstance(self.task, ManiSkillTask):
+            self.task.close()
+
     def novelty(self, architecture: MLPArchitecture) -> str:
         """How the architecture relates to those trained on, for the page."""
         if min(architecture.hidden_sizes) < self.splits.min_width:

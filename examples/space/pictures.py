@@ -170,7 +170,7 @@ def comparison(all_made: Sequence[Made], model: Model) -> str:
 
 def plot_comparison(all_made: Sequence[Made], name: str) -> bytes:
     """PNG of score against parameters: a point for every network, a line through the means."""
-    figure = Figure(figsize=(5.2, 3.2), dpi=160, layout="constrained")
+    figure = Figure(figsize=(4.4, 3.0), dpi=180, layout="constrained")
     axes = figure.subplots()
     counts = [made.shown.architecture.num_parameters for made in all_made]
     means = [statistics.fmean(result.score for result in made.results) for made in all_made]

@@ -1,7 +1,6 @@
 """What is behind the web demo, without a browser."""
 
 import base64
-import json
 import os
 import re
 import subprocess
@@ -11,13 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file
 
-from nnit_diffusers import NNiTPipeline, NNiTTransformer, WeightPatchTokenizer
-from nnit_diffusers.schedulers import NNiTArchitectureScheduler
-from nnit_diffusers.tasks import get_task
 from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
 
 
@@ -37,30 +32,8 @@ def digits():
 
 
 @pytest.fixture
-def pushcube(tmp_path):
-    """A pipeline of a robot task that has learned nothing."""
-    task = get_task("pushcube")
-    torch.manual_seed(0)
-    sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": 4}
-    pipe = NNiTPipeline(
-        NNiTTransformer(task.in_features, task.out_features, max_width=32, max_depth=3, **sizes),
-        FlowMatchEulerDiscreteScheduler(),
-        NNiTArchitectureScheduler(),
-        WeightPatchTokenizer(
-            task.in_features,
-            task.out_features,
-            patch_size=4,
-            max_depth=3,
-            weight_scale=[0.1] * 3,
-            bias_scale=[0.1] * 3,
-            observation_mean=[0.0] * task.in_features,
-            observation_std=[1.0] * task.in_features,
-        ),
-        min_width=16,
-    )
-    pipe.save_pretrained(tmp_path / "pushcube")
-    (tmp_path / "pushcube/evaluation.json").write_text(json.dumps({"settings": {"task": "pushcube"}}))
-    return Model(str(tmp_path / "pushcube"))
+def pushcube(pushcube_folder):
+    return Model(str(pushcube_folder))
 
 
 def request(**changes):
@@ -206,7 +179,7 @@ def test_a_robot_is_filmed(pushcube, monkeypatch):
         assert "Success" in pictures.network_card(made, pushcube)
     finally:
         made.close()
-        pushcube.task.close()
+        pushcube.close()
 
 
 def test_without_a_vulkan_device_a_sentence_says_so():

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 from safetensors.torch import load_file
 
+from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
+
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -34,15 +36,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: run sc
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def app(tmp_path_factory, pushcube_folder):
     """Address of the running demo, and the folder that its temporary files lie in."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     files = tmp_path_factory.mktemp("files")
     log = tmp_path_factory.mktemp("log") / "app.log"
-    environment = {**os.environ, "TMPDIR": str(files), "OMP_NUM_THREADS": "1"}
-    environment.pop("NNIT_MODELS", None)
+    names = f"nnit/digits,{pushcube_folder}"
+    environment = {**os.environ, "TMPDIR": str(files), "NNIT_MODELS": names, "OMP_NUM_THREADS": "1"}
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "examples/space/app.py", "--port", str(port)],
@@ -56,7 +58,8 @@ def app(tmp_path_factory):
         yield f"http://127.0.0.1:{port}/", files
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
+    assert [path.name for path in files.glob("nnit-space-*")] == []
 
 
 def wait_for(address, process, log):
@@ -112,7 +115,7 @@ class Visit:
             self.page.screenshot(path=Path(folder) / f"space-{name}.png", full_page=True)
 
 
-@pytest.fixture(params=VIEWPORTS)
+@pytest.fixture(params=VIEWPORTS, ids=str)
 def visit(request, app, tmp_path):
     from playwright.sync_api import sync_playwright
 
@@ -126,7 +129,7 @@ def visit(request, app, tmp_path):
             color_scheme="light",
         )
         visit = Visit(context.pages[0])
-        visit.name = request.param
+        visit.name, visit.folder = request.param, tmp_path
         visit.page.goto(app[0])
         yield visit
         context.close()
@@ -171,7 +174,6 @@ def test_a_visitor_generates_draws_compares_and_downloads(visit, app, tmp_path):
     ]
     assert counts == sorted(counts) and len(set(counts)) == 4
     assert page.locator("#comparison .plot").evaluate("image => image.naturalWidth") > 300
-    visit.screenshot(f"{visit.name}-compare")
     visit.check_fits()
 
     assert visit.hosts == {"127.0.0.1"}
@@ -181,6 +183,28 @@ def test_a_visitor_generates_draws_compares_and_downloads(visit, app, tmp_path):
         box.uncheck()
     page.locator("#compare").click()
     page.get_by_text("Choose 1 to 6 widths to compare.").wait_for()
+
+
+@pytest.mark.parametrize("visit", ["phone"], indirect=True)
+def test_a_robot_is_watched_where_that_can_be(visit, pushcube_folder):
+    page = visit.page
+    page.locator("#task input").click()
+    page.get_by_role("option", name="pushcube").click()
+    page.locator("#canvas canvas").wait_for(state="hidden")
+    page.locator("#generate").click()
+    page.locator("#card .sizes", has_text="35").wait_for()
+    try:
+        check_simulator()
+    except NoVulkanDeviceError:
+        page.get_by_text("This machine cannot run the robot simulator").wait_for()
+    else:
+        page.locator("#video video").wait_for(timeout=300_000)
+        page.wait_for_function("document.querySelector('#video video').readyState >= 2", timeout=60_000)
+        assert "Success" in page.locator("#card").inner_text()
+        assert re.search(r"\d of 2 episodes succeed", page.locator("#video").inner_text())
+    visit.check_fits()
+    assert visit.hosts == {"127.0.0.1"}
+    assert visit.complaints == []
 
 
 def test_nothing_can_be_uploaded(app):
