@@ -115,7 +115,7 @@ def summary(made: Made, model: Model) -> str:
         return measured
     scores = [result.score for result in made.results]
     return (
-        f"{measured} This is the best of the {len(scores)} networks generated; their mean is "
+        f"{measured} This is the best of {len(scores)} networks, chosen by this very score; their mean is "
         f"{_percent(statistics.fmean(scores))}, the lowest {_percent(min(scores))}."
     )
 
