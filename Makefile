@@ -9,6 +9,8 @@ TORCH_INDEX ?=
 INSTALLED := $(VENV)/.installed
 # Written once ManiSkill has a Vulkan device; without one the robot tasks are left out.
 VULKAN := $(VENV)/.vulkan
+# Written once there is a Chromium; without one the web demo is not clicked through.
+CHROMIUM := $(VENV)/.chromium
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip install --quiet --constraint constraints.txt
 # One core each: two processes of pytest on two cores, with torch's threads, would get into each other's way.
@@ -18,7 +20,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 DEMO := demo.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quality style evaluate benchmarks figures clean
+.PHONY: help setup demo space test quality style evaluate benchmarks figures clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +30,10 @@ setup: $(INSTALLED)  ## the environment alone, in .venv
 demo: $(INSTALLED) $(if $(findstring robot,$(DEMO)),$(VULKAN))  ## generate networks of shapes never trained on, score and draw them into demo/
 	$(VENV)/bin/python examples/$(DEMO)
 
-test: quality $(VULKAN)  ## everything that CI runs: `make quality`, then the test suite
+space: $(INSTALLED)  ## the web demo, at http://127.0.0.1:7860
+	$(VENV)/bin/python examples/space/app.py
+
+test: quality $(VULKAN) $(CHROMIUM)  ## everything that CI runs: `make quality`, then the test suite
 	$(ONE_THREAD) $(RUN) pytest --numprocesses 2 --dist worksteal
 
 quality: $(INSTALLED)  ## lint, format, types and the direction of imports
@@ -64,3 +69,6 @@ $(INSTALLED): setup.py constraints.txt
 
 $(VULKAN): $(INSTALLED)
 	if scripts/install_vulkan.sh $(VENV)/bin/python; then touch $@; fi
+
+$(CHROMIUM): $(INSTALLED)
+	if scripts/install_chromium.sh; then touch $@; fi

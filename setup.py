@@ -59,6 +59,14 @@ EXTRAS = {
         "onnx>=1.17",
         "onnxruntime>=1.19",
     ],
+    # The web demo, examples/space.
+    "space": [
+        *DIGITS,
+        *PICTURES,
+        # 6.31: the oldest that the page was clicked through with. It asks for pillow<13.
+        "gradio>=6.31",
+        "onnx>=1.17",
+    ],
     # Kept apart, for torchvision has to be of the same build as torch, and breaks diffusers where it is not.
     "mnist": ["torchvision"],
     # 3.0.1: the release that robot tasks are measured in.
@@ -69,6 +77,8 @@ EXTRAS = {
         "hypothesis",
         # 0.18: the first that can be imported beside transformers 5. LoRA adapters on the transformer.
         "peft>=0.18",
+        # The web demo in Debian's chromium.
+        "playwright>=1.65",
         "pytest>=8",
         "pytest-timeout",
         "pytest-xdist",
@@ -78,7 +88,7 @@ EXTRAS = {
     "quality": ["import-linter", "mypy", "ruff"],
 }
 # What `make` installs.
-DEV = ("training", "maniskill", "onnx", "test", "quality")
+DEV = ("training", "maniskill", "onnx", "space", "test", "quality")
 EXTRAS["dev"] = sorted({needed for extra in DEV for needed in EXTRAS[extra]})
 
 

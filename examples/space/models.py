@@ -1,0 +1,299 @@
+"""What the page asks of a pipeline, within bounds: networks, their scores, their files, their videos."""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+import torch
+
+from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
+from nnit_diffusers.cli.sources import fetch, load_pipeline, load_task, task_name_of
+from nnit_diffusers.export import EXPORT_FORMATS, export_network
+from nnit_diffusers.splits import ArchitectureSplits
+from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
+from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
+from nnit_diffusers.tasks.maniskill.tasks import ManiSkillTask
+
+
+MAX_NETWORKS = 8
+MAX_STEPS = 20
+MAX_SEED = 2**31 - 1
+MAX_COMPARED = 6
+MAX_SECONDS = 60.0
+NUM_EPISODES = 10
+NUM_FILMED = 2
+DOWNLOADS = ("safetensors", "onnx")
+# Where the pipeline's networks are small, the page also offers widths far beyond those trained on.
+_WIDEST = 128
+_DEFAULT_MODEL = "nnit/digits"
+
+
+def model_names(root: str | Path = ".") -> list[str]:
+    """Pipelines to show: those that `NNIT_MODELS` names, else the folders under `nnit/`, else the Hub's digits."""
+    if os.environ.get("NNIT_MODELS"):
+        return [name.strip() for name in os.environ["NNIT_MODELS"].split(",")]
+    folders = sorted(Path(root).glob("nnit/*/model_index.json"))
+    return [f"nnit/{path.parent.name}" for path in folders] or [_DEFAULT_MODEL]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a visitor asks for.
+
+    Parameters:
+        hidden_sizes (`tuple[int, ...]`, *optional*): Widths; without them the model chooses.
+        max_parameters (`int`, *optional*): The budget, where the model chooses.
+        num_networks (`int`): Networks of it.
+        steps (`int`): Denoising steps.
+        seed (`int`): Of the networks.
+    """
+
+    hidden_sizes: tuple[int, ...] | None
+    max_parameters: int | None
+    num_networks: int
+    steps: int
+    seed: int
+
+
+@dataclass
+class Made:
+    """Networks of one request.
+
+    Parameters:
+        networks (`list[MLP]`): The networks.
+        seconds (`float`): Time it took to generate them.
+        results (`list[EvaluationResult]`): Their scores on validation data or episodes; none before they are scored.
+    """
+
+    networks: list[MLP]
+    seconds: float
+    results: list[EvaluationResult] = field(default_factory=list)
+
+    @property
+    def best(self) -> int:
+        """The network with the highest score, the first of several; the first of all before they are scored."""
+        scores = [result.score for result in self.results]
+        return scores.index(max(scores)) if scores else 0
+
+    @property
+    def shown(self) -> MLP:
+        """The network that the page shows and gives away."""
+        return self.networks[self.best]
+
+    @cached_property
+    def folder(self) -> Path:
+        """A temporary folder of this visitor's files, until [`~Made.close`]."""
+        return Path(tempfile.mkdtemp(prefix="nnit-space-"))
+
+    def close(self) -> None:
+        """Deletes the files."""
+        if "folder" in self.__dict__:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def export(self) -> list[str]:
+        """Files of the network shown, one for each of `DOWNLOADS`."""
+        name = f"nnit-{self.shown.architecture}"
+        paths = [self.folder / f"{name}{EXPORT_FORMATS[kind].suffix}" for kind in DOWNLOADS]
+        return [str(export_network(self.shown, path, kind)) for path, kind in zip(paths, DOWNLOADS)]
+
+
+@cache
+def _cannot_simulate() -> str | None:
+    try:
+        check_simulator()
+    except (ImportError, NoVulkanDeviceError):
+        return (
+            "This machine cannot run the robot simulator (ManiSkill with a Vulkan device), so the network can be seen "
+            "and downloaded, but not watched."
+        )
+    return None
+
+
+class Model:
+    """A pipeline, the task it is for, and what may be asked of it.
+
+    Parameters:
+        name (`str`): Folder, or repository of the Hub.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        folder = fetch(name)
+        self.pipe: NNiTPipeline = load_pipeline(name)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.task: Task = load_task(task_name_of(folder) or Path(name).name, None)
+        report = folder / "evaluation.json"
+        self.evaluation = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+
+    @property
+    def is_robot(self) -> bool:
+        return isinstance(self.task, ManiSkillTask)
+
+    @property
+    def reads_drawings(self) -> bool:
+        """Whether its networks take a digit of 8 x 8 pixels."""
+        return isinstance(self.task, ClassificationTask) and self.task.name == "digits"
+
+    @cached_property
+    def splits(self) -> ArchitectureSplits:
+        """The architectures trained on."""
+        grid = self.evaluation.get("settings", {}).get("training_grid", {})
+        return ArchitectureSplits(self.task.in_features, self.task.out_features, self.task.activation, **grid)
+
+    @property
+    def min_width(self) -> int:
+        return self.splits.min_width
+
+    @property
+    def max_width(self) -> int:
+        return max(self.splits.max_width, _WIDEST)
+
+    @property
+    def max_depth(self) -> int:
+        """Hidden layers that there is room for, which may be more than were trained on."""
+        return self.pipe.tokenizer.config.max_depth
+
+    @property
+    def budgets(self) -> tuple[int, int]:
+        """Parameters of the smallest and the largest network that the model chooses by itself."""
+        deepest = self.pipe.config.max_depth or self.max_depth
+        sizes = [self.min_width], [self.pipe.transformer.config.max_width] * deepest
+        least, most = (self.splits.architecture(hidden).num_parameters for hidden in sizes)
+        return least, most
+
+    @cached_property
+    def default_steps(self) -> int:
+        """The fewest steps whose networks were measured to be no worse on average than those of the default number."""
+        usual = self.evaluation.get("settings", {}).get("num_inference_steps", MAX_STEPS)
+        measured = self.evaluation.get("steps", {})
+        means = {
+            int(steps): {split: entry["mean"] for split, entry in row.items() if isinstance(entry, dict)}
+            for steps, row in measured.items()
+        }
+        for steps in sorted(means):
+            if all(mean >= means.get(usual, {}).get(split, 1.0) for split, mean in means[steps].items()):
+                return min(steps, MAX_STEPS)
+        return min(usual, MAX_STEPS)
+
+    @property
+    def unit(self) -> str:
+        """What scores count."""
+        return "episodes never trained on" if self.is_robot else "images never trained on"
+
+    def check(self, request: Request) -> None:
+        """Raises `ValueError`, in words for the page, if a request is out of bounds."""
+        bounds = {
+            "networks": (request.num_networks, 1, MAX_NETWORKS),
+            "steps": (request.steps, 1, MAX_STEPS),
+            "seed": (request.seed, 0, MAX_SEED),
+        }
+        if request.hidden_sizes is not None:
+            bounds["number of hidden layers"] = (len(request.hidden_sizes), 1, self.max_depth)
+            widths = {f"width of layer {i + 1}": width for i, width in enumerate(request.hidden_sizes)}
+            bounds |= {name: (width, self.min_width, self.max_width) for name, width in widths.items()}
+        if request.max_parameters is not None:
+            bounds["budget"] = (request.max_parameters, *self.budgets)
+        for name, (value, least, most) in bounds.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"The {name} must be a whole number from {least:,} to {most:,}, but is {value!r}.")
+
+    def generate(self, request: Request) -> Made:
+        """The networks asked for.
+
+        Raises:
+            `ValueError`: If the request is out of bounds.
+            `TimeoutError`: If it takes longer than `MAX_SECONDS`.
+        """
+        self.check(request)
+        start = time.perf_counter()
+
+        def stop_in_time(pipe, step, timestep, tensors):
+            if time.perf_counter() - start > MAX_SECONDS:
+                raise TimeoutError(f"Stopped after {MAX_SECONDS:.0f} s: ask for fewer or smaller networks.")
+            return tensors
+
+        networks = self.pipe(
+            None if request.hidden_sizes is None else list(request.hidden_sizes),
+            num_networks=request.num_networks,
+            num_inference_steps=request.steps,
+            max_parameters=request.max_parameters,
+            generator=torch.Generator().manual_seed(request.seed),
+            callback_on_step_end=stop_in_time,
+        ).networks
+        return Made(networks, time.perf_counter() - start)
+
+    def compare(self, widths: Sequence[int], depth: int, num_networks: int, seed: int) -> list[Made]:
+        """Scored networks of one depth in several widths.
+
+        Raises:
+            `ValueError`, `TimeoutError`: As [`~Model.generate`] and [`~Model.score`].
+        """
+        if not 1 <= len(widths) <= MAX_COMPARED:
+            raise ValueError(f"Choose 1 to {MAX_COMPARED} widths to compare.")
+        if not isinstance(depth, int):
+            raise ValueError(f"The number of hidden layers must be a whole number, but is {depth!r}.")
+        all_made = []
+        for width in sorted(widths):
+            request = Request((width,) * depth, None, num_networks, self.default_steps, seed)
+            all_made.append(self.generate(request))
+            self.score(all_made[-1])
+        return all_made
+
+    def compared_widths(self) -> list[int]:
+        """Widths to choose from, narrowest to widest, each a step of about the same ratio."""
+        ratio = self.max_width / self.min_width
+        steps = MAX_COMPARED - 1
+        return [round(self.min_width * ratio ** (step / steps)) for step in range(steps + 1)]
+
+    def cannot_score(self) -> str | None:
+        """Why networks cannot be scored here, if they cannot."""
+        return _cannot_simulate() if self.is_robot else None
+
+    def score(self, made: Made) -> None:
+        """Scores networks on validation data or episodes.
+
+        Raises:
+            `ValueError`: If they cannot be scored here.
+        """
+        if reason := self.cannot_score():
+            raise ValueError(reason)
+        num_episodes = NUM_EPISODES if self.is_robot else None
+        made.results = evaluate(made.networks, self.task, num_episodes, split="validation", progress_bar=False)
+
+    def film(self, made: Made) -> tuple[str, int]:
+        """Video of the network shown in its first episodes, and how many of these it succeeded in."""
+        from nnit_diffusers.tasks.maniskill.video import record_video
+
+        path = made.folder / "rollout.mp4"
+        seeds = episode_seeds("validation", 0, NUM_FILMED)
+        episodes = record_video(made.shown, self.task, path, seeds)
+        return str(path), sum(episode.success_once for episode in episodes)
+
+    def close(self) -> None:
+        """Ends the processes that simulate."""
+        if isinstance(self.task, ManiSkillTask):
+            self.task.close()
+
+    def novelty(self, architecture: MLPArchitecture) -> str:
+        """How the architecture relates to those trained on, for the page."""
+        if min(architecture.hidden_sizes) < self.splits.min_width:
+            return "narrower than any network the model has seen"
+        return {
+            "train": "a shape like those in the training data",
+            "held_out_combinations": "a combination of widths the model has never seen",
+            "held_out_widths": "a width the model has never seen",
+            "deeper": "deeper than any network the model has seen",
+            "wider": "wider than any network the model has seen",
+        }[self.splits.split_of(architecture.hidden_sizes)]
+
+    @torch.no_grad()
+    def read(self, networks: Sequence[MLP], digit) -> torch.Tensor:
+        """Probability that each of B networks gives each class of one raw input: `[B, O]`."""
+        inputs = torch.as_tensor(digit, dtype=torch.float32).reshape(1, -1)
+        return torch.cat([network(inputs) for network in networks]).softmax(dim=-1)

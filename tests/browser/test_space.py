@@ -1,0 +1,190 @@
+"""What is behind the web demo, without a browser."""
+
+import base64
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
+
+
+ROOT = Path(__file__).parents[2]
+SPACE = ROOT / "examples/space"
+sys.path.insert(0, str(SPACE))
+
+import models  # noqa: E402
+import pictures  # noqa: E402
+from canvas import CANVAS_SIDE, decode_drawing, to_digit  # noqa: E402
+from models import Model, Request  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Model(str(ROOT / "nnit/digits"))
+
+
+@pytest.fixture
+def pushcube(pushcube_folder):
+    return Model(str(pushcube_folder))
+
+
+def request(**changes):
+    asked = {"hidden_sizes": (20, 18), "max_parameters": None, "num_networks": 2, "steps": 2, "seed": 0}
+    return Request(**{**asked, **changes})
+
+
+def test_every_published_folder_is_offered_and_the_environment_can_name_others(monkeypatch, tmp_path):
+    monkeypatch.delenv("NNIT_MODELS", raising=False)
+    published = [f"nnit/{path.parent.name}" for path in sorted(ROOT.glob("nnit/*/model_index.json"))]
+    assert models.model_names(ROOT) == published
+    assert models.model_names(tmp_path) == ["nnit/digits"]
+    monkeypatch.setenv("NNIT_MODELS", "nnit/pickcube, me/mine")
+    assert models.model_names(ROOT) == ["nnit/pickcube", "me/mine"]
+
+
+def test_the_default_steps_are_the_fewest_that_lost_nothing(digits):
+    steps = digits.evaluation["steps"]
+    usual = str(digits.evaluation["settings"]["num_inference_steps"])
+    for split in ("held_out_combinations", "held_out_widths"):
+        assert steps[str(digits.default_steps)][split]["mean"] >= steps[usual][split]["mean"]
+    fewer = [number for number in map(int, steps) if number < digits.default_steps]
+    assert all(
+        any(
+            steps[str(number)][split]["mean"] < steps[usual][split]["mean"]
+            for split in steps[usual]
+            if "held" in split
+        )
+        for number in fewer
+    )
+
+
+def test_generated_networks_are_scored_shown_and_exported(digits):
+    made = digits.generate(request(num_networks=3))
+    digits.score(made)
+    scores = [result.score for result in made.results]
+    assert len(scores) == 3 and scores[made.best] == max(scores) > 0.85
+    card = pictures.network_card(made, digits)
+    assert f"{65 * 20 + 21 * 18 + 19 * 10:,}" in card and f"{100 * max(scores):.1f}%" in card
+    assert card.count("data:image/png;base64") == 3
+    safetensors, onnx = made.export()
+    assert torch.equal(load_file(safetensors)["0.weight"], made.shown.state_dict()["0.weight"])
+    assert Path(onnx).parent == made.folder
+    made.close()
+    assert not made.folder.exists()
+
+
+def test_the_model_chooses_within_a_budget(digits):
+    made = digits.generate(request(hidden_sizes=None, max_parameters=2500, num_networks=4))
+    assert all(network.architecture.num_parameters <= 2500 for network in made.networks)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_networks": 9},
+        {"num_networks": True},
+        {"steps": 21},
+        {"steps": 1.5},
+        {"seed": -1},
+        {"seed": None},
+        {"hidden_sizes": ()},
+        {"hidden_sizes": (32,) * 5},
+        {"hidden_sizes": (15,)},
+        {"hidden_sizes": (129,)},
+        {"hidden_sizes": None, "max_parameters": 1209},
+        {"hidden_sizes": None, "max_parameters": 10**9},
+    ],
+    ids=str,
+)
+def test_more_than_a_visitor_may_ask_is_refused_in_one_sentence(digits, changes):
+    with pytest.raises(ValueError, match=r"\AThe [^\n]* must be a whole number from [^\n]*\.\Z"):
+        digits.generate(request(**changes))
+
+
+def test_what_takes_too_long_is_stopped(digits, monkeypatch):
+    monkeypatch.setattr(models, "MAX_SECONDS", 0.0)
+    with pytest.raises(TimeoutError, match="ask for fewer or smaller networks"):
+        digits.generate(request())
+
+
+def test_sizes_are_compared(digits):
+    all_made = digits.compare([32, 16], depth=1, num_networks=2, seed=0)
+    assert [made.shown.architecture.hidden_sizes for made in all_made] == [(16,), (32,)]
+    table = pictures.comparison(all_made, digits)
+    assert re.findall(r"<th>(\d+)</th><td>([\d,]+)</td>", table) == [("16", "1,210"), ("32", "2,410")]
+    with pytest.raises(ValueError, match="Choose 1 to 6 widths"):
+        digits.compare([], depth=1, num_networks=2, seed=0)
+
+
+def test_drawn_digits_are_read_as_well_as_scanned_ones(digits):
+    """Validation digits drawn large on the canvas, at any place, come back as networks know them."""
+    made = digits.generate(request(hidden_sizes=(48, 40)))
+    inputs, labels = (tensor[:120] for tensor in digits.task.data("validation"))
+    right = []
+    for image, label in zip(inputs, labels):
+        drawn = np.zeros((CANVAS_SIDE, CANVAS_SIDE))
+        grey = Image.fromarray((image.view(8, 8).numpy() * 255 / 16).astype(np.uint8))
+        drawn[30:130, 5:105] = np.asarray(grey.resize((100, 100), Image.Resampling.BICUBIC)) / 255
+        right.append((digits.read(made.networks, to_digit(drawn)).argmax(dim=1) == label).float().mean())
+    scanned = torch.cat([(network(inputs).argmax(dim=1) == labels).float() for network in made.networks]).mean()
+    assert np.mean(right) > float(scanned) - 0.05
+
+
+def test_a_drawing_is_cropped_centred_and_averaged():
+    drawing = np.zeros((CANVAS_SIDE, CANVAS_SIDE))
+    drawing[10:74, 100:116] = 1  # a bar, four times as high as wide
+    digit = to_digit(drawing)
+    assert digit.shape == (8, 8)
+    assert np.array_equal(digit[:, 3:5], np.full((8, 2), 16)) and digit.sum() == 16 * 16
+    assert to_digit(np.zeros((CANVAS_SIDE, CANVAS_SIDE))) is None
+
+
+@pytest.mark.parametrize("text", ["", "not base64!", base64.b64encode(b"abc").decode(), None], ids=str)
+def test_what_is_no_drawing_is_refused(text):
+    with pytest.raises(ValueError, match="drawing"):
+        decode_drawing(text)
+
+
+def test_requirements_are_those_of_the_constraints():
+    pins = set((ROOT / "constraints.txt").read_text().splitlines())
+    required = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if line[0] != "#"]
+    assert required.pop().startswith("nnit-diffusers[space] @ ")
+    assert required and set(required) <= pins
+    gradio = next(line for line in required if line.startswith("gradio=="))
+    assert f"sdk_version: {gradio.removeprefix('gradio==')}\n" in (SPACE / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")  # ManiSkill's own
+def test_a_robot_is_filmed(pushcube, monkeypatch):
+    try:
+        check_simulator()
+    except NoVulkanDeviceError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(models, "NUM_EPISODES", 2)
+    monkeypatch.setattr(models, "NUM_FILMED", 1)
+    made = pushcube.generate(request(num_networks=1))
+    try:
+        pushcube.score(made)
+        path, num_successes = pushcube.film(made)
+        assert Path(path).stat().st_size > 1000 and Path(path).parent == made.folder
+        assert 0 <= num_successes <= 1 and made.results[0].num_episodes == 2
+        assert "Success" in pictures.network_card(made, pushcube)
+    finally:
+        made.close()
+        pushcube.close()
+
+
+def test_without_a_vulkan_device_a_sentence_says_so():
+    script = "import nnit_diffusers.tasks.maniskill.tasks, models; print(models._cannot_simulate())"
+    hidden = {"VK_DRIVER_FILES": "/nonexistent", "VK_ICD_FILENAMES": "/nonexistent"}
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=SPACE, env={**os.environ, **hidden}, capture_output=True, text=True, timeout=300)
+    assert "This machine cannot run the robot simulator" in run.stdout, run.stderr
