@@ -6,6 +6,7 @@ Shape legend: B networks of one architecture, P patches, p side of a patch.
 from collections.abc import Sequence
 
 import torch
+from ghn_loss import participation_ratio
 
 from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, WeightPatchTokenizer
 from nnit_diffusers.evaluation import agreement, predict
@@ -18,7 +19,10 @@ SMALL_NOISE = 0.2
 def closeness_of(
     networks: Sequence[MLP], references: Sequence[MLP], tokenizer: WeightPatchTokenizer, task: Task
 ) -> dict[str, float]:
-    """Means over networks: distances between standardised weights, and agreement of predictions on test inputs."""
+    """Means over networks: distances between standardised weights, and agreement of predictions on test inputs.
+
+    Beside them, in how many directions the networks vary.
+    """
     patches, reference_patches = (patches_of(members, tokenizer) for members in (networks, references))
     # Not through a matrix product, which would lose the small distances that copies have.
     distances = torch.cdist(patches, reference_patches, compute_mode="donot_use_mm_for_euclid_dist")
@@ -28,6 +32,7 @@ def closeness_of(
         "nearest_distance": nearest.mean().item(),
         "nearest_distance_min": nearest.min().item(),
         "mean_distance": torch.pdist(patches).mean().item(),
+        "participation_ratio": participation_ratio(patches),
     }
     if isinstance(task, ClassificationTask):
         predictions, reference_predictions = (predict(members, task) for members in (networks, references))

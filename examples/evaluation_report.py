@@ -109,6 +109,7 @@ def comparison_table(section: dict[str, Any]) -> str:
             SPLIT_NAMES[part["split"]],
             f"{part['nearest_distance_ratio']:.2f}",
             f"{part['mean_distance_ratio']:.2f}",
+            f"{part['nnit']['participation_ratio']:.1f} / {part['ghn']['participation_ratio']:.1f}",
             *(
                 f"{percent(part['nnit'][key])} / {percent(part['ghn'][key])}" if key in part["nnit"] else "-"
                 for key in ("nearest_agreement", "mean_agreement")
@@ -116,8 +117,8 @@ def comparison_table(section: dict[str, Any]) -> str:
         ]
         for part in section.values()
     ]
-    header = ["Architecture", "Split", "Nearest, ratio", "Mutual, ratio", "Agreement with nearest", "Mutual agreement"]
-    return table(header, rows)
+    header = ["Architecture", "Split", "Nearest, ratio", "Mutual, ratio", "Directions"]
+    return table([*header, "Agreement with nearest", "Mutual agreement"], rows)
 
 
 def baselines_table(section: dict[str, Any]) -> str:
@@ -145,7 +146,10 @@ TABLES = {
     "Architectures": ("splits", splits_table),
     "Widths": ("widths", widths_table),
     "Architectures chosen by the model": ("joint", joint_table),
-    "Against networks of the GHN: distance, agreement (NNiT / GHN)": ("comparison", comparison_table),
+    "Against networks of the GHN: distance, variety, agreement (NNiT / GHN)": (
+        "comparison",
+        comparison_table,
+    ),
     "Simpler ways to a new network": ("comparison", baselines_table),
     "Denoising steps": ("steps", steps_table),
 }

@@ -170,6 +170,7 @@ def test_the_documented_architecture_and_one_of_every_split_are_compared_with_th
         ratio = part["nnit"]["nearest_distance"] / part["ghn"]["nearest_distance"]
         assert part["nearest_distance_ratio"] == pytest.approx(ratio)
         assert part["scores"]["nnit_ensemble"]["num_networks"] == 2
+        assert 1 <= part["nnit"]["participation_ratio"] <= FEW["num_compared_networks"] - 1
 
 
 def test_copies_lie_at_no_distance_and_agree_in_everything(pipe, digits):
