@@ -20,16 +20,16 @@ from evaluation_report import report_tables
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from nnit_diffusers import NNiTPipeline, get_task
+from nnit_diffusers.hub import LIBRARY_NAME
 from nnit_diffusers.pipelines.budget import MAX_WIDTH_FACTOR
+from nnit_diffusers.pipelines.loading import PIPELINE_FILE, PIPELINE_FILE_NAME
 from nnit_diffusers.utils import write_json
 
 
 CARD_TEMPLATE = Path(__file__).parents[1] / "model_card.md"
-# What `DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)` looks for.
-PIPELINE_FILE = "from nnit_diffusers import NNiTPipeline  # noqa: F401\n"
-# Metric and task of the card's metadata; of any other task an episode is a rollout.
-METRIC_NAMES = {"digits": ("accuracy", "image-classification"), "mnist": ("accuracy", "image-classification")}
-ROLLOUTS = ("success_rate", "robotics")
+# Metric and task as the Hub names them; what is not listed is the success of policies.
+METRICS = {"digits": ("accuracy", "image-classification"), "mnist": ("accuracy", "image-classification")}
+METRIC_OF_POLICIES = ("success_rate", "robotics")
 
 
 @dataclass
@@ -68,7 +68,7 @@ def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
     with tempfile.TemporaryDirectory(dir=repo_dir.parent) as temporary:
         new = Path(temporary) / "new"
         pipeline.save_pretrained(new)
-        (new / "pipeline.py").write_text(PIPELINE_FILE)
+        (new / PIPELINE_FILE_NAME).write_text(PIPELINE_FILE)
         for name, record in training_records(pipeline_dir).items():
             write_json(new / name, record)
         if repo_dir.exists():
@@ -78,7 +78,7 @@ def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
 
 def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
     """Metadata of the card; the evaluation becomes its `model-index`."""
-    metric, task_type = METRIC_NAMES.get(task_name, ROLLOUTS)
+    metric, task_type = METRICS.get(task_name, METRIC_OF_POLICIES)
     results = [
         EvalResult(
             task_type=task_type,
@@ -87,14 +87,14 @@ def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
             dataset_config=split,
             dataset_split="test",
             metric_type=metric,
-            metric_name=f"mean {metric} of all generated networks",
+            metric_name=f"mean {metric.replace('_', ' ')} of all generated networks",
             metric_value=round(part["nnit"]["mean"], 4),
         )
         for split, part in report["splits"].items()
     ]
     return ModelCardData(
         license="apache-2.0",
-        library_name="nnit-diffusers",
+        library_name=LIBRARY_NAME,
         tags=["nnit", "weight-generation", "hypernetwork", "diffusion", task_name],
         model_name=f"nnit/{task_name}",
         eval_results=results,

@@ -7,6 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -29,7 +30,7 @@ from nnit_diffusers.data import WeightDatasetWriter, shard_path
 MOST_MEMORY = 2**30
 # The same examples every time, and as many as a few seconds allow: what they find has to be found again.
 FUZZED = settings(
-    max_examples=60,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,
@@ -37,13 +38,15 @@ FUZZED = settings(
 )
 
 SIZES = st.integers(1, 12)
-LEAVES = st.sampled_from(
+HUGE = st.sampled_from([10**5, 10**9, 2**31, 2**63, 10**400])
+WRONG = st.sampled_from(
     [
-        *(10**9, 10**5, 2**31, 2**63, 10**400, -1, 0, True, False, 1.5, 1e300, float("nan"), float("inf"), None),
+        *(-1, 0, True, False, 1.5, 1e300, float("nan"), float("inf"), None),
         *("8", "", "relu", "../../secret", "a" * 10**4, [], {}, [[1]], [None], ["a"]),
         *([1.0] * 5, [0.0] * 5, [float("nan")] * 5),
     ]
 )
+LEAVES = st.one_of(HUGE, WRONG)
 # As many networks or steps as this are a request that takes its time and memory, and is honoured.
 COUNTS = LEAVES.filter(lambda value: value != 10**5)
 JSON = st.recursive(
@@ -82,7 +85,7 @@ def damaged(draw, config):
     config = dict(config)
     for name in draw(st.lists(st.sampled_from(sorted(config)), min_size=1, max_size=3, unique=True)):
         if draw(st.integers(0, 9)):
-            config[name] = draw(st.one_of(SIZES, LEAVES, JSON))
+            config[name] = draw(st.one_of(SIZES, HUGE, WRONG, JSON))
         else:
             del config[name]
     return config
@@ -172,7 +175,7 @@ def test_a_pipeline_with_any_damaged_file_is_refused_or_works(saved, data):
         folder = Path(shutil.copytree(saved / "pipeline", Path(temporary) / "pipeline"))
         path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
         path.write_text(json.dumps(data.draw(damaged(json.loads(path.read_text())))))
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError), np.errstate(all="ignore"):
             pipeline = NNiTPipeline.from_pretrained(folder)
             pipeline.set_progress_bar_config(disable=True)
             pipeline(arch=[5, None], num_inference_steps=1, max_parameters=300)

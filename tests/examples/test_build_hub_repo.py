@@ -5,7 +5,7 @@ from pathlib import Path
 import build_hub_repo
 import pytest
 import torch
-from build_hub_repo import Arguments, write_card, write_weights
+from build_hub_repo import Arguments, card_data, write_card, write_weights
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
@@ -59,6 +59,14 @@ def test_the_published_card_is_what_its_evaluation_gives(tmp_path):
     report = json.loads((repo / "evaluation.json").read_text())
     published = {result.dataset_config: result.metric_value for result in card.data.eval_results}
     assert published == {split: round(part["nnit"]["mean"], 4) for split, part in report["splits"].items()}
+
+
+def test_the_metadata_of_a_robot_task_reports_success():
+    data = card_data("pickcube", {"splits": {"train": {"nnit": {"mean": 0.91239}}}})
+    (result,) = ModelCard(f"---\n{data.to_yaml()}\n---\n").data.eval_results
+    assert (result.task_type, result.metric_type, result.metric_value) == ("robotics", "success_rate", 0.9124)
+    assert (result.dataset_type, result.dataset_config, result.dataset_split) == ("pickcube", "train", "test")
+    assert result.metric_name == "mean success rate of all generated networks"
 
 
 def test_without_an_evaluation_there_is_no_card(trained, tmp_path, capsys):

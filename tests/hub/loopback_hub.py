@@ -67,7 +67,8 @@ class LoopbackHub(AbstractContextManager):
         repositories (`dict[tuple[str, str], Repository]`): By type (`"model"`, `"dataset"`) and name.
         requests (`list[str]`): `"METHOD path"` of all that was asked for, with the range if it was only a part.
         cuts (`dict[str, list[int]]`):
-            By the end of a file's name: after how many bytes the next downloads of it are cut off.
+            By repository and file, as in `"nnit/tiny/config.json"`: after how many bytes its next downloads are cut
+            off.
     """
 
     def __init__(self):
@@ -176,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         start = int(re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        cuts = next((cuts for end, cuts in self.hub.cuts.items() if cuts and filename.endswith(end)), None)
+        cuts = self.hub.cuts[f"{repo_id}/{filename}"]
         cut = cuts.pop(0) if cuts and self.command == "GET" else None
         self._send(content[start:], 206 if start else 200, headers, cut)
 

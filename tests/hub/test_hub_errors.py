@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +50,7 @@ errors["pickled component"] = error_of(NNiTTransformer.from_pretrained, "nnit/pi
 errors["pickled network"] = error_of(MLP.from_pretrained, "nnit/pickled_mlp")
 errors["no such thing"] = error_of(load, "no such thing")
 
+MLP.from_pretrained("nnit/mlp")
 load("nnit/tiny")
 kinds = {
     "truncated": lambda content: content[:-1000],
@@ -104,8 +104,15 @@ def hub(tmp_path_factory):
         yield hub
 
 
-def test_what_cannot_be_loaded_is_one_clear_error_and_the_cache_goes_on_working(hub, tmp_path):
-    errors = hub.run(f"CACHE = {str(tmp_path)!r}{TRY}{CASES}", tmp_path)
+@pytest.fixture(scope="module")
+def tried(hub, tmp_path_factory):
+    """The errors of all cases, and the cache that they leave."""
+    cache = tmp_path_factory.mktemp("cache")
+    return hub.run(f"CACHE = {str(cache)!r}{TRY}{CASES}", cache), cache
+
+
+def test_what_cannot_be_loaded_is_one_clear_error_and_the_cache_goes_on_working(hub, tried):
+    errors, _ = tried
     for name in ("private", "private component", "private tokenizer", "private network"):
         assert "private" in errors[name] and "token" in errors[name] and "nnit/secret" in errors[name], errors[name]
     assert "no-such-branch" in errors["revision"] and "evision" in errors["revision"], errors["revision"]
@@ -125,12 +132,10 @@ def test_what_cannot_be_loaded_is_one_clear_error_and_the_cache_goes_on_working(
         assert (name.split()[1] in message and "altered" in message) or "no JSON" in message, message
 
 
-def test_without_a_network_what_is_cached_loads_and_the_rest_is_one_clear_error(hub, tmp_path):
-    cache = tmp_path
-    hub.run(f"{TRY}load('nnit/tiny'), MLP.from_pretrained('nnit/mlp'); print('{{}}')", cache)
+def test_without_a_network_what_is_cached_loads_and_the_rest_is_one_clear_error(tried):
+    _, cache = tried
     with LoopbackHub() as gone:
         pass  # nobody listens there any more
     errors = gone.run(f"CACHE = {str(cache)!r}{TRY}{WITHOUT_NETWORK}", cache)
     for message in errors.values():
         assert "nnit/other" in message and ("connect" in message.lower() or "cache" in message.lower()), message
-    assert Path(cache, "hub").is_dir()

@@ -123,8 +123,8 @@ def test_options_of_diffusers_are_honoured_and_interrupted_downloads_end_whole(p
     hub, expected = published
     asked_before = len(hub.requests)
     # The client writes pieces of 10 MiB: what was cut off behind one goes on there, anything else starts again.
-    hub.cuts["model.safetensors"] = [11 * 2**20]
-    hub.cuts["transformer/diffusion_pytorch_model.safetensors"] = [5000]
+    hub.cuts["nnit/wide_mlp/model.safetensors"] = [11 * 2**20]
+    hub.cuts["nnit/tiny/transformer/diffusion_pytorch_model.safetensors"] = [5000]
     commit = hub.repositories["model", "nnit/tiny"].commit_of("main")
     constants = {"COMMIT": commit, "TOKEN": TOKEN, "CACHE": str(tmp_path / "elsewhere")}
     code = "\n".join(f"{name} = {value!r}" for name, value in constants.items()) + LOAD_WITH_OPTIONS

@@ -1,15 +1,18 @@
 """What is pushed to the Hub by the real client loads back from there, and says which library loads it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from loopback_hub import TOKEN, LoopbackHub
+from loopback_hub import TOKEN, LoopbackHub, check_card
 from tiny import tiny_pipeline
 
 from nnit_diffusers import MLP
 from nnit_diffusers.data import WeightDatasetWriter
 
 
+PUBLISHED = Path(__file__).parents[2] / "nnit"
 PUSH = """
 import json, os, torch
 os.environ["HF_TOKEN"] = TOKEN
@@ -109,3 +112,15 @@ def test_weights_go_by_lfs_and_configurations_by_the_commit(pushed):
     files = hub.repositories["model", "someone/ghn"].revisions["main"]
     assert files["diffusion_pytorch_model.safetensors"] in hub.objects.values()
     assert files["config.json"] not in hub.objects.values()
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in PUBLISHED.glob("*/README.md")))
+def test_published_cards_have_metadata_that_the_hub_takes(name):
+    content = (PUBLISHED / name / "README.md").read_text()
+    check_card(content)
+    card = ModelCard(content)
+    assert card.data.library_name == "nnit-diffusers"
+    assert card.data.eval_results
+    assert str(ModelCard(str(card)).data) == str(card.data)
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        check_card(content.replace("type: image-classification", "").replace("type: robotics", ""))

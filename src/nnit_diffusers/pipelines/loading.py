@@ -159,10 +159,14 @@ def _scheduler_class(received: Any) -> Any:
 
 
 def _check_scheduler(path: Path, scheduler_class: Any) -> None:
-    """Holds the numbers of a scheduler, which takes memory for each of its timesteps, against their limits."""
+    """Holds a configuration against the scheduler's defaults: a scheduler takes memory for every timestep."""
     config = read_json_object(path)
     for name, parameter in inspect.signature(scheduler_class.__init__).parameters.items():
-        if name == "num_train_timesteps" and name in config:
-            check_size(name, config[name], MAX_TIMESTEPS)
-        elif type(parameter.default) in (int, float) and name in config:
-            check_number(name, config[name], -MAX_TIMESTEPS, MAX_TIMESTEPS)
+        default, value = parameter.default, config.get(name, parameter.default)
+        if name == "num_train_timesteps":
+            check_size(name, value, MAX_TIMESTEPS)
+        elif name in config and isinstance(default, (bool, str)):
+            if type(value) is not type(default):
+                raise ValueError(f"`{name}` of {str(path)!r} must be like {default!r}, but is {shown(value)}.")
+        elif name in config and value is not None:
+            check_number(name, value, -MAX_TIMESTEPS, MAX_TIMESTEPS)

@@ -239,7 +239,11 @@ class NNiTPipeline(SafePipeline):
         return latents * batch.element_mask
 
     def prepare_timesteps(self, num_inference_steps: int, device: torch.device) -> torch.Tensor:
-        """The scheduler's timesteps: noise levels in even steps from 1 to 0, before the scheduler's own shift."""
+        """The scheduler's timesteps: noise levels in even steps from 1 to 0, before the scheduler's own shift.
+
+        Raises:
+            `ValueError`: If the scheduler's configuration leads to timesteps that are no numbers.
+        """
         accepts_sigmas = "sigmas" in inspect.signature(self.scheduler.set_timesteps).parameters
         if accepts_sigmas and not self.scheduler.config.get("use_flow_sigmas", False):
             sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
@@ -247,6 +251,8 @@ class NNiTPipeline(SafePipeline):
         else:
             self.scheduler.set_timesteps(num_inference_steps, device=device)
         self.scheduler.set_begin_index(0)
+        if not self.scheduler.timesteps.isfinite().all():
+            raise ValueError(f"`scheduler` must have finite timesteps, but has {self.scheduler.timesteps.tolist()}.")
         return self.scheduler.timesteps
 
     def predict_clean_patches(
