@@ -14,7 +14,6 @@ measures the expert, undisturbed, on test episodes instead, and writes `expert.j
 
 import json
 import logging
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,14 +21,14 @@ from typing import Any
 
 import torch
 import tyro
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm.auto import tqdm
 
 from nnit_diffusers import get_task, list_tasks
 from nnit_diffusers.evaluation import wilson_interval
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.tasks import stack_episodes
-from nnit_diffusers.utils import provenance, write_json
+from nnit_diffusers.utils import provenance, write_bytes, write_json
 
 
 logger = logging.getLogger(__name__)
@@ -57,13 +56,6 @@ class Arguments:
 
 def shard_path(output_dir: Path, number: int) -> Path:
     return output_dir / f"demonstrations-{number:05}.safetensors"
-
-
-def write_shard(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Writes the file whole, or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, temporary)
-    os.replace(temporary, path)
 
 
 def check_output_dir(output_dir: Path, collection: dict[str, Any]) -> None:
@@ -96,7 +88,7 @@ def collect(task: ManiSkillTask, arguments: Arguments) -> None:
             "episode_seeds": torch.tensor([episode.seed for episode in episodes]),
             "success_once": torch.tensor([episode.success_once for episode in episodes]),
         }
-        write_shard(shard_path(output_dir, number), tensors)
+        write_bytes(shard_path(output_dir, number), save(tensors))
     logger.info(f"Wrote {output_dir}")
 
 

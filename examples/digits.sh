@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything behind nnit/digits, in order, with its seeds: an hour and a half on two CPU cores.
+# Everything behind nnit/digits, in order, with its seeds: about two hours on two CPU cores.
 # When it was interrupted, run it again: every stage goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
