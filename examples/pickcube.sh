@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything behind nnit/pickcube, in order, with its seeds.
+# Everything behind nnit/pickcube, in order, with its seeds: about eight hours on two CPU cores, most of it rollouts.
 # When it was interrupted, run it again: every stage goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -37,6 +37,23 @@ launch examples/train_ghn.py \
     --dagger_episodes 1 \
     --checkpointing_steps 500 \
     --validation_steps 2000 \
+    --validation_architectures 4 \
+    --validation_episodes 20 \
+    --seed 0 \
+    --resume_from_checkpoint latest
+
+# 2. The transformer, on networks that the hypernetwork writes while it trains.
+launch examples/train_nnit.py \
+    --task pickcube \
+    --data_dir outputs/pickcube/demonstrations \
+    --ghn_name_or_path outputs/pickcube/ghn/ghn \
+    --output_dir outputs/pickcube/nnit \
+    --patch_size 16 \
+    --max_train_steps 3000 \
+    --train_batch_size 8 \
+    --latents_per_architecture 2 \
+    --checkpointing_steps 250 \
+    --validation_steps 1000 \
     --validation_architectures 4 \
     --validation_episodes 20 \
     --seed 0 \
