@@ -31,6 +31,7 @@ from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, g
 from nnit_diffusers.networks import stack_state_dicts
 from nnit_diffusers.tasks.imitation import ImitationTask
 from nnit_diffusers.training_utils import (
+    TrainingRecord,
     averaged_weights,
     checkpoint_step,
     find_checkpoint,
@@ -39,7 +40,6 @@ from nnit_diffusers.training_utils import (
     save_checkpoint,
     step_generator,
 )
-from nnit_diffusers.utils import provenance, write_json
 
 
 logger = get_logger(__name__)
@@ -319,7 +319,7 @@ class Training:
         arguments, accelerator = self.arguments, self.accelerator
         if accelerator.is_main_process:
             accelerator.init_trackers("train_ghn")
-            write_json(self.output_dir / "training.json", {"arguments": asdict(arguments), **provenance()})
+            record = TrainingRecord(self.output_dir, asdict(arguments), self.step)
         logger.info(f"{self.ghn.num_parameters():,} parameters on {accelerator.num_processes} process(es)")
         progress = tqdm(
             total=arguments.max_train_steps,
@@ -335,6 +335,7 @@ class Training:
             if is_validation and accelerator.is_main_process:
                 with averaged_weights(self.ghn, self.ema):
                     figures |= validate(self.ghn, self.task, arguments)
+                record.add_validation(self.step, figures)
                 logger.info(
                     f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
                 )

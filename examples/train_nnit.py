@@ -40,6 +40,7 @@ from nnit_diffusers.data import GHNWeightStream, WeightDataset
 from nnit_diffusers.models.weight_patch_tokenizer import WeightPatchBatch
 from nnit_diffusers.optimization import Muon
 from nnit_diffusers.training_utils import (
+    TrainingRecord,
     averaged_weights,
     checkpoint_step,
     find_checkpoint,
@@ -49,7 +50,6 @@ from nnit_diffusers.training_utils import (
     save_checkpoint,
     step_generator,
 )
-from nnit_diffusers.utils import provenance, write_json
 
 
 logger = get_logger(__name__)
@@ -381,7 +381,7 @@ class Training:
         arguments, accelerator = self.arguments, self.accelerator
         if accelerator.is_main_process:
             accelerator.init_trackers("train_nnit")
-            write_json(self.output_dir / "training.json", {"arguments": asdict(arguments), **provenance()})
+            record = TrainingRecord(self.output_dir, asdict(arguments), self.step)
         logger.info(f"{self.transformer.num_parameters():,} parameters on {accelerator.num_processes} process(es)")
         progress = tqdm(
             total=arguments.max_train_steps,
@@ -398,6 +398,7 @@ class Training:
             if is_validation and accelerator.is_main_process:
                 with averaged_weights(self.transformer, self.ema):
                     figures |= validate(self.pipeline, self.task, arguments)
+                record.add_validation(self.step, figures)
                 logger.info(
                     f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
                 )

@@ -1,3 +1,4 @@
+import json
 import threading
 from itertools import islice
 
@@ -8,6 +9,7 @@ from diffusers.training_utils import EMAModel
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture
 from nnit_diffusers.training_utils import (
+    TrainingRecord,
     averaged_weights,
     checkpoint_step,
     find_checkpoint,
@@ -208,3 +210,28 @@ def test_a_training_killed_while_it_saves_leaves_the_last_whole_checkpoint(tmp_p
     resumed.load(tmp_path / "checkpoint-1")
     assert resumed.save(2, total_limit=1) == find_checkpoint(tmp_path, "latest")
     assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_a_resumed_training_keeps_what_was_recorded_up_to_its_checkpoint(tmp_path):
+    record = TrainingRecord(tmp_path, {"max_train_steps": 20})
+    for step in (10, 20):
+        record.add_validation(step, {"validation/train": step / 100})
+    first = json.loads((tmp_path / "training.json").read_text())
+
+    TrainingRecord(tmp_path, {"max_train_steps": 30}, step=10).add_validation(30, {"validation/train": 0.3})
+    resumed = json.loads((tmp_path / "training.json").read_text())
+    assert [(figures["step"], figures["validation/train"]) for figures in resumed["validation"]] == [
+        (10, 0.1),
+        (30, 0.3),
+    ]
+    assert resumed["arguments"] == {"max_train_steps": 30}
+    assert {name: resumed[name] for name in ("command", "date")} == {name: first[name] for name in ("command", "date")}
+    assert [run["step"] for run in resumed["resumed"]] == [10]
+
+
+def test_a_training_that_starts_anew_forgets_an_earlier_one(tmp_path):
+    TrainingRecord(tmp_path, {}).add_validation(10, {"validation/train": 0.5})
+    TrainingRecord(tmp_path, {})
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["validation"] == []
+    assert "resumed" not in record

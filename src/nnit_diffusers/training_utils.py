@@ -1,4 +1,4 @@
-"""What the scripts in `examples/` share: randomness by step, the EMA, checkpoints that are whole or absent."""
+"""What the scripts in `examples/` share: randomness by step, the EMA, whole checkpoints, a record of the training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from diffusers import ModelMixin
@@ -19,6 +19,7 @@ from .files import read_json_object
 from .hub import model_card
 from .pipelines import NNiTPipeline
 from .pipelines.loading import PIPELINE_FILE, PIPELINE_FILE_NAME
+from .utils import provenance, write_json
 
 
 if TYPE_CHECKING:
@@ -145,6 +146,36 @@ def save_checkpoint(accelerator: Accelerator, output_dir: str | Path, step: int,
                 shutil.rmtree(folder)
     accelerator.wait_for_everyone()
     return final
+
+
+class TrainingRecord:
+    """`training.json`: how a training was called, with what, and what validation gave.
+
+    A training that resumes keeps what was recorded up to its checkpoint, and says that it resumed.
+
+    Parameters:
+        output_dir (`str` or `Path`): Folder of the training.
+        arguments (`Mapping[str, Any]`): Its arguments.
+        step (`int`): The step it begins after, 0 unless it resumes.
+    """
+
+    def __init__(self, output_dir: str | Path, arguments: Mapping[str, Any], step: int = 0):
+        self.path = Path(output_dir) / "training.json"
+        self.content: dict[str, Any] = {"arguments": dict(arguments), **provenance(), "validation": []}
+        if step and self.path.exists():
+            earlier = read_json_object(self.path)
+            self.content |= {
+                **earlier,
+                "arguments": dict(arguments),
+                "validation": [figures for figures in earlier.get("validation", []) if figures["step"] <= step],
+                "resumed": [*earlier.get("resumed", []), {"step": step, **provenance()}],
+            }
+        write_json(self.path, self.content)
+
+    def add_validation(self, step: int, figures: Mapping[str, float]) -> None:
+        """Adds the figures of a validation."""
+        self.content["validation"].append({"step": step, **figures})
+        write_json(self.path, self.content)
 
 
 def register_model_hooks(

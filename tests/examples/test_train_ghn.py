@@ -104,6 +104,10 @@ def test_a_training_says_how_it_was_made(trained):
     record = json.loads((trained / "training.json").read_text())
     assert record["arguments"]["learning_rate"] == 3e-2
     assert "--max_train_steps 60" in record["command"]
+    logged_scores = logged(trained, "validation/train")
+    assert [figures["step"] for figures in record["validation"]] == [30, 60]
+    for figures in record["validation"]:
+        assert figures["validation/train"] == pytest.approx(logged_scores[figures["step"]])
 
 
 @pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
