@@ -183,7 +183,7 @@ class ManiSkillTask(ImitationTask):
 
 
 def _score(episodes: Sequence[Episode]) -> Score:
-    measured = {
+    measured: dict[str, list[float]] = {
         "success_at_end": [e.success_at_end for e in episodes if e.success_at_end is not None],
         "mean_return": [e.episode_return for e in episodes if e.episode_return is not None],
     }
