@@ -85,7 +85,8 @@ def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
             dataset_type=task_name,
             dataset_name=f"{task_name}, networks of split {split}",
             dataset_config=split,
-            dataset_split="test",
+            # Where selected networks get episodes of their own, all of them are scored on validation episodes.
+            dataset_split="test" if report["settings"]["num_final_episodes"] is None else "validation",
             metric_type=metric,
             metric_name=f"mean {metric.replace('_', ' ')} of all generated networks",
             metric_value=round(part["nnit"]["mean"], 4),
@@ -114,9 +115,10 @@ def protocol(settings: dict[str, Any]) -> str:
             f"seen, with 95% intervals over architectures. {counts}."
         )
     return (
-        f"{generated}, on {settings['num_episodes']} episodes each, of which no data are; the selected ones on "
-        f"{settings['num_final_episodes']} further episodes. A success is an episode with any successful step. 95% "
-        f"intervals over architectures. {counts}."
+        f"{generated}, on {settings['num_episodes']} validation episodes each; the selected ones on "
+        f"{settings['num_final_episodes']} test episodes. Nothing was trained on either. A success is an episode with "
+        f"any successful step; 'at the end' is the share whose last step is one. 95% intervals over architectures. "
+        f"{counts}."
     )
 
 

@@ -6,7 +6,8 @@
 Every part is written as soon as it is computed: the same command, given again, goes on where it was interrupted, and
 `--sections` adds to the same file. Networks are scored on test data; those selected are selected on validation data.
 A data set scores all networks on all of it. Where an episode is a rollout in a simulator, `--num_episodes 20
---num_final_episodes 100` screens all of them on a few validation episodes and the selected ones on more of the test's.
+--num_final_episodes 100` screens all of them on a few validation episodes, each of which ends with its first success,
+and the selected ones on more of the test's, to their last step: `success_at_end` stands beside their scores alone.
 """
 
 import json
@@ -66,9 +67,9 @@ class Arguments:
     num_ghn_networks: int | None = None
     """`splits`: networks of the GHN of each of them; as many by default."""
     num_selected: int = 10
-    """`splits`: networks of each architecture selected on validation data."""
+    """`splits` and `joint`: networks of each architecture or request selected on validation data."""
     num_final_episodes: int | None = None
-    """`splits`: test episodes of those selected; then all are scored on validation episodes, and not on test ones."""
+    """`splits`, `joint`: test episodes of those selected; then all are scored on others, and by success alone."""
 
     widths: tuple[int, ...] = (4, 8, 12, 16, 24, 32, 37, 48, 56, 64, 72, 80, 96, 100, 112, 128, 160, 200)
     """`widths`: networks of two hidden layers of each of these widths."""
@@ -108,11 +109,12 @@ class Arguments:
 def settings_of(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, Any]:
     """What makes an evaluation this one: arguments, weights, task; as JSON has it."""
     network = pipe.ghn.generate([task.splits.architecture(arguments.documented_architecture)])
+    (scored,) = evaluate(network, task.for_screening(), arguments.num_episodes, split="test")
     settings = {
         **{name: value for name, value in asdict(arguments).items() if name not in PLACES},
         "weights_sha256": fingerprint(pipe),
         "training_grid": {name: getattr(task, name) for name in ("min_width", "max_width", "max_depth")},
-        "num_test_episodes": evaluate(network, task, arguments.num_episodes, split="test")[0].num_episodes,
+        "num_test_episodes": scored.num_episodes,
     }
     return json.loads(json.dumps(settings))
 

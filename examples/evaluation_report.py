@@ -37,6 +37,10 @@ SCORE_NAMES = {
 }
 
 
+# Heads the column of the selected networks' `success_at_end`, which tasks of rollouts have.
+AT_END = "at the end"
+
+
 def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}%"
 
@@ -50,6 +54,19 @@ def architecture_name(hidden_sizes: Sequence[int | None]) -> str:
     return "[" + ", ".join(map(str, hidden_sizes)) + "]"
 
 
+def at_end(selected: dict[str, Any] | None) -> str:
+    """Share of the episodes of selected networks whose last step is a success, where it was measured."""
+    return percent(selected["success_at_end"]) if selected and "success_at_end" in selected else "-"
+
+
+def without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str]) -> str:
+    """A table without those of the optional columns that say nothing in any row."""
+    kept = [
+        index for index, name in enumerate(header) if name not in optional or any(row[index] != "-" for row in rows)
+    ]
+    return table([header[index] for index in kept], [[row[index] for index in kept] for row in rows])
+
+
 def splits_table(section: dict[str, Any]) -> str:
     rows = []
     for split, part in section.items():
@@ -61,13 +78,23 @@ def splits_table(section: dict[str, Any]) -> str:
                 with_interval(nnit),
                 percent(nnit["min"]),
                 with_interval(nnit["selected"]),
+                at_end(nnit["selected"]),
                 with_interval(ghn),
                 f"{100 * difference['mean']:+.1f} ({low:+.1f} to {high:+.1f})",
                 f"{part['num_networks']:,}",
             ]
         )
-    header = ["Architectures", "NNiT, mean", "worst", "selected", "GHN, mean", "NNiT - GHN, points", "Networks"]
-    return table(header, rows)
+    header = [
+        "Architectures",
+        "NNiT, mean",
+        "worst",
+        "selected",
+        AT_END,
+        "GHN, mean",
+        "NNiT - GHN, points",
+        "Networks",
+    ]
+    return without_empty_columns(header, rows, [AT_END])
 
 
 def widths_table(section: dict[str, Any]) -> str:
@@ -95,11 +122,14 @@ def joint_table(section: dict[str, Any]) -> str:
                 f"{JOINT_NAMES[name]}: {wanted}",
                 " and ".join(bounds) or "-",
                 with_interval(part),
+                with_interval(part["selected"]) if "selected" in part else "-",
+                at_end(part.get("selected")),
                 f"{part['num_distinct']} of {part['num_networks']}",
                 str(part["num_violations"]),
             ]
         )
-    return table(["Asked for", "Parameters", "Mean", "Distinct architectures", "Requests broken"], rows)
+    header = ["Asked for", "Parameters", "Mean", "Selected", AT_END, "Distinct architectures", "Requests broken"]
+    return without_empty_columns(header, rows, ["Selected", AT_END])
 
 
 def comparison_table(section: dict[str, Any]) -> str:

@@ -58,17 +58,20 @@ class Evaluator:
     ) -> list[MLP]:
         return self.pipe.ghn.generate([architecture] * num_networks, generator=generator)
 
-    def results(
-        self, networks: Sequence[MLP], split: str = "test", num_episodes: int | None = None
+    def results(self, networks: Sequence[MLP]) -> list[EvaluationResult]:
+        """Of all networks on test data; by success alone where it is the final episodes that tell more."""
+        if self.arguments.num_final_episodes is not None:
+            return self.screen(networks, "test")
+        return self.score(self.task, networks, "test", self.arguments.num_episodes)
+
+    def screen(self, networks: Sequence[MLP], split: str = "validation") -> list[EvaluationResult]:
+        """By success alone, which is cheaper where episodes are rolled out."""
+        return self.score(self.task.for_screening(), networks, split, self.arguments.num_episodes)
+
+    def score(
+        self, task: Task, networks: Sequence[MLP], split: str, num_episodes: int | None
     ) -> list[EvaluationResult]:
-        return evaluate(
-            networks,
-            self.task,
-            num_episodes=num_episodes or self.arguments.num_episodes,
-            seed=self.arguments.seed,
-            split=split,
-            progress_bar=False,
-        )
+        return evaluate(networks, task, num_episodes, self.arguments.seed, split=split)
 
 
 def summary(results: Sequence[EvaluationResult]) -> dict[str, float]:
@@ -91,6 +94,11 @@ def with_interval(results: Sequence[EvaluationResult]) -> dict[str, Any]:
     groups = architectures if len(set(architectures)) > 1 else None
     interval = mean_interval([result.score for result in results], groups)
     return {**summary(results), "interval": list(interval)}
+
+
+def with_interval_over_networks(results: Sequence[EvaluationResult]) -> dict[str, Any]:
+    """A summary, with an interval of its mean over other networks, whatever architectures they have."""
+    return {**summary(results), **mean_with_interval([result.score for result in results])}
 
 
 def describe(architecture: MLPArchitecture) -> dict[str, Any]:
@@ -131,14 +139,15 @@ def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[Evaluati
     """Results of all networks, and of those that are best on validation data.
 
     On a data set all of them are scored on test data. Where episodes are rolled out, and `num_final_episodes` says so,
-    all are scored on validation episodes alone, and the selected ones on test episodes.
+    all are scored on validation episodes alone, by success alone, and the selected ones on test episodes in full.
     """
     arguments = evaluator.arguments
-    validated = evaluator.results(networks, "validation")
+    validated = evaluator.screen(networks)
     num_selected = min(arguments.num_selected, len(networks))
     top = select_top([result.score for result in validated], num_selected)
     if arguments.num_final_episodes is not None:
-        return validated, evaluator.results([networks[i] for i in top], "test", arguments.num_final_episodes)
+        finalists = [networks[index] for index in top]
+        return validated, evaluator.score(evaluator.task, finalists, "test", arguments.num_final_episodes)
     results = evaluator.results(networks)
     return results, [results[index] for index in top]
 
@@ -149,7 +158,7 @@ def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) 
     rows = [*section.get(split, {}).get("architectures", []), row]
     section[split] = {
         **{name: sum_up([row[name] for row in rows]) for name in ("nnit", "ghn")},
-        "nnit_minus_ghn": mean_over_architectures([row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]),
+        "nnit_minus_ghn": mean_with_interval([row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]),
         "num_networks": sum(row["num_networks"] for row in rows),
         "architectures": rows,
     }
@@ -158,7 +167,7 @@ def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) 
 def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Over architectures, which all have the same number of networks."""
     figures = {
-        **mean_over_architectures([row["mean"] for row in rows]),
+        **mean_with_interval([row["mean"] for row in rows]),
         "min": min(row["min"] for row in rows),
         "max": max(row["max"] for row in rows),
     }
@@ -169,8 +178,8 @@ def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return figures
 
 
-def mean_over_architectures(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and interval; of one architecture alone there is no interval."""
+def mean_with_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and interval; of one value alone there is no interval."""
     interval = mean_interval(values) if len(values) > 1 else (values[0], values[0])
     return {"mean": statistics.fmean(values), "interval": list(interval)}
 
@@ -234,15 +243,16 @@ def score_joint(
     min_parameters: int | None = None,
     max_parameters: int | None = None,
 ) -> dict[str, Any]:
-    """Networks whose architectures the model chose, and whether these are what was asked for."""
+    """Networks whose architectures the model chose, those selected, and whether they are what was asked for."""
     splits, request = evaluator.task.splits, {"min_parameters": min_parameters, "max_parameters": max_parameters}
     networks = evaluator.generate(arch, num_networks, evaluator.generator("joint", name), **request)
-    results, architectures = evaluator.results(networks), [network.architecture for network in networks]
+    results, selected = select(evaluator, networks)
+    architectures = [network.architecture for network in networks]
     return {
         "arch": arch,
         **request,
-        **summary(results),
-        "interval": list(mean_interval([result.score for result in results])),
+        **with_interval_over_networks(results),
+        "selected": {**with_interval_over_networks(selected), "num_networks": len(selected)},
         "num_violations": sum(
             not meets(architecture, arch, min_parameters, max_parameters) for architecture in architectures
         ),

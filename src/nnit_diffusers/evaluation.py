@@ -112,6 +112,7 @@ def evaluate(
         desc=f"Evaluating on {task.name}",
         unit="network",
         delay=_PROGRESS_BAR_DELAY_SECONDS,
+        leave=None,  # stays, unless it is one below another
         disable=not progress_bar,
     ) as bar:
         for architecture, indices in batches:

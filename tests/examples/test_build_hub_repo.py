@@ -62,10 +62,11 @@ def test_the_published_card_is_what_its_evaluation_gives(tmp_path):
 
 
 def test_the_metadata_of_a_robot_task_reports_success():
-    data = card_data("pickcube", {"splits": {"train": {"nnit": {"mean": 0.91239}}}})
+    settings = {"num_final_episodes": 100}
+    data = card_data("pickcube", {"settings": settings, "splits": {"train": {"nnit": {"mean": 0.91239}}}})
     (result,) = ModelCard(f"---\n{data.to_yaml()}\n---\n").data.eval_results
     assert (result.task_type, result.metric_type, result.metric_value) == ("robotics", "success_rate", 0.9124)
-    assert (result.dataset_type, result.dataset_config, result.dataset_split) == ("pickcube", "train", "test")
+    assert (result.dataset_type, result.dataset_config, result.dataset_split) == ("pickcube", "train", "validation")
     assert result.metric_name == "mean success rate of all generated networks"
 
 

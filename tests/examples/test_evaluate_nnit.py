@@ -1,4 +1,5 @@
 import json
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -6,13 +7,14 @@ import torch
 import tyro
 from evaluate_nnit import Arguments, main
 from evaluation_comparison import baselines, closeness_of, ensemble, patches_of
-from evaluation_report import report_tables
+from evaluation_report import AT_END, report_tables
 from evaluation_sections import Evaluator, meets
 from tqdm.auto import tqdm
 
-from nnit_diffusers import MLPArchitecture, NNiTPipeline, evaluate
+from nnit_diffusers import MLPArchitecture, NNiTPipeline, evaluate, register_task
 from nnit_diffusers.evaluation import select_top
 from nnit_diffusers.splits import SPLITS
+from nnit_diffusers.tasks.digits import DigitsTask
 
 
 FEW = {
@@ -31,6 +33,44 @@ FEW = {
     "num_step_architectures": 2,
     "num_step_networks": 1,
 }
+
+
+@register_task("digits_in_episodes")
+class DigitsInEpisodesTask(DigitsTask):
+    """Digits that report what rollouts do: unless for screening, also whether the last sample was read correctly.
+
+    Attributes:
+        calls_left (`int`): How many calls to answer before a Ctrl-C.
+    """
+
+    calls_left = 1_000_000
+    is_screening = False
+
+    def for_screening(self):
+        screening = copy(self)
+        screening.is_screening = True
+        return screening
+
+    def score_batch(self, *args, **kwargs):
+        if DigitsInEpisodesTask.calls_left == 0:
+            raise KeyboardInterrupt
+        DigitsInEpisodesTask.calls_left -= 1
+        scores = super().score_batch(*args, **kwargs)
+        metrics = [{} if self.is_screening else {"success_at_end": s.num_successes / s.num_episodes} for s in scores]
+        return [replace(score, metrics=of_score) for score, of_score in zip(scores, metrics)]
+
+
+@pytest.fixture
+def in_episodes(arguments, tmp_path):
+    return replace(
+        arguments,
+        task="digits_in_episodes",
+        output_path=str(tmp_path / "evaluation.json"),
+        sections=("splits", "joint"),
+        splits=("deeper",),
+        num_episodes=20,
+        num_final_episodes=50,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +161,56 @@ def test_where_episodes_are_rolled_out_the_selected_networks_get_episodes_of_the
     best = networks[select_top(screened, 1)[0]]
     (final,) = evaluate([best], digits, 50, seed=rolled_out.seed, split="test")
     assert row["nnit"]["selected"]["mean"] == final.score
+
+
+def test_selected_networks_of_joint_generation_are_selected_on_validation_data_too(report, in_episodes, pipe, digits):
+    main(in_episodes)
+    generator = Evaluator(pipe, digits, in_episodes, tqdm(disable=True)).generator("joint", "free")
+    networks = pipe(None, num_networks=6, num_inference_steps=1, generator=generator).networks
+    for part, num_episodes, num_final_episodes in (
+        (report["joint"]["free"], None, None),
+        (read(in_episodes)["joint"]["free"], 20, 50),
+    ):
+        options = {"seed": in_episodes.seed, "split": "validation"}
+        screened = [result.score for result in evaluate(networks, digits, num_episodes, **options)]
+        (final,) = evaluate([networks[select_top(screened, 1)[0]]], digits, num_final_episodes, in_episodes.seed)
+        assert (part["selected"]["mean"], part["selected"]["num_networks"]) == (final.score, 1)
+        if num_episodes is not None:
+            assert part["mean"] == pytest.approx(sum(screened) / 6)
+
+
+def test_success_at_end_stands_beside_the_success_of_selected_networks(report, in_episodes):
+    main(in_episodes)
+    episodes = read(in_episodes)
+    selected = [episodes["splits"]["deeper"]["nnit"]["selected"], episodes["joint"]["free"]["selected"]]
+    assert [part["success_at_end"] for part in selected] == pytest.approx([part["mean"] for part in selected])
+    assert "success_at_end" not in episodes["splits"]["deeper"]["nnit"]
+    assert report_tables(episodes).count(f"| {AT_END} ") == 2
+    assert AT_END not in report_tables(report)
+
+
+def test_an_evaluation_interrupted_within_an_architecture_loses_that_one_alone(in_episodes, monkeypatch, tmp_path):
+    main(in_episodes)
+    interrupted = replace(in_episodes, output_path=str(tmp_path / "interrupted.json"))
+    # One call for the settings; then two of an architecture of NNiT, two of the GHN, and so on.
+    monkeypatch.setattr(DigitsInEpisodesTask, "calls_left", 1 + 4 + 3)
+    with pytest.raises(KeyboardInterrupt):
+        main(interrupted)
+    assert len(read(interrupted)["splits"]["deeper"]["architectures"]) == 1
+    monkeypatch.undo()
+    main(interrupted)
+    for section in ("splits", "joint"):
+        assert without_times(read(interrupted)[section]) == without_times(read(in_episodes)[section])
+
+
+def test_a_later_session_adds_splits_and_sections_to_the_same_file(in_episodes):
+    main(replace(in_episodes, sections=("splits",)))
+    main(replace(in_episodes, sections=("splits",), splits=("train",)))
+    main(replace(in_episodes, sections=("joint",)))
+    report = read(in_episodes)
+    assert list(report["splits"]) == ["deeper", "train"]
+    assert list(report["joint"]) == ["free", "max_parameters", "parameter_range", "fill_in"]
+    assert len(report["runs"]) == 3
 
 
 def test_widths_beyond_the_training_grid_are_named_so(report):

@@ -1,6 +1,7 @@
 """The search on a task whose success rates are known, with a real pipeline."""
 
 import json
+from copy import copy
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from nnit_diffusers.evaluation import EvaluationResult
 from nnit_diffusers.network_search import Candidate, SearchResult
 from nnit_diffusers.network_search.report import plot_search, search_table
 from nnit_diffusers.network_search.search import episodes_needed, parameter_bands
-from nnit_diffusers.tasks import Score
+from nnit_diffusers.tasks import Score, SearchPlan
+from nnit_diffusers.tasks.maniskill import ManiSkillTask
 
 
 SMALL = {"num_bands": 4, "networks_per_band": 3, "reduction": 2, "num_inference_steps": 1, "progress_bar": False}
@@ -70,6 +72,47 @@ def test_bands_are_halved_each_for_itself_and_what_is_left_of_each_is_confirmed(
 def test_every_round_has_other_episodes_and_confirmation_has_those_of_the_test_split(finished):
     _, task = finished
     assert set(task.calls) == {("validation", 25, 0), ("validation", 100, 1), ("test", 400, 2)}
+
+
+def test_rounds_score_success_alone_and_confirmation_all_that_the_task_counts(pipe, finished, tmp_path):
+    class CheaplyScreenedTask(TinyDemandTask):
+        is_screening = False
+
+        def for_screening(self):
+            screening = copy(self)
+            screening.is_screening = True
+            return screening
+
+        def score_batch(self, *args, **kwargs):
+            scores = super().score_batch(*args, **kwargs)
+            return [Score(s.num_successes, s.num_episodes) for s in scores] if self.is_screening else scores
+
+    result = search(pipe, CheaplyScreenedTask(), tmp_path, **SMALL)
+    assert all(screening.metrics == {} for c in result.candidates for screening in c.screenings)
+    assert [c.confirmation for c in result.finalists] == [c.confirmation for c in finished[0].finalists]
+    assert all("num_parameters" in c.confirmation.metrics for c in result.finalists)
+
+
+def test_the_task_says_how_much_a_search_spends_and_arguments_have_the_last_word(pipe, tmp_path):
+    class PlannedTask(TinyDemandTask):
+        search_plan = SearchPlan(2, 2, screen_episodes=(5,), reduction=2, num_confirm_episodes=80)
+
+    task = PlannedTask()
+    result = search(pipe, task, tmp_path / "plan", num_inference_steps=1, progress_bar=False)
+    assert (len(result.candidates), len(result.finalists)) == (4, 2)
+    assert set(task.calls) == {("validation", 5, 0), ("test", 80, 1)}
+    task = PlannedTask()
+    search(pipe, task, tmp_path / "told", num_inference_steps=1, num_confirm_episodes=90, progress_bar=False)
+    assert set(task.calls) == {("validation", 5, 0), ("test", 90, 1)}
+
+
+def test_a_search_of_a_robot_task_takes_few_episodes(pipe, tmp_path):
+    class RobotTask(TinyDemandTask):
+        search_plan = ManiSkillTask.search_plan
+
+    result = search(pipe, RobotTask(), tmp_path, num_inference_steps=1, progress_bar=False)
+    assert sum(s.num_episodes for c in result.candidates for s in c.screenings) == 960
+    assert sum(c.confirmation.num_episodes for c in result.finalists) == 900
 
 
 def test_what_is_saved_is_what_was_found(finished):

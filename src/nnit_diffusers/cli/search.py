@@ -45,16 +45,16 @@ class Search(Command):
     """Most parameters."""
     max_latency_us: OptionalFloat = None
     """Most microseconds for one input on one CPU thread of this machine."""
-    num_bands: int = 8
-    """Bands of size that are searched."""
-    networks_per_band: int = 8
+    num_bands: OptionalInt = None
+    """Bands of size that are searched; this and the next four as fits the task by default."""
+    networks_per_band: OptionalInt = None
     """Networks generated in each."""
-    screen_episodes: tuple[int, ...] = (25, 100)
+    screen_episodes: Annotated[tuple[int, ...] | None, arg(metavar="INT [INT ...]", help_behavior_hint="")] = None
     """Validation episodes of each round of the screening."""
-    reduction: int = 4
+    reduction: OptionalInt = None
     """Of so many networks of a band, one goes on to the next round."""
     num_confirm_episodes: OptionalInt = None
-    """Test episodes of each finalist; the task's own number by default."""
+    """Test episodes of each finalist."""
     num_inference_steps: int = 20
     """Denoising steps."""
     seed: int = 0

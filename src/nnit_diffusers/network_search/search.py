@@ -6,6 +6,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,10 +36,10 @@ def search(
     target: float = 0.95,
     max_parameters: int | None = None,
     max_latency_us: float | None = None,
-    num_bands: int = 8,
-    networks_per_band: int = 8,
-    screen_episodes: Sequence[int] = (25, 100),
-    reduction: int = 4,
+    num_bands: int | None = None,
+    networks_per_band: int | None = None,
+    screen_episodes: Sequence[int] | None = None,
+    reduction: int | None = None,
     num_confirm_episodes: int | None = None,
     num_inference_steps: int = 20,
     seed: int = 0,
@@ -57,6 +58,9 @@ def search(
        be as high does not count. With k finalists, the chance that a winner's true rate is below the target is at
        most 2.5% times k.
 
+    How many bands, networks and episodes: as the task's [`SearchPlan`] has it, where no argument says otherwise. It is
+    the success rate alone that is screened ([`~Task.for_screening`]); all else that the task counts is confirmed.
+
     All that is computed goes to `output_dir` at once. The same call goes on where a killed one stopped, with the same
     result as if it had not been: only latencies are those of the moment they were measured. A finished search, called
     with another `target`, answers without computing anything.
@@ -69,11 +73,11 @@ def search(
         target (`float`, defaults to 0.95): Success rate to be reached, between 0 and 1.
         max_parameters (`int`, *optional*): Most parameters; the widest and deepest the model chooses by default.
         max_latency_us (`float`, *optional*): Most microseconds of a call; see [`measure_latencies`].
-        num_bands (`int`, defaults to 8): Bands of parameter counts.
-        networks_per_band (`int`, defaults to 8): Networks generated in each.
-        screen_episodes (`Sequence[int]`, defaults to (25, 100)): Validation episodes of each round.
-        reduction (`int`, defaults to 4): Of so many networks of a band, one goes on to the next round.
-        num_confirm_episodes (`int`, *optional*): Test episodes of each finalist; the task's own number by default.
+        num_bands (`int`, *optional*): Bands of parameter counts.
+        networks_per_band (`int`, *optional*): Networks generated in each.
+        screen_episodes (`Sequence[int]`, *optional*): Validation episodes of each round.
+        reduction (`int`, *optional*): Of so many networks of a band, one goes on to the next round.
+        num_confirm_episodes (`int`, *optional*): Test episodes of each finalist.
         num_inference_steps (`int`, defaults to 20): Denoising steps.
         seed (`int`, defaults to 0): Decides networks and episodes.
         num_workers (`int`, *optional*): Processes to run episodes in, for tasks that use any.
@@ -86,29 +90,33 @@ def search(
         `ValueError`: If an argument is out of its range, no network meets a budget, or `output_dir` holds something
             else.
     """
+    plan = {
+        "num_bands": num_bands,
+        "networks_per_band": networks_per_band,
+        "screen_episodes": screen_episodes,
+        "reduction": reduction,
+        "num_confirm_episodes": num_confirm_episodes,
+    }
     # What makes it another search: not what is asked of the result, nor what only sets the speed.
-    settings = {
+    settings: dict[str, Any] = {
         "task": task.name,
         "max_parameters": max_parameters,
         "max_latency_us": max_latency_us,
-        "num_bands": num_bands,
-        "networks_per_band": networks_per_band,
-        "screen_episodes": list(screen_episodes),
-        "reduction": reduction,
-        "num_confirm_episodes": num_confirm_episodes,
+        **asdict(task.search_plan),
+        **{name: value for name, value in plan.items() if value is not None},
         "num_inference_steps": num_inference_steps,
         "seed": seed,
     }
     _check(pipe, task, target, settings)
-    bands = parameter_bands(pipe, num_bands, max_parameters)
+    bands = parameter_bands(pipe, settings["num_bands"], max_parameters)
     state = SearchState(output_dir, {**settings, "weights_sha256": fingerprint(pipe)})
     state.runs.append(provenance())
-    score = partial(evaluate, task=task, num_workers=num_workers, progress_bar=False)
+    score = partial(evaluate, num_workers=num_workers, progress_bar=False)
     _generate(pipe, state, bands, progress_bar)
     _measure(state)
-    for screening in range(len(screen_episodes)):
-        _screen(score, state, screening, progress_bar)
-    _confirm(score, state, progress_bar)
+    for screening in range(len(settings["screen_episodes"])):
+        _screen(partial(score, task=task.for_screening()), state, screening, progress_bar)
+    _confirm(partial(score, task=task), state, progress_bar)
     return _finish(state, target)
 
 

@@ -1,6 +1,6 @@
 """Tasks: what networks are generated for, and how they are scored."""
 
-from .base import DATA_SPLITS, Score, Task
+from .base import DATA_SPLITS, Score, SearchPlan, Task
 from .classification import ClassificationTask
 from .imitation import ImitationTask
 from .registry import get_task, list_tasks, register_task
@@ -11,6 +11,7 @@ __all__ = [
     "ClassificationTask",
     "ImitationTask",
     "Score",
+    "SearchPlan",
     "Task",
     "get_task",
     "list_tasks",

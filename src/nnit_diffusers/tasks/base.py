@@ -38,6 +38,25 @@ class Score:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SearchPlan:
+    """What [`search`] spends on a task unless it is told otherwise; its arguments of the same names say more.
+
+    Parameters:
+        num_bands (`int`, defaults to 8): Bands of parameter counts.
+        networks_per_band (`int`, defaults to 8): Networks generated in each.
+        screen_episodes (`tuple[int, ...]`, defaults to (25, 100)): Validation episodes of each round of the screening.
+        reduction (`int`, defaults to 4): Of so many networks of a band, one goes on to the next round.
+        num_confirm_episodes (`int`, *optional*): Test episodes of each finalist; the task's own number by default.
+    """
+
+    num_bands: int = 8
+    networks_per_band: int = 8
+    screen_episodes: tuple[int, ...] = (25, 100)
+    reduction: int = 4
+    num_confirm_episodes: int | None = None
+
+
 class Task(ABC):
     """What networks are generated for: a source of training batches, a loss, and a way to score networks.
 
@@ -56,6 +75,7 @@ class Task(ABC):
         min_width, max_width (`int`, default to 16 and 64): Range of the widths trained on, both inclusive.
         max_depth (`int`, defaults to 3): Largest number of hidden layers trained on.
         networks_per_batch (`int`, defaults to 64): Most networks given to one call of [`~Task.score_batch`].
+        search_plan ([`SearchPlan`]): What a search spends, to be lowered where episodes take long.
     """
 
     name: str
@@ -66,6 +86,7 @@ class Task(ABC):
     max_width: int = 64
     max_depth: int = 3
     networks_per_batch: int = 64
+    search_plan: SearchPlan = SearchPlan()
 
     @property
     def splits(self) -> ArchitectureSplits:
@@ -73,6 +94,13 @@ class Task(ABC):
         return ArchitectureSplits(
             self.in_features, self.out_features, self.activation, self.min_width, self.max_width, self.max_depth
         )
+
+    def for_screening(self) -> Task:
+        """The same task, scored as cheaply as its success rate alone allows; the task itself by default.
+
+        Scores have the same `num_successes` and `num_episodes`, but may lack metrics: enough to select networks by.
+        """
+        return self
 
     @property
     @abstractmethod

@@ -11,8 +11,9 @@ import torch
 
 from nnit_diffusers import MLP, evaluate, get_task
 from nnit_diffusers.networks import stack_state_dicts
-from nnit_diffusers.tasks.maniskill.rollouts import run_in_parallel
+from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob, run_in_parallel
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
+from nnit_diffusers.tasks.maniskill.tasks import stack_episodes
 from nnit_diffusers.tasks.maniskill.video import record_video
 
 
@@ -38,6 +39,48 @@ def reaching_network(seed):
 @pytest.fixture(scope="module")
 def networks():
     return [reaching_network(seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def imitating_network(task):
+    """A network that pushes as the expert does, well enough for some episodes: random features, fitted in one go."""
+    observations, actions = stack_episodes(task.demonstrate(range(8), noise=False))
+    network = MLP(35, [64], 8)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        scale = observations.std(dim=0).clamp(min=0.05)
+        network[0].weight.copy_(torch.randn(64, 35, generator=generator) / (6 * scale))
+        network[0].bias.copy_(torch.randn(64, generator=generator) - network[0].weight @ observations.mean(dim=0))
+        features = torch.cat([network[:2](observations), torch.ones(len(observations), 1)], dim=1).double()
+        ridge = 1e-3 * len(features) * torch.eye(65, dtype=torch.float64)
+        solution = torch.linalg.solve(features.mT @ features + ridge, features.mT @ actions.double()).float()
+        network[2].weight.copy_(solution[:-1].mT)
+        network[2].bias.copy_(solution[-1])
+    return network
+
+
+def test_screening_counts_the_same_successes_and_nothing_else_with_the_same_workers(task, networks, imitating_network):
+    screening = task.for_screening()
+    policies = [imitating_network, networks[0]]
+    full = evaluate(policies, task, num_episodes=5, split="validation")
+    workers = task.pool.process_ids
+    screened = evaluate(policies, screening, num_episodes=5, split="validation")
+    assert [result.num_successes for result in screened] == [result.num_successes for result in full]
+    assert 0 < sum(result.num_successes for result in full) < 10
+    assert [result.metrics for result in screened] == [{}, {}]
+    assert task.pool.process_ids == screening.pool.process_ids == workers
+    # And the workers go on to measure all the rest.
+    assert evaluate(policies[:1], task, num_episodes=5, split="validation") == full[:1]
+
+
+def test_an_episode_that_stops_at_success_is_the_beginning_of_the_full_one(task):
+    seed = episode_seeds("validation", 0, 1)[0]
+    full, stopped = task.run([EpisodeJob(seed), EpisodeJob(seed, stop_at_success=True)], num_workers=1)
+    assert (full.success_once, stopped.success_once) == (True, True)
+    assert (stopped.success_at_end, stopped.episode_return) == (None, None)
+    num_steps = len(stopped.observations)
+    assert num_steps < len(full.observations) == 50
+    assert np.array_equal(stopped.observations, full.observations[:num_steps])
 
 
 def test_results_do_not_depend_on_the_number_of_workers_nor_on_what_else_is_scored(task, networks):
@@ -75,13 +118,15 @@ def test_episodes_of_a_worker_that_is_killed_are_run_again(task, networks):
     assert victim not in task.pool.process_ids
 
 
-def test_side_by_side_simulation_gives_what_the_workers_do(task, networks):
+def test_side_by_side_simulation_gives_what_the_workers_do(task, imitating_network):
     # With one environment, which the CPU can do as well: the code is that of the GPU.
-    stacked = stack_state_dicts([networks[0].state_dict()])
+    stacked = stack_state_dicts([imitating_network.state_dict()])
     seeds = episode_seeds("validation", 0, 2)
-    ((first, second),) = run_in_parallel(
-        task.env_id, stacked, "relu", seeds, max_environments=1, sim_backend="physx_cpu", render_backend="cpu"
-    )
+    on_cpu = {"max_environments": 1, "sim_backend": "physx_cpu", "render_backend": "cpu"}
+    ((first, second),) = run_in_parallel(task.env_id, stacked, "relu", seeds, **on_cpu)
+    (stopped,) = run_in_parallel(task.env_id, stacked, "relu", seeds, stop_at_success=True, **on_cpu)
+    assert [each.success_once for each in stopped] == [first.success_once, second.success_once]
+    assert {each.success_at_end for each in stopped} == {None}
     (score,) = task.score_batch(stacked, "relu", num_episodes=2)
     assert [first.seed, second.seed] == list(seeds)
     assert score.metrics["mean_return"] == pytest.approx((first.episode_return + second.episode_return) / 2)

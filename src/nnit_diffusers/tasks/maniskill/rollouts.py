@@ -24,21 +24,23 @@ Policy = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Episode:
-    """What came of one episode, run to its last step whether or not it succeeded before.
+    """What came of one episode.
 
     Parameters:
         seed (`int`): What the environment was seeded with.
         success_once (`bool`): Whether any step was a success.
-        success_at_end (`bool`): Whether the last one was.
-        episode_return (`float`): Sum of ManiSkill's normalised dense reward, at most 1 a step.
+        success_at_end (`bool`, *optional*):
+            Whether the last one was. Like the return, measured only in episodes that run to their last step in any
+            case.
+        episode_return (`float`, *optional*): Sum of ManiSkill's normalised dense reward, at most 1 a step.
         observations (`np.ndarray`, *optional*): `[T, I]`, what was seen before each step, if recorded.
         labels (`np.ndarray`, *optional*): `[T, O]`, what the expert would have done there, if recorded.
     """
 
     seed: int
     success_once: bool
-    success_at_end: bool
-    episode_return: float
+    success_at_end: bool | None = None
+    episode_return: float | None = None
     observations: np.ndarray | None = None
     labels: np.ndarray | None = None
 
@@ -57,7 +59,12 @@ def max_episode_steps(environment: Any) -> int:
 
 @torch.no_grad()
 def run_episodes(
-    environment: Any, seeds: Sequence[int], policy: Policy | None, expert: Expert | None = None, noise: bool = False
+    environment: Any,
+    seeds: Sequence[int],
+    policy: Policy | None,
+    expert: Expert | None = None,
+    noise: bool = False,
+    stop_at_success: bool = False,
 ) -> list[Episode]:
     """Runs an episode in each of N environments, to the last step.
 
@@ -72,13 +79,16 @@ def run_episodes(
             counts as 0. The expert acts by default.
         expert (`Callable`, *optional*): If given, observations and what it would have done are recorded.
         noise (`bool`, defaults to `False`): Disturb the actions executed; see [`ActionNoise`].
+        stop_at_success (`bool`, defaults to `False`):
+            End as soon as every environment has succeeded, which is all that is measured then.
     """
     # PhysX on the CPU remembers contacts across a reset, and an episode would depend on the ones before it; in a scene
     # that is built anew it does not. On a GPU, where episodes are not repeatable anyway, that would take long.
     options = {"reconfigure": not environment.unwrapped.gpu_sim_enabled}
     observations, _ = environment.reset(seed=seeds[0] if len(seeds) == 1 else list(seeds), options=options)
     noises = [ActionNoise(seed, environment.action_space.shape[-1]) for seed in seeds] if noise else []
-    seen, labels, rewards, successes = [], [], [], []
+    seen, labels, rewards = [], [], []
+    success_N = success_once_N = torch.zeros(len(seeds), dtype=torch.bool)
     for _ in range(max_episode_steps(environment)):
         if expert is not None:
             seen.append(observations.cpu().numpy())
@@ -90,14 +100,17 @@ def run_episodes(
             actions = torch.from_numpy(np.stack(disturbed).astype(np.float32)).to(actions)
         observations, reward_N, _, _, info = environment.step(actions)
         rewards.append(reward_N.cpu())
-        successes.append(info["success"].cpu())
-    successes_TN, returns_N = torch.stack(successes), torch.stack(rewards).sum(dim=0)
+        success_N = info["success"].cpu()
+        success_once_N = success_once_N | success_N
+        if stop_at_success and success_once_N.all():
+            break
+    returns_N = torch.stack(rewards).sum(dim=0)
     return [
         Episode(
             seed,
-            bool(successes_TN[:, index].any()),
-            bool(successes_TN[-1, index]),
-            float(returns_N[index]),
+            bool(success_once_N[index]),
+            None if stop_at_success else bool(success_N[index]),
+            None if stop_at_success else float(returns_N[index]),
             np.stack([step[index] for step in seen]) if seen else None,
             np.stack([step[index] for step in labels]) if labels else None,
         )
@@ -116,6 +129,7 @@ class EpisodeJob:
         activation (`str`, defaults to `"relu"`): Activation of the network.
         record (`bool`, defaults to `False`): Keep the observations, with the expert's actions as labels.
         noise (`bool`, defaults to `False`): Disturb the actions executed.
+        stop_at_success (`bool`, defaults to `False`): End with the first success, which is all that is measured then.
     """
 
     seed: int
@@ -123,6 +137,7 @@ class EpisodeJob:
     activation: str = "relu"
     record: bool = False
     noise: bool = False
+    stop_at_success: bool = False
 
 
 class EpisodeRunner:
@@ -139,14 +154,17 @@ class EpisodeRunner:
         # ManiSkill collects garbage for every scene it builds: without what has been imported, that takes no time.
         gc.freeze()
         self.environment = make_environment(env_id)
+        self.reward_mode = self.environment.unwrapped.reward_mode
         self.expert = expert
 
     def __call__(self, job: EpisodeJob) -> Episode:
         is_recorded = job.record or job.weights is None
         policy = None if job.weights is None else network_policy(job.weights, job.activation)
-        (episode,) = run_episodes(
-            self.environment, [job.seed], policy, self.expert if is_recorded else None, job.noise
-        )
+        expert = self.expert if is_recorded else None
+        # The dense reward is an eighth of a step. ManiSkill is told its mode when an environment is made, and reads it
+        # from this attribute at every step; should a release rename it, screening is slower and nothing else.
+        self.environment.unwrapped._reward_mode = "none" if job.stop_at_success else self.reward_mode
+        (episode,) = run_episodes(self.environment, [job.seed], policy, expert, job.noise, job.stop_at_success)
         return episode
 
 
@@ -163,6 +181,7 @@ def run_in_parallel(
     activation: str,
     seeds: Sequence[int],
     max_environments: int = 1024,
+    stop_at_success: bool = False,
     **kwargs: Any,
 ) -> list[list[Episode]]:
     """Every network in the episodes of every seed, in one simulation of many environments on a GPU.
@@ -176,6 +195,9 @@ def run_in_parallel(
         activation (`str`): Their activation.
         seeds (`Sequence[int]`): Seeds of the episodes, the same for every network.
         max_environments (`int`, defaults to 1024): Most environments at a time.
+        stop_at_success (`bool`, defaults to `False`):
+            End when the last of the environments that run together has succeeded: where one never does, this saves
+            nothing.
         kwargs: Of [`make_environment`].
 
     Returns:
@@ -196,7 +218,7 @@ def run_in_parallel(
             # The number of environments is fixed: the last round is filled up with episodes that do not count.
             chunk = list(seeds[start : start + seeds_at_once])
             filled = (chunk * seeds_at_once)[:seeds_at_once]
-            done = run_episodes(environment, filled * num_networks, policy)
+            done = run_episodes(environment, filled * num_networks, policy, stop_at_success=stop_at_success)
             for network in range(num_networks):
                 first = network * seeds_at_once
                 episodes[network] += done[first : first + len(chunk)]
