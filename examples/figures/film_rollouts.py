@@ -162,14 +162,12 @@ def make_camera(task: ManiSkillTask, frame_size: int, folder: str) -> Any:
     from mani_skill.utils.wrappers import RecordEpisode
 
     class Camera(RecordEpisode):
-        def capture_image(self, infos=None):
-            self.successes.append(infos is not None and bool(infos["success"]))
-            return super().capture_image()
+        def step(self, action):
+            outcome = super().step(action)
+            self.successes.append(bool(outcome[-1]["success"]))
+            return outcome
 
-    # With `info_on_video` it hands over what it would write into the frames.
-    camera = Camera(environment, folder, save_trajectory=False, save_on_reset=False, info_on_video=True)
-    camera.successes = []
-    return camera
+    return Camera(environment, folder, save_trajectory=False, save_on_reset=False)
 
 
 def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Episode) -> Clip:
@@ -178,14 +176,16 @@ def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Epis
     Raises:
         `RuntimeError`: If it came out otherwise: what is shown would not be what was counted.
     """
-    camera.render_images, camera.successes, camera._video_steps = [], [], 0
+    camera.successes = [False]  # before the first step
     act = network_policy(job_weights(policy), policy.architecture.activation)
     (episode,) = run_episodes(camera, [known.seed], act)
+    frames = camera.render_images
+    camera.flush_video(save=False)
     if (episode.success_once, episode.success_at_end) != (known.success_once, known.success_at_end):
         raise RuntimeError(f"An episode that was run again came out otherwise: first {known}, then {episode}.")
     hidden_sizes = policy.architecture.hidden_sizes
     split = task.splits.split_of(hidden_sizes)
-    return Clip(tuple(hidden_sizes), split, number, episode, list(camera.render_images), list(camera.successes))
+    return Clip(tuple(hidden_sizes), split, number, episode, frames, camera.successes)
 
 
 def labelled(frame: np.ndarray, lines: Sequence[str], colour: tuple[int, int, int]) -> np.ndarray:

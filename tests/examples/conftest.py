@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_tasks  # noqa: F401  # registers its tasks
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from tiny import tiny_pipeline
 
 from nnit_diffusers import (
     GraphHyperNetwork,
@@ -61,6 +63,32 @@ def robot_pipeline_folder(tmp_path_factory):
     """The same for PickCube."""
     statistics = {"observation_mean": [0.1] * 42, "observation_std": [0.5] * 42}
     return save_untrained(tmp_path_factory.mktemp("pickcube"), get_task("pickcube"), statistics)
+
+
+@pytest.fixture(scope="session")
+def rollouts_path(tmp_path_factory):
+    """The evaluation of an untrained pipeline on a task of episodes: one section, without one of its splits."""
+    import evaluate_nnit
+
+    folder = tmp_path_factory.mktemp("rollouts")
+    tiny_pipeline(ghn=True).save_pretrained(folder / "pipeline")
+    evaluate_nnit.main(
+        evaluate_nnit.Arguments(
+            str(folder / "pipeline"),
+            task="tiny_demand",
+            output_path=str(folder / "evaluation.json"),
+            sections=("splits",),
+            splits=("train", "held_out_combinations", "deeper", "wider"),
+            num_inference_steps=1,
+            num_episodes=20,
+            num_final_episodes=30,
+            num_architectures=2,
+            num_networks=2,
+            num_selected=1,
+            documented_architecture=(8, 6),
+        )
+    )
+    return folder / "evaluation.json"
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ import evaluate_nnit
 import plot_evaluation
 import plot_weights
 import pytest
-import tiny_tasks  # noqa: F401  # registers its tasks
 import torch
 from matplotlib.image import imread
-from tiny import tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -35,30 +33,6 @@ def evaluation_path(digits_pipeline_folder, tmp_path_factory):
         )
     )
     return path
-
-
-@pytest.fixture(scope="module")
-def rollouts_path(tmp_path_factory):
-    """An evaluation of rollouts, as far as it goes without a section or with a split alone."""
-    folder = tmp_path_factory.mktemp("rollouts")
-    tiny_pipeline(ghn=True).save_pretrained(folder / "pipeline")
-    evaluate_nnit.main(
-        evaluate_nnit.Arguments(
-            str(folder / "pipeline"),
-            task="tiny_demand",
-            output_path=str(folder / "evaluation.json"),
-            sections=("splits",),
-            splits=("train", "held_out_combinations", "deeper", "wider"),
-            num_inference_steps=1,
-            num_episodes=20,
-            num_final_episodes=30,
-            num_architectures=2,
-            num_networks=2,
-            num_selected=1,
-            documented_architecture=(8, 6),
-        )
-    )
-    return folder / "evaluation.json"
 
 
 def drawn_texts(figure):

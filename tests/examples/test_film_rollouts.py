@@ -21,30 +21,6 @@ def clip(first_success=None, num_steps=3):
     return Clip((128, 256), "held_out_combinations", 7, episode(7, any(successes)), frames, successes)
 
 
-def test_untrained_policies_are_filmed_and_their_failures_not_hidden(robot_pipeline_folder, simulator, tmp_path):
-    arguments = Arguments(
-        str(tmp_path / "film"),
-        pretrained_model_name_or_path=str(robot_pipeline_folder),
-        architectures=("16", "128-256"),
-        num_inference_steps=1,
-        num_shown=1,
-        num_searched=2,
-        frame_size=64,
-    )
-    film_rollouts.main(arguments)
-    report = json.loads((tmp_path / "film" / "rollout.json").read_text())
-    assert [row["split"] for row in report["policies"]] == ["train", "held_out_combinations"]
-    assert [row["num_episodes"] for row in report["policies"]] == [2, 2]
-    num_failures = sum(row["num_episodes"] - row["num_successes"] for row in report["policies"])
-    assert f"{num_failures} of all 4 episodes failed" in report["caption"]
-    (clips,) = report["video"]
-    assert [shown["episode"] for shown in clips[:2]] == [0, 0]
-    assert clips[2]["episode"] == 1 and not clips[2]["success_once"]
-    assert {"command", "git_commit", "versions"} <= set(report)
-    assert (tmp_path / "film" / "rollout.mp4").read_bytes()[4:8] == b"ftyp"
-    assert imread(tmp_path / "film" / "rollout.png").std() > 0.05
-
-
 def test_an_outcome_is_written_when_it_is_known():
     assert clip(first_success=2).caption(1)[0][1] == "episode 7: step 1"
     assert clip(first_success=2).caption(2)[0][1] == "episode 7: success at step 2"
@@ -100,3 +76,27 @@ def test_the_default_architectures_are_of_the_splits_they_stand_for():
 def test_what_cannot_be_filmed_is_refused(task, wrong, named):
     with pytest.raises(ValueError, match=named):
         check_arguments(Arguments("", task=task, **wrong), get_task(task))
+
+
+def test_untrained_policies_are_filmed_and_their_failures_not_hidden(robot_pipeline_folder, simulator, tmp_path):
+    arguments = Arguments(
+        str(tmp_path / "film"),
+        pretrained_model_name_or_path=str(robot_pipeline_folder),
+        architectures=("16", "128-256"),
+        num_inference_steps=1,
+        num_shown=1,
+        num_searched=2,
+        frame_size=64,
+    )
+    film_rollouts.main(arguments)
+    report = json.loads((tmp_path / "film" / "rollout.json").read_text())
+    assert [row["split"] for row in report["policies"]] == ["train", "held_out_combinations"]
+    assert [row["num_episodes"] for row in report["policies"]] == [2, 2]
+    num_failures = sum(row["num_episodes"] - row["num_successes"] for row in report["policies"])
+    assert f"{num_failures} of all 4 episodes failed" in report["caption"]
+    (clips,) = report["video"]
+    assert [shown["episode"] for shown in clips[:2]] == [0, 0]
+    assert clips[2]["episode"] == 1 and not clips[2]["success_once"]
+    assert {"command", "git_commit", "versions"} <= set(report)
+    assert (tmp_path / "film" / "rollout.mp4").read_bytes()[4:8] == b"ftyp"
+    assert imread(tmp_path / "film" / "rollout.png").std() > 0.05
