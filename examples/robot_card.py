@@ -52,6 +52,9 @@ def what_fails(report: dict[str, Any]) -> list[str]:
     """Where generated policies are worst, as far as the report has it."""
     lines = []
     for split, part in report.get("splits", {}).items():
+        if part["nnit"]["min"] == 1:
+            lines.append(f"{SPLIT_NAMES[split]}: no policy failed in any episode.")
+            continue
         row = min(part["architectures"], key=lambda row: row["nnit"]["mean"])
         lines.append(
             f"{SPLIT_NAMES[split]}: of {len(part['architectures'])} architectures, "

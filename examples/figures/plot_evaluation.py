@@ -84,7 +84,8 @@ def split_label(split: str, report: dict[str, Any]) -> str:
 def error_bars(summary: dict[str, Any]) -> list[list[float]]:
     """Lengths of the bars below and above the mean, in percent."""
     low, high = summary["interval"]
-    return [[100 * (summary["mean"] - low)], [100 * (high - summary["mean"])]]
+    # Where all architectures are alike, rounding may put the mean outside.
+    return [[100 * max(summary["mean"] - low, 0.0)], [100 * max(high - summary["mean"], 0.0)]]
 
 
 def draw_splits(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:

@@ -66,6 +66,13 @@ def test_pictures_of_rollouts_say_success_and_have_a_name_of_their_own(rollouts_
     assert not any("2603.00180" in text for text in texts)
 
 
+def test_rounding_makes_no_bar_of_negative_length():
+    assert plot_evaluation.error_bars({"mean": 0.95, "interval": [0.9500000000000001, 0.9499999999999998]}) == [
+        [0.0],
+        [0.0],
+    ]
+
+
 def test_names_of_pictures_do_not_collide():
     tasks = ("digits", "pickcube", "pushcube", "stackcube-easy")
     names = [plot_evaluation.picture_name(task, section) for task in tasks for section in plot_evaluation.DRAWINGS]
