@@ -5,7 +5,8 @@
     python examples/build_hub_repo.py --repo_dir nnit/digits
 
 The first call writes the weights, so that what is evaluated is what is published; the last one writes the card from
-`model_card.md` and the evaluation. Neither repeats the other's work.
+`model_card.md` and the evaluation. Neither repeats the other's work. For a robot task, `--film_dir` adds what
+`examples/figures/film_rollouts.py` filmed, and the card has it, with what fails and how to run a rollout.
 """
 
 import json
@@ -18,11 +19,13 @@ import torch
 import tyro
 from evaluation_report import report_tables
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from robot_card import DEFINITIONS, copy_film, robot_tables
 
 from nnit_diffusers import NNiTPipeline, get_task
 from nnit_diffusers.hub import LIBRARY_NAME
 from nnit_diffusers.pipelines.budget import MAX_WIDTH_FACTOR
 from nnit_diffusers.pipelines.loading import PIPELINE_FILE, PIPELINE_FILE_NAME
+from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.utils import write_json
 
 
@@ -42,10 +45,12 @@ class Arguments:
     """Trained pipeline whose weights go there; without it the weights there stay."""
     task: str = "digits"
     """Name of a registered task."""
-    example_architecture: tuple[int, ...] = (48, 40)
-    """Architecture in the card's example."""
-    example_budget: int = 4000
-    """Budget in the card's example."""
+    film_dir: str | None = None
+    """Where `film_rollouts.py` put its film, to be copied."""
+    example_architecture: tuple[int, ...] | None = None
+    """Architecture in the card's example; 48, 40 and, for robots, 128, 256 by default."""
+    example_budget: int | None = None
+    """Budget in the card's example; 4,000 and, for robots, 20,000 parameters by default."""
 
 
 def training_records(pipeline_dir: Path) -> dict[str, Any]:
@@ -79,31 +84,54 @@ def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
 def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
     """Metadata of the card; the evaluation becomes its `model-index`."""
     metric, task_type = METRICS.get(task_name, METRIC_OF_POLICIES)
+    is_robot = task_name not in METRICS
+    # Where policies are screened on validation episodes, only the selected ones are run in test episodes.
+    data_split = "validation" if is_robot and report.get("settings", {}).get("num_final_episodes") else "test"
     results = [
         EvalResult(
             task_type=task_type,
             dataset_type=task_name,
             dataset_name=f"{task_name}, networks of split {split}",
             dataset_config=split,
-            # Where selected networks get episodes of their own, all of them are scored on validation episodes.
-            dataset_split="test" if report["settings"]["num_final_episodes"] is None else "validation",
+            dataset_split=data_split,
             metric_type=metric,
             metric_name=f"mean {metric.replace('_', ' ')} of all generated networks",
             metric_value=round(part["nnit"]["mean"], 4),
+            **(source_of(task_name, part["nnit"]) if is_robot else {}),
         )
-        for split, part in report["splits"].items()
+        for split, part in report.get("splits", {}).items()
     ]
     return ModelCardData(
         license="apache-2.0",
         library_name=LIBRARY_NAME,
-        tags=["nnit", "weight-generation", "hypernetwork", "diffusion", task_name],
+        pipeline_tag=task_type if is_robot else None,
+        tags=[
+            "nnit",
+            "weight-generation",
+            "hypernetwork",
+            "diffusion",
+            task_name,
+            *(["maniskill3"] if is_robot else []),
+        ],
         model_name=f"nnit/{task_name}",
-        eval_results=results,
+        eval_results=results or None,
     )
 
 
+def source_of(task_name: str, summary: dict[str, Any]) -> dict[str, Any]:
+    """What metadata says of a result beside its value: the interval, and the file that has it."""
+    source = {
+        "source_name": "evaluation.json",
+        "source_url": f"https://huggingface.co/nnit/{task_name}/blob/main/evaluation.json",
+    }
+    if "interval" in summary:
+        source["metric_args"] = {"confidence_interval_95": [round(bound, 4) for bound in summary["interval"]]}
+    return source
+
+
 def protocol(settings: dict[str, Any]) -> str:
-    """How the networks of the tables were scored."""
+    """How the networks of the tables were scored, and on what, where that is a definition of ours."""
+    samples = "samples" if settings["task"] in METRICS else "episodes"
     generated = f"Mean over all networks generated with {settings['num_inference_steps']} steps, none left out"
     counts = (
         f"{settings['num_architectures']} architectures a split, {settings['num_networks']} networks each, "
@@ -111,7 +139,7 @@ def protocol(settings: dict[str, Any]) -> str:
     )
     if settings["num_final_episodes"] is None:
         return (
-            f"{generated}, on {settings['num_test_episodes']} test samples that neither training nor selection has "
+            f"{generated}, on {settings['num_test_episodes']} test {samples} that neither training nor selection has "
             f"seen, with 95% intervals over architectures. {counts}."
         )
     return (
@@ -124,11 +152,16 @@ def protocol(settings: dict[str, Any]) -> str:
 
 def write_card(arguments: Arguments) -> None:
     """Fills `model_card.md` in with what the pipeline is and what its evaluation says."""
-    repo_dir = Path(arguments.repo_dir)
+    repo_dir, model_id = Path(arguments.repo_dir), f"nnit/{arguments.task}"
     report = json.loads((repo_dir / "evaluation.json").read_text(encoding="utf-8"))
     pipeline = NNiTPipeline.from_pretrained(repo_dir)
     task = get_task(arguments.task)
-    settings = report["settings"]
+    settings, tables = report["settings"], report_tables(report)
+    architecture, budget = (48, 40), 4000
+    if isinstance(task, ManiSkillTask):
+        architecture, budget = (128, 256), 20_000
+        tables = robot_tables(task, report, repo_dir, model_id)
+    architecture = arguments.example_architecture or architecture
     trainings = {
         name: json.loads((repo_dir / f"training_{name}.json").read_text(encoding="utf-8"))["arguments"]
         for name in ("ghn", "nnit")
@@ -138,9 +171,9 @@ def write_card(arguments: Arguments) -> None:
         card_data(arguments.task, report),
         template_path=str(CARD_TEMPLATE),
         task=arguments.task,
-        model_id=f"nnit/{arguments.task}",
-        example_architecture=list(arguments.example_architecture),
-        example_budget=arguments.example_budget,
+        model_id=model_id,
+        example_architecture=list(architecture),
+        example_budget=arguments.example_budget or budget,
         in_features=task.in_features,
         out_features=task.out_features,
         activation=task.activation,
@@ -151,8 +184,8 @@ def write_card(arguments: Arguments) -> None:
         num_slots=pipeline.tokenizer.config.max_depth,
         transformer_parameters=f"{pipeline.transformer.num_parameters():,}",
         ghn_parameters=f"{pipeline.ghn.num_parameters():,}",
-        protocol=protocol(settings),
-        tables=report_tables(report),
+        protocol="\n\n".join(filter(None, [protocol(settings), DEFINITIONS.get(arguments.task)])),
+        tables=tables,
         num_selected=settings["num_selected"],
         num_networks=settings["num_networks"],
         num_references=settings["num_references"],
@@ -166,6 +199,8 @@ def main(arguments: Arguments) -> None:
     repo_dir = Path(arguments.repo_dir)
     if arguments.pipeline_dir is not None:
         write_weights(Path(arguments.pipeline_dir), repo_dir)
+    if arguments.film_dir is not None:
+        copy_film(Path(arguments.film_dir), repo_dir)
     if (repo_dir / "evaluation.json").exists():
         write_card(arguments)
     else:

@@ -58,9 +58,14 @@ class Evaluator:
     ) -> list[MLP]:
         return self.pipe.ghn.generate([architecture] * num_networks, generator=generator)
 
+    @property
+    def is_screened(self) -> bool:
+        """Whether all networks are scored on validation episodes, and test episodes are for the selected ones."""
+        return self.arguments.num_final_episodes is not None
+
     def results(self, networks: Sequence[MLP]) -> list[EvaluationResult]:
         """Of all networks on test data; by success alone where it is the final episodes that tell more."""
-        if self.arguments.num_final_episodes is not None:
+        if self.is_screened:
             return self.screen(networks, "test")
         return self.score(self.task, networks, "test", self.arguments.num_episodes)
 
@@ -109,30 +114,33 @@ def describe(architecture: MLPArchitecture) -> dict[str, Any]:
 
 
 def split_parts(evaluator: Evaluator) -> dict[str, Part]:
-    """A part for every architecture of every split."""
-    parts = {}
-    for split in evaluator.arguments.splits:
+    """A part for every architecture of every split; an evaluation cut short has about as many of each split."""
+    arguments, architectures = evaluator.arguments, {}
+    for split in arguments.splits:
         generator = evaluator.generator("splits", split)
-        for architecture in evaluator.sample(split, evaluator.arguments.num_architectures, generator):
+        architectures[split] = evaluator.sample(split, arguments.num_architectures, generator)
+    parts = {}
+    for number in range(arguments.num_architectures):
+        for split in arguments.splits:
+            architecture = architectures[split][number]
             name = "-".join(map(str, architecture.hidden_sizes))
             compute = partial(score_architecture, evaluator, split, architecture)
-            parts[f"{split}/{name}"] = Part(evaluator.arguments.num_networks, compute)
+            parts[f"{split}/{name}"] = Part(arguments.num_networks, compute)
     return parts
 
 
 def score_architecture(evaluator: Evaluator, split: str, architecture: MLPArchitecture) -> dict[str, Any]:
-    """NNiT and the raw GHN on the same architecture: all networks, and those selected on validation data."""
+    """NNiT and the raw GHN on the same architecture: all networks, and of NNiT's those selected on validation data."""
     arguments, generator = evaluator.arguments, evaluator.generator("splits", split, str(architecture))
     num_ghn_networks = arguments.num_ghn_networks or arguments.num_networks
-    sources = {
-        "nnit": partial(evaluator.generate, architecture, arguments.num_networks),
-        "ghn": partial(evaluator.generate_by_ghn, architecture, num_ghn_networks),
+    results, selected = select(evaluator, evaluator.generate(architecture, arguments.num_networks, generator))
+    ghn_networks = evaluator.generate_by_ghn(architecture, num_ghn_networks, generator)
+    ghn_results = evaluator.screen(ghn_networks) if evaluator.is_screened else evaluator.results(ghn_networks)
+    return {
+        **describe(architecture),
+        "nnit": {**summary(results), "selected": summary(selected)},
+        "ghn": summary(ghn_results),
     }
-    row = describe(architecture)
-    for name, generate in sources.items():
-        results, selected = select(evaluator, generate(generator))
-        row[name] = {**summary(results), "selected": summary(selected)}
-    return row
 
 
 def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[EvaluationResult], list[EvaluationResult]]:
@@ -145,7 +153,7 @@ def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[Evaluati
     validated = evaluator.screen(networks)
     num_selected = min(arguments.num_selected, len(networks))
     top = select_top([result.score for result in validated], num_selected)
-    if arguments.num_final_episodes is not None:
+    if evaluator.is_screened:
         finalists = [networks[index] for index in top]
         return validated, evaluator.score(evaluator.task, finalists, "test", arguments.num_final_episodes)
     results = evaluator.results(networks)

@@ -3,36 +3,38 @@
     python examples/benchmarks/benchmark_generation.py --pretrained_model_name_or_path nnit/digits \
         --output_path nnit/digits/benchmark.json
 
+    python examples/benchmarks/benchmark_generation.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
+        --data_dir outputs/pickcube/demonstrations --output_path nnit/pickcube/benchmark.json --hidden_sizes 128 256 \
+        --num_scored 4 --num_episodes 50 --learning_rate 1e-3 --train_batch_size 256 --max_train_steps 6000 \
+        --validation_steps 100 --validation_growth 1.3
+
 All of it in one run, so that the ratios are of one machine in one state: the time of one network at several numbers of
-denoising steps, and of training one by SGD (Adam) until it is as accurate; networks a second in batches; peak memory;
-and how much of the matrix products that this machine manages generation does.
+denoising steps, and of training one by SGD (Adam) until it is as good, for robots by imitation of the demonstrations
+that the GHN had; networks a second in batches; peak memory; how much of the matrix products that this machine manages
+generation and training do; and, for robots, episodes a second.
 """
 
-import json
 import platform
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from measuring import count_operations, measure_memory, median_seconds, share_of_matmul_rate
 from tqdm.auto import tqdm
+from training_cost import compare_row, measure_training, sgd_curve
 
-from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, evaluate, get_task
-from nnit_diffusers.networks import fold_observation_statistics, stack_state_dicts
+from nnit_diffusers import MLP, NNiTPipeline, Task, evaluate, get_task
+from nnit_diffusers.evaluation import mean_interval
+from nnit_diffusers.networks import stack_state_dicts
+from nnit_diffusers.tasks.maniskill import ManiSkillTask
+from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob
+from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
+from nnit_diffusers.utils import markdown_table as table
 from nnit_diffusers.utils import provenance, write_json
-
-
-# Steps of SGD between two looks at the validation data, which are not timed.
-VALIDATION_STEPS = 5
-MATMUL_SIZE = 1024
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Arguments:
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, if it needs any."""
+    """Where the task finds or downloads its data, or has its demonstrations, if it needs any."""
     output_path: str = "nnit/digits/benchmark.json"
     """The JSON to write."""
     hidden_sizes: tuple[int, ...] = (48, 40)
@@ -54,7 +56,9 @@ class Arguments:
     batches: tuple[int, ...] = (1, 8, 100)
     """Networks generated at once."""
     num_scored: int = 32
-    """Networks whose mean accuracy SGD has to reach."""
+    """Networks whose mean score SGD has to reach."""
+    num_episodes: int | None = None
+    """Validation episodes (samples) that a network is scored on, SGD's at every look; the task's number by default."""
     num_repeats: int = 5
     """Runs that a time is the median of."""
     learning_rate: float = 1e-2
@@ -63,20 +67,18 @@ class Arguments:
     """Of SGD."""
     max_train_steps: int = 3000
     """Steps after which SGD is taken not to get there."""
+    validation_steps: int = 5
+    """Steps of SGD before its first look at the validation data; looks are not timed."""
+    validation_growth: float = 1.0
+    """How many times as far apart each two looks are as the two before: 1.3 for rollouts, which take long."""
     sgd_seeds: tuple[int, ...] = (0, 1, 2)
     """Trainings by SGD; the time is their median."""
+    evaluation_workers: tuple[int, ...] = (1, 2)
+    """Numbers of processes that rollouts are timed in."""
+    num_timed_episodes: int = 40
+    """Rollouts that are timed in each."""
     seed: int = 0
     """Of generated networks."""
-
-
-def median_seconds(function: Callable[[], Any], num_repeats: int) -> float:
-    """Of running `function` once more than that: the first run, which sets things up, does not count."""
-    times = []
-    for _ in range(num_repeats + 1):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
 
 
 def generate(pipe: NNiTPipeline, arguments: Arguments, num_networks: int, num_steps: int) -> list[MLP]:
@@ -89,39 +91,15 @@ def generate(pipe: NNiTPipeline, arguments: Arguments, num_networks: int, num_st
     ).networks
 
 
-def mean_score(networks: list[MLP], task: Task) -> float:
-    return statistics.fmean(result.score for result in evaluate(networks, task, split="validation"))
-
-
-def sgd_curve(
-    task: Task, architecture: MLPArchitecture, arguments: Arguments, seed: int, target: float
-) -> list[tuple[float, float]]:
-    """Seconds of training and the validation score after them, until the score is `target`."""
-    torch.manual_seed(seed)
-    network = MLP.from_architecture(architecture)
-    optimizer = torch.optim.Adam(network.parameters(), lr=arguments.learning_rate)
-    generator = torch.Generator().manual_seed(seed)
-    seconds, curve = 0.0, []
-    for step in range(1, arguments.max_train_steps + 1):
-        start = time.perf_counter()
-        inputs, targets = task.training_batch(arguments.train_batch_size, generator)
-        outputs = network((inputs - task.observation_mean) / task.observation_std)
-        optimizer.zero_grad()
-        task.loss(outputs[None], targets).mean().backward()
-        optimizer.step()
-        seconds += time.perf_counter() - start
-        if step % VALIDATION_STEPS == 0:
-            stacked = stack_state_dicts([network.state_dict()])
-            folded = fold_observation_statistics(stacked, task.observation_mean, task.observation_std)
-            (score,) = task.score_batch(folded, architecture.activation, split="validation")
-            curve.append((seconds, score.num_successes / score.num_episodes))
-            if curve[-1][1] >= target:
-                break
-    return curve
-
-
-def seconds_to_reach(curve: list[tuple[float, float]], target: float) -> float:
-    return next((seconds for seconds, score in curve if score >= target), float("inf"))
+def score(networks: Sequence[MLP], task: Task, num_episodes: int | None) -> dict[str, Any]:
+    """Mean validation score, with its interval over networks if there are several."""
+    results = evaluate(networks, task, num_episodes, split="validation", progress_bar=False)
+    scores = [result.score for result in results]
+    return {
+        "validation_score": sum(scores) / len(scores),
+        "validation_score_interval": list(mean_interval(scores)) if len(scores) > 1 else None,
+        "num_validation_episodes": results[0].num_episodes,
+    }
 
 
 def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: tqdm) -> dict[str, Any]:
@@ -131,7 +109,7 @@ def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: 
         bar.set_postfix_str(f"{steps} steps")
         rows[str(steps)] = {
             "seconds": median_seconds(lambda steps=steps: generate(pipe, arguments, 1, steps), arguments.num_repeats),
-            "validation_score": mean_score(generate(pipe, arguments, arguments.num_scored, steps), task),
+            **score(generate(pipe, arguments, arguments.num_scored, steps), task, arguments.num_episodes),
         }
         bar.update()
     highest = max(row["validation_score"] for row in rows.values())
@@ -142,55 +120,8 @@ def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: 
         curves.append(sgd_curve(task, architecture, arguments, seed, highest))
         bar.update()
     for row in rows.values():
-        seconds = statistics.median(seconds_to_reach(curve, row["validation_score"]) for curve in curves)
-        is_reached = seconds < float("inf")
-        row["sgd_seconds"] = seconds if is_reached else None
-        row["sgd_seconds_ratio"] = seconds / row["seconds"] if is_reached else None
+        row |= compare_row(row["seconds"], row["validation_score"], row["num_validation_episodes"], curves)
     return rows
-
-
-# What a process of its own runs to have its peak memory measured: after loading, then after every batch.
-MEMORY_PROGRAM = """
-import json, resource, sys
-from nnit_diffusers import NNiTPipeline
-name, hidden_sizes, num_steps, batches = map(json.loads, sys.argv[1:])
-pipe = NNiTPipeline.from_pretrained(name)
-pipe.set_progress_bar_config(disable=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-for num_networks in batches:
-    pipe(hidden_sizes, num_networks=num_networks, num_inference_steps=num_steps)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-def measure_memory(arguments: Arguments) -> dict[str, Any]:
-    """Bytes that a process takes at most to load the pipeline, and to generate networks with it.
-
-    On Linux a program's peak is never below that of the process that started it: so this one starts a shell, which
-    takes next to nothing, and the shell starts the program.
-    """
-    batches = sorted(arguments.batches)
-    request = (arguments.pretrained_model_name_or_path, arguments.hidden_sizes, arguments.steps[-1], batches)
-    command = [sys.executable, "-c", MEMORY_PROGRAM, *map(json.dumps, request)]
-    finished = subprocess.run(
-        ["sh", "-c", '"$@"; exit $?', "sh", *command], check=True, stdout=subprocess.PIPE, text=True
-    )
-    # macOS counts bytes, others kibibytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    loaded, *peaks = (int(line) * unit for line in finished.stdout.split())
-    return {
-        "loaded_bytes": loaded,
-        "batches": {
-            str(num_networks): {"peak_bytes": peak, "bytes_above_loaded": peak - loaded}
-            for num_networks, peak in zip(batches, peaks, strict=True)
-        },
-    }
-
-
-def matmul_rate(num_repeats: int) -> float:
-    """Floating-point operations a second in the product of two large matrices."""
-    left, right = torch.rand(2, MATMUL_SIZE, MATMUL_SIZE)
-    return 2 * MATMUL_SIZE**3 / median_seconds(lambda: left @ right, num_repeats)
 
 
 def measure_batches(pipe: NNiTPipeline, arguments: Arguments, bar: tqdm) -> dict[str, Any]:
@@ -198,40 +129,67 @@ def measure_batches(pipe: NNiTPipeline, arguments: Arguments, bar: tqdm) -> dict
     rows = {}
     for num_networks in arguments.batches:
         bar.set_postfix_str(f"batch of {num_networks}")
-        # As matrix products: the counter knows no fused attention on a CPU.
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            generate(pipe, arguments, num_networks, 1)
-        num_operations = counter.get_total_flops() * arguments.steps[-1]
-        seconds = median_seconds(
-            lambda num_networks=num_networks: generate(pipe, arguments, num_networks, arguments.steps[-1]),
-            arguments.num_repeats,
-        )
-        rate = matmul_rate(arguments.num_repeats)
+
+        def run(num_steps: int = arguments.steps[-1], num_networks: int = num_networks) -> list[MLP]:
+            return generate(pipe, arguments, num_networks, num_steps)
+
+        num_operations = count_operations(lambda run=run: run(1)) * arguments.steps[-1]
+        seconds = median_seconds(run, arguments.num_repeats)
         rows[str(num_networks)] = {
             "seconds": seconds,
             "networks_per_second": num_networks / seconds,
-            "operations_per_second": num_operations / seconds,
-            "matmul_operations_per_second": rate,
-            "share_of_matmul_rate": num_operations / seconds / rate,
+            **share_of_matmul_rate(num_operations, seconds, arguments.num_repeats),
         }
         bar.update()
     return rows
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in plain text too."""
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
+def measure_rollouts(pipe: NNiTPipeline, task: ManiSkillTask, arguments: Arguments, bar: tqdm) -> dict[str, Any]:
+    """Episodes a second by number of worker processes, and the seconds until these were ready."""
+    (policy,) = generate(pipe, arguments, 1, arguments.steps[-1])
+    weights = {key: tensor.numpy() for key, tensor in stack_state_dicts([policy.state_dict()]).items()}
+    seeds = episode_seeds("validation", arguments.seed, arguments.num_timed_episodes)
+    jobs = [EpisodeJob(seed, weights, policy.architecture.activation) for seed in seeds]
+    rows = {}
+    for num_workers in arguments.evaluation_workers:
+        bar.set_postfix_str(f"rollouts, {num_workers} workers")
+        task.close()
+        times = [time.perf_counter()]
+        # A job for each, so that all have started; the first episode of a process takes longer.
+        for some in (jobs[:1] * num_workers, jobs):
+            task.run(some, num_workers)
+            times.append(time.perf_counter())
+        rows[str(num_workers)] = {
+            "start_seconds": times[1] - times[0],
+            "seconds": times[2] - times[1],
+            "episodes_per_second": len(jobs) / (times[2] - times[1]),
+        }
+        bar.update()
+    return rows
+
+
+def duration(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def one_network_table(report: dict[str, Any]) -> str:
     rows = []
     for steps, row in report["one_network"].items():
+        reached = f"{row['validation_score']:.1%}"
+        if row.get("validation_score_interval"):
+            low, high = row["validation_score_interval"]
+            reached += f" ({100 * low:.1f} to {100 * high:.1f})"
         sgd = ["not reached", "-"]
-        if row["sgd_seconds"] is not None:
-            sgd = [f"{1000 * row['sgd_seconds']:.0f} ms", f"{row['sgd_seconds_ratio']:.2g}"]
-        rows.append([steps, f"{1000 * row['seconds']:.0f} ms", f"{row['validation_score']:.1%}", *sgd])
+        if "sgd_seconds" not in row:
+            sgd = ["-", "-"]
+        elif row["sgd_seconds"] is not None:
+            sgd = [duration(row["sgd_seconds"]), f"{row['sgd_seconds_ratio']:.2g}"]
+            if "sgd_seconds_interval" in row:
+                sgd = [
+                    f"{duration(row['sgd_seconds_interval'][0])} to {duration(row['sgd_seconds_interval'][1])}",
+                    "{:.2g} to {:.2g}".format(*row["sgd_seconds_ratio_interval"]),
+                ]
+        rows.append([steps, duration(row["seconds"]), reached, *sgd])
     header = ["Steps", "Generating one", "Validation score", "Training one to the same", "Training / generating"]
     return table(header, rows)
 
@@ -246,19 +204,39 @@ def batches_table(report: dict[str, Any]) -> str:
     return table(header, rows)
 
 
+def other_lines(report: dict[str, Any]) -> str:
+    """What has no table; older reports have none of it."""
+    lines = []
+    if "training" in report:
+        step = report["training"]
+        lines.append(
+            f"- A training step of the transformer, on {step['networks']} networks: {duration(step['seconds'])}, "
+            f"{step['share_of_matmul_rate']:.0%} of the matmul rate."
+        )
+    for num_workers, row in report.get("rollouts", {}).items():
+        lines.append(f"- Rollouts in {num_workers} process(es): {row['episodes_per_second']:.1f} episodes a second.")
+    return "\n".join(lines)
+
+
 def report_tables(report: dict[str, Any]) -> str:
     architecture, steps = list(report["arguments"]["hidden_sizes"]), report["arguments"]["steps"][-1]
-    return (
-        f"{architecture} networks on {report['num_threads']} thread(s)\n\n{one_network_table(report)}\n\n"
-        f"In batches, {steps} steps\n\n{batches_table(report)}"
-    )
+    parts = [
+        f"{architecture} networks on {report['num_threads']} thread(s)",
+        one_network_table(report),
+        f"In batches, {steps} steps",
+        batches_table(report),
+        other_lines(report),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
-def main(arguments: Arguments) -> None:
-    pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
-    pipe.set_progress_bar_config(disable=True)
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
-    num_measurements = len(arguments.steps) + len(arguments.sgd_seeds) + len(arguments.batches) + 1
+def measure(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, Any]:
+    """The report."""
+    # Loads the data, untimed. A robot task without demonstrations says so here, not when half is measured.
+    task.training_batch(1, torch.Generator().manual_seed(0))
+    is_robot = isinstance(task, ManiSkillTask)
+    num_measurements = len(arguments.steps) + len(arguments.sgd_seeds) + len(arguments.batches) + 2
+    num_measurements += len(arguments.evaluation_workers) if is_robot else 0
     with tqdm(total=num_measurements, desc="Benchmark", unit="measurement") as bar:
         report = {
             "arguments": asdict(arguments),
@@ -267,9 +245,28 @@ def main(arguments: Arguments) -> None:
             "num_threads": torch.get_num_threads(),
             "one_network": compare_with_sgd(pipe, task, arguments, bar),
             "batches": measure_batches(pipe, arguments, bar),
-            "memory": measure_memory(arguments),
+            "memory": measure_memory(
+                arguments.pretrained_model_name_or_path, arguments.hidden_sizes, arguments.steps[-1], arguments.batches
+            ),
         }
         bar.update()
+        if pipe.ghn is not None:
+            report["training"] = measure_training(pipe, arguments)
+        bar.update()
+        if is_robot:
+            report["rollouts"] = measure_rollouts(pipe, task, arguments, bar)
+    return report
+
+
+def main(arguments: Arguments) -> None:
+    pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
+    pipe.set_progress_bar_config(disable=True)
+    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    try:
+        report = measure(pipe, task, arguments)
+    finally:
+        if isinstance(task, ManiSkillTask):
+            task.close()
     write_json(Path(arguments.output_path), report)
     print(report_tables(report))
 

@@ -1,12 +1,17 @@
 """The structure of what benchmarks report; how long anything takes is not tested."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
-from benchmark_generation import Arguments, main, report_tables, seconds_to_reach, sgd_curve
+from benchmark_generation import Arguments, main, report_tables
+from launching import fresh_accelerate
+from safetensors.torch import save_file
+from training_cost import compare_row, looks, seconds_not_reached, seconds_to_reach, sgd_curve
 
 
+ROOT = Path(__file__).parents[2]
 BALLAST = 2**30
 
 
@@ -25,7 +30,8 @@ def ran(digits_pipeline_folder, tmp_path_factory):
     )
     # Something large in this process, which must not count as memory of those that are measured.
     ballast = torch.ones(BALLAST // 4)
-    main(arguments)
+    with fresh_accelerate():
+        main(arguments)
     del ballast
     return arguments, json.loads(path.read_text())
 
@@ -49,6 +55,16 @@ def test_batches_are_timed_and_their_operations_counted(ran):
     assert per_network[0] == pytest.approx(per_network[1])
 
 
+def test_a_training_step_is_timed_and_its_operations_counted(ran):
+    _, report = ran
+    step = report["training"]
+    assert step["seconds"] > 0 and step["networks"] == 32
+    assert 0 < step["share_of_matmul_rate"] < 1
+    assert step["operations_per_second"] == pytest.approx(
+        step["share_of_matmul_rate"] * step["matmul_operations_per_second"]
+    )
+
+
 def test_peak_memory_is_that_of_a_process_of_its_own(ran):
     _, report = ran
     assert BALLAST > report["memory"]["loaded_bytes"] > 50 * 2**20
@@ -65,6 +81,7 @@ def test_the_report_says_how_it_was_made(ran):
 def test_the_tables_have_a_row_for_every_measurement(ran):
     _, report = ran
     steps, batches = report_tables(report).split("\n\n")[1::2]
+    assert "A training step of the transformer, on 32 networks" in report_tables(report)
     assert [line.split("|")[1].strip() for line in steps.splitlines()[2:]] == ["1", "2"]
     assert [line.split("|")[1].strip() for line in batches.splitlines()[2:]] == ["1", "3"]
     assert all(line.count("|") == 6 for table in (steps, batches) for line in table.splitlines())
@@ -83,3 +100,65 @@ def test_the_time_to_reach_a_score_is_when_it_was_first_reached():
     assert seconds_to_reach(curve, 0.75) == 1.0
     assert seconds_to_reach(curve, 0.9) == 2.0
     assert seconds_to_reach(curve, 0.95) == float("inf")
+    assert seconds_not_reached(curve, 0.75) == 0.5
+    assert seconds_not_reached(curve, 0.2) == 0.0
+    assert seconds_not_reached(curve, 0.95) == float("inf")
+
+
+def test_looks_grow_apart_and_are_bounded():
+    assert list(looks(20, 5, 1.0)) == [5, 10, 15, 20]
+    assert list(looks(100, 10, 2.0)) == [10, 30, 70]
+    assert list(looks(4, 5, 1.5)) == []
+
+
+def test_a_ratio_is_as_precise_as_the_looks_are_close():
+    curves = [[(1.0, 0.5), (2.0, 0.9)], [(1.0, 0.5), (3.0, 0.9)], [(1.0, 0.5), (9.0, 0.6)]]
+    row = compare_row(0.5, 0.9, 100, curves)
+    assert (row["sgd_seconds"], row["sgd_seconds_interval"]) == (3.0, [1.0, 3.0])
+    assert (row["sgd_seconds_ratio"], row["sgd_seconds_ratio_interval"]) == (6.0, [2.0, 6.0])
+    assert row["sgd_score_standard_error"] == pytest.approx(0.03)
+    assert compare_row(0.5, 0.95, 100, curves)["sgd_seconds_ratio"] is None
+    assert compare_row(0.5, 0.9, 100, []) == {}
+
+
+def test_a_robot_task_is_benchmarked_by_rollouts(robot_pipeline_folder, simulator, tmp_path, capsys):
+    data = {"observations": torch.randn(300, 42), "actions": torch.rand(300, 8)}
+    save_file(data, tmp_path / "demonstrations-00000.safetensors")
+    arguments = Arguments(
+        str(robot_pipeline_folder),
+        task="pickcube",
+        data_dir=str(tmp_path),
+        output_path=str(tmp_path / "benchmark.json"),
+        hidden_sizes=(128, 256),
+        steps=(1,),
+        batches=(1,),
+        num_scored=2,
+        num_episodes=1,
+        num_repeats=1,
+        max_train_steps=2,
+        validation_steps=1,
+        sgd_seeds=(0,),
+        evaluation_workers=(1,),
+        num_timed_episodes=2,
+    )
+    with fresh_accelerate():
+        main(arguments)
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert report["one_network"]["1"]["num_validation_episodes"] == 1
+    assert report["one_network"]["1"]["sgd_seconds"] > 0
+    rollouts = report["rollouts"]["1"]
+    assert rollouts["episodes_per_second"] == pytest.approx(2 / rollouts["seconds"])
+    assert "Rollouts in 1 process(es)" in capsys.readouterr().out
+
+
+def test_without_demonstrations_nothing_is_measured(robot_pipeline_folder, tmp_path):
+    arguments = Arguments(str(robot_pipeline_folder), task="pickcube", output_path=str(tmp_path / "benchmark.json"))
+    with pytest.raises(ValueError, match="`data_dir` must be a folder of demonstrations"):
+        main(arguments)
+
+
+def test_the_readme_has_the_tables_of_the_report_that_is_committed():
+    report = json.loads((ROOT / "nnit" / "digits" / "benchmark.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    for table in report_tables(report).split("\n\n")[1::2]:
+        assert table in readme

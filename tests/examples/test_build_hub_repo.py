@@ -1,9 +1,11 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
 import build_hub_repo
 import pytest
+import robot_card
 import torch
 from build_hub_repo import Arguments, card_data, write_card, write_weights
 from huggingface_hub import ModelCard
@@ -74,3 +76,88 @@ def test_without_an_evaluation_there_is_no_card(trained, tmp_path, capsys):
     build_hub_repo.main(Arguments(repo_dir=str(tmp_path / "repo"), pipeline_dir=str(trained)))
     assert not (tmp_path / "repo" / "README.md").exists()
     assert "evaluate_nnit.py" in capsys.readouterr().out
+
+
+def film(folder, **report):
+    """A film as `film_rollouts.py` leaves it behind, but for what is to be seen."""
+    folder.mkdir()
+    (folder / "rollout.mp4").write_bytes(b"video")
+    (folder / "rollout.png").write_bytes(b"strip")
+    strip = [{"success_once": True}, {"success_once": False}]
+    (folder / "rollout.json").write_text(json.dumps({"caption": "3 of all 10 failed.", "strip": strip, **report}))
+    return folder
+
+
+@pytest.fixture
+def robot_repo(robot_pipeline_folder, rollouts_path, tmp_path):
+    """A robot's repository with an evaluation of some splits."""
+    repo = tmp_path / "pickcube"
+    shutil.copytree(robot_pipeline_folder, repo)
+    report = json.loads(rollouts_path.read_text())
+    report["settings"]["task"] = "pickcube"
+    (repo / "evaluation.json").write_text(json.dumps(report))
+    return repo
+
+
+def test_the_card_of_a_robot_has_film_failures_and_how_to_run_it(robot_repo, tmp_path):
+    arguments = Arguments(repo_dir=str(robot_repo), task="pickcube", film_dir=str(film(tmp_path / "film")))
+    build_hub_repo.main(arguments)
+    assert (robot_repo / "rollout.mp4").read_bytes() == b"video"
+    card = (robot_repo / "README.md").read_text()
+    assert '<video controls muted loop src="rollout.mp4"></video>' in card and "3 of all 10 failed." in card
+    assert "![Moments of a success and of a failure](rollout.png)" in card
+    assert "- seen in training: of 2 architectures, `[" in card
+    assert "`PickCube-v1` of ManiSkill3, its state observations (42 numbers" in card
+    assert 'evaluate(policies, get_task("pickcube"), num_episodes=50)' in card
+    assert "on 20 episodes each" in card and "samples" not in card
+    assert "arch=[128, 256]" in card and "StackCubeEasy" not in card
+    for code in re.findall(r"^```python\n(.*?)^```", card, re.MULTILINE | re.DOTALL):
+        compile(code, "card", "exec")
+
+
+def test_the_hub_accepts_the_metadata_of_a_robot_with_intervals_and_their_source(robot_repo):
+    write_card(Arguments(repo_dir=str(robot_repo), task="pickcube"))
+    data = ModelCard.load(robot_repo / "README.md").data
+    splits = json.loads((robot_repo / "evaluation.json").read_text())["splits"]
+    assert data.pipeline_tag == "robotics"
+    assert [result.dataset_config for result in data.eval_results] == list(splits)
+    for result in data.eval_results:
+        measured = splits[result.dataset_config]["nnit"]
+        assert result.metric_value == round(measured["mean"], 4)
+        assert result.metric_args == {"confidence_interval_95": [round(bound, 4) for bound in measured["interval"]]}
+        assert result.source_name == "evaluation.json"
+        # All were scored on validation episodes, the selected ones alone on test episodes.
+        assert result.dataset_split == "validation"
+
+
+def test_what_was_not_measured_leaves_no_hole_in_the_card(robot_repo):
+    report = json.loads((robot_repo / "evaluation.json").read_text())
+    for splits in ({"train": report["splits"]["train"]}, None):
+        left = {name: part for name, part in (report | {"splits": splits}).items() if part is not None}
+        (robot_repo / "evaluation.json").write_text(json.dumps(left))
+        write_card(Arguments(repo_dir=str(robot_repo), task="pickcube"))
+        card = (robot_repo / "README.md").read_text()
+        assert not re.search(r"None[^,\]]|\{\{|\{%|rollout.mp4\)", card)
+        assert ("Not measured yet." in card) == (splits is None)
+        assert ("seen in training" in card) == (splits is not None)
+    assert ModelCard.load(robot_repo / "README.md").data.eval_results is None
+
+
+def test_stacking_says_whose_definition_it_is(robot_repo):
+    write_card(Arguments(repo_dir=str(robot_repo), task="stackcube-easy"))
+    card = (robot_repo / "README.md").read_text()
+    assert "StackCubeEasy is our definition" in card and "at least 0.08 m apart" in card
+
+
+def test_a_film_that_is_not_there_is_refused(robot_repo, tmp_path):
+    folder = film(tmp_path / "film")
+    (folder / "rollout.png").unlink()
+    with pytest.raises(ValueError, match=r"`film_dir` must be a folder .* which lacks \['rollout.png'\]"):
+        build_hub_repo.main(Arguments(repo_dir=str(robot_repo), task="pickcube", film_dir=str(folder)))
+
+
+def test_widths_that_fail_are_named():
+    widths = {
+        str(width): {"hidden_sizes": [width] * 2, "nnit": {"mean": mean}} for width, mean in ((8, 0.1), (64, 0.9))
+    }
+    assert robot_card.what_fails({"widths": widths}) == ["Widths that fail more often than not: `[8, 8]` 10.0%."]

@@ -6,44 +6,14 @@ from pathlib import Path
 
 import demo_robot
 import pytest
-import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from matplotlib.image import imread
 
-from nnit_diffusers import (
-    NNiTArchitectureScheduler,
-    NNiTPipeline,
-    NNiTTransformer,
-    WeightPatchTokenizer,
-    get_task,
-)
-from nnit_diffusers.tasks.maniskill import NoVulkanDeviceError, check_simulator
-
-
-@pytest.fixture(scope="module")
-def robot_pipeline_folder(tmp_path_factory):
-    """An untrained pipeline for PickCube, saved."""
-    torch.manual_seed(0)
-    statistics = {"observation_mean": [0.1] * 42, "observation_std": [0.5] * 42}
-    folder = tmp_path_factory.mktemp("pickcube")
-    NNiTPipeline(
-        NNiTTransformer(42, 8, max_width=256, num_layers=1, num_attention_heads=1, attention_head_dim=8),
-        FlowMatchEulerDiscreteScheduler(),
-        NNiTArchitectureScheduler(),
-        WeightPatchTokenizer(42, 8, **statistics),
-        min_width=16,
-        max_depth=3,
-    ).save_pretrained(folder)
-    return folder
+from nnit_diffusers import get_task
 
 
 def test_the_demo_prints_success_with_its_interval_and_writes_a_video_and_a_picture(
-    robot_pipeline_folder, tmp_path, capsys
+    robot_pipeline_folder, simulator, tmp_path, capsys
 ):
-    try:
-        check_simulator()
-    except (ImportError, NoVulkanDeviceError) as error:
-        pytest.skip(str(error))
     demo_robot.main(
         ["--pipeline", str(robot_pipeline_folder), "--output_dir", str(tmp_path / "made"), "--num_episodes", "1"]
     )

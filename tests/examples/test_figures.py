@@ -55,6 +55,59 @@ def test_a_section_that_was_not_evaluated_is_left_out(evaluation_path, tmp_path)
     assert [file.name for file in tmp_path.glob("*.png")] == ["steps.png"]
 
 
+def test_pictures_of_rollouts_say_success_and_have_a_name_of_their_own(rollouts_path, tmp_path, capsys):
+    plot_evaluation.main(plot_evaluation.Arguments(str(rollouts_path), str(tmp_path)))
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny_demand-splits.png"]
+    report = json.loads(rollouts_path.read_text())
+    figure = plot_evaluation.draw_splits(report["splits"], report, plot_evaluation.default_score_name("tiny_demand"))
+    assert figure.axes[0].get_ylabel() == "success on tiny_demand (%)"
+    texts = drawn_texts(figure)
+    assert {"deeper\n(depth 4)", "wider\n(over 12)"} <= set(texts)
+    assert not any("2603.00180" in text for text in texts)
+
+
+def test_rounding_makes_no_bar_of_negative_length():
+    assert plot_evaluation.error_bars({"mean": 0.95, "interval": [0.9500000000000001, 0.9499999999999998]}) == [
+        [0.0],
+        [0.0],
+    ]
+
+
+def test_names_of_pictures_do_not_collide():
+    tasks = ("digits", "pickcube", "pushcube", "stackcube-easy")
+    names = [plot_evaluation.picture_name(task, section) for task in tasks for section in plot_evaluation.DRAWINGS]
+    assert len(set(names)) == len(names)
+    assert {"splits.png", "pickcube-splits.png"} <= set(names)
+
+
+def test_what_the_paper_states_is_labelled_as_the_papers_and_drawn_of_its_tasks_alone(rollouts_path):
+    report = json.loads(rollouts_path.read_text())
+    report["settings"]["task"] = "pickcube"
+    texts = drawn_texts(plot_evaluation.draw_splits(report["splits"], report, "success"))
+    assert "arXiv 2603.00180: over 85%, best 10 of 100" in texts
+    report["settings"]["task"] = "stackcube-easy"
+    texts = drawn_texts(plot_evaluation.draw_splits(report["splits"], report, "success"))
+    assert not any("2603.00180" in text for text in texts)
+
+
+@pytest.mark.parametrize("present", [("train",), ("wider",), ("deeper", "train")])
+def test_splits_that_were_not_measured_are_left_out(present, rollouts_path):
+    report = json.loads(rollouts_path.read_text())
+    figure = plot_evaluation.draw_splits({split: report["splits"][split] for split in present}, report, "success")
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    in_order = [split for split in plot_evaluation.SPLIT_LABELS if split in present]
+    assert labels == [plot_evaluation.split_label(split, report) for split in in_order]
+
+
+def test_a_section_without_what_its_picture_needs_is_left_out(evaluation_path, tmp_path):
+    report = json.loads(evaluation_path.read_text())
+    report["joint"].pop("free")
+    partial = tmp_path / "evaluation.json"
+    partial.write_text(json.dumps({name: report[name] for name in ("settings", "joint")}))
+    plot_evaluation.main(plot_evaluation.Arguments(str(partial), str(tmp_path)))
+    assert list(tmp_path.glob("*.png")) == []
+
+
 @pytest.mark.parametrize("section", sorted(plot_evaluation.DRAWINGS))
 def test_every_axis_is_labelled(section, evaluation_path):
     report = json.loads(evaluation_path.read_text())

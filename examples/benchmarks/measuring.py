@@ -1,0 +1,82 @@
+"""What benchmarks have in common: seconds, floating-point operations, memory of a process of its own."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+MATMUL_SIZE = 1024
+
+
+def median_seconds(function: Callable[[], Any], num_repeats: int) -> float:
+    """Of running `function` once more than that: the first run, which sets things up, does not count."""
+    times = []
+    for _ in range(num_repeats + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def count_operations(function: Callable[[], Any]) -> int:
+    """Floating-point operations of the matrix products and convolutions that `function` runs, forwards and back."""
+    # Attention as matrix products: the counter knows no fused one on a CPU.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        function()
+    return counter.get_total_flops()
+
+
+def share_of_matmul_rate(num_operations: int, seconds: float, num_repeats: int) -> dict[str, float]:
+    """How much of the rate at which this machine, now, multiplies two large matrices a computation reaches."""
+    left, right = torch.rand(2, MATMUL_SIZE, MATMUL_SIZE)
+    rate = 2 * MATMUL_SIZE**3 / median_seconds(lambda: left @ right, num_repeats)
+    return {
+        "operations_per_second": num_operations / seconds,
+        "matmul_operations_per_second": rate,
+        "share_of_matmul_rate": num_operations / seconds / rate,
+    }
+
+
+# What a process of its own runs to have its peak memory measured: after loading, then after every batch.
+MEMORY_PROGRAM = """
+import json, resource, sys
+from nnit_diffusers import NNiTPipeline
+name, hidden_sizes, num_steps, batches = map(json.loads, sys.argv[1:])
+pipe = NNiTPipeline.from_pretrained(name)
+pipe.set_progress_bar_config(disable=True)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+for num_networks in batches:
+    pipe(hidden_sizes, num_networks=num_networks, num_inference_steps=num_steps)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def measure_memory(name: str, hidden_sizes: Sequence[int], num_steps: int, batches: Sequence[int]) -> dict[str, Any]:
+    """Bytes that a process takes at most to load the pipeline, and to generate networks with it.
+
+    On Linux a program's peak is never below that of the process that started it: so this one starts a shell, which
+    takes next to nothing, and the shell starts the program.
+    """
+    batches = sorted(batches)
+    command = [sys.executable, "-c", MEMORY_PROGRAM, *map(json.dumps, (name, hidden_sizes, num_steps, batches))]
+    finished = subprocess.run(
+        ["sh", "-c", '"$@"; exit $?', "sh", *command], check=True, stdout=subprocess.PIPE, text=True
+    )
+    # macOS counts bytes, others kibibytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    loaded, *peaks = (int(line) * unit for line in finished.stdout.split())
+    return {
+        "loaded_bytes": loaded,
+        "batches": {
+            str(num_networks): {"peak_bytes": peak, "bytes_above_loaded": peak - loaded}
+            for num_networks, peak in zip(batches, peaks, strict=True)
+        },
+    }

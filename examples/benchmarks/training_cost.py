@@ -1,0 +1,147 @@
+"""What training costs: one network by SGD until it is as good as a generated one, and a step of the transformer."""
+
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import count_operations, median_seconds, share_of_matmul_rate
+
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task
+from nnit_diffusers.networks import fold_observation_statistics, stack_state_dicts
+
+
+sys.path.append(str(Path(__file__).parents[1]))
+import train_nnit
+
+
+def looks(max_train_steps: int, first: int, growth: float) -> Iterator[int]:
+    """Steps after which SGD's network is scored: `first` apart, then further and further."""
+    step, interval = 0, float(first)
+    while (step := step + max(1, round(interval))) <= max_train_steps:
+        yield step
+        interval *= growth
+
+
+def sgd_curve(
+    task: Task, architecture: MLPArchitecture, arguments: Any, seed: int, target: float
+) -> list[tuple[float, float]]:
+    """Seconds of training and the validation score after them, until the score is `target`.
+
+    The seconds are those of training alone, without those of scoring.
+    """
+    torch.manual_seed(seed)
+    network = MLP.from_architecture(architecture)
+    optimizer = torch.optim.Adam(network.parameters(), lr=arguments.learning_rate)
+    generator = torch.Generator().manual_seed(seed)
+    seconds, curve, step = 0.0, [], 0
+    for look in looks(arguments.max_train_steps, arguments.validation_steps, arguments.validation_growth):
+        start = time.perf_counter()
+        while step < look:
+            inputs, targets = task.training_batch(arguments.train_batch_size, generator)
+            outputs = network((inputs - task.observation_mean) / task.observation_std)
+            optimizer.zero_grad()
+            task.loss(outputs[None], targets).mean().backward()
+            optimizer.step()
+            step += 1
+        seconds += time.perf_counter() - start
+        stacked = stack_state_dicts([network.state_dict()])
+        folded = fold_observation_statistics(stacked, task.observation_mean, task.observation_std)
+        (score,) = task.score_batch(
+            folded, architecture.activation, split="validation", num_episodes=arguments.num_episodes
+        )
+        curve.append((seconds, score.num_successes / score.num_episodes))
+        if curve[-1][1] >= target:
+            break
+    return curve
+
+
+def seconds_to_reach(curve: Sequence[tuple[float, float]], target: float) -> float:
+    """Seconds at the first look that found the score reached, infinity if none did."""
+    return next((seconds for seconds, score in curve if score >= target), float("inf"))
+
+
+def seconds_not_reached(curve: Sequence[tuple[float, float]], target: float) -> float:
+    """Seconds at the look before that one: the score was reached somewhere between the two."""
+    seconds = 0.0
+    for now, score in curve:
+        if score >= target:
+            return seconds
+        seconds = now
+    return float("inf")
+
+
+def compare_row(
+    generation_seconds: float, target: float, num_episodes: int, curves: Sequence[Sequence[tuple[float, float]]]
+) -> dict[str, Any]:
+    """What SGD took to a score, median over its seeds, and how precisely that is known.
+
+    The true time lies between two looks, `sgd_seconds_interval`. A look has `sgd_score_standard_error` of its own, and
+    the first that is lucky counts: where episodes are few, the times are rather too short than too long.
+    """
+    if not curves:
+        return {}
+    highs = [seconds_to_reach(curve, target) for curve in curves]
+    lows = [seconds_not_reached(curve, target) for curve in curves]
+    seconds = statistics.median(highs)
+    interval = [statistics.median(lows), seconds]
+    is_reached = math.isfinite(seconds)
+    return {
+        "sgd_seconds": seconds if is_reached else None,
+        "sgd_seconds_interval": interval if is_reached else None,
+        "sgd_seconds_ratio": seconds / generation_seconds if is_reached else None,
+        "sgd_seconds_ratio_interval": [bound / generation_seconds for bound in interval] if is_reached else None,
+        "sgd_score_standard_error": math.sqrt(target * (1 - target) / num_episodes),
+        "num_sgd_looks": [len(curve) for curve in curves],
+    }
+
+
+def training_arguments(pipe: NNiTPipeline, folder: Path, arguments: Any) -> train_nnit.Arguments:
+    """Those the pipeline was trained with, as far as it says so, for a training from its copy in `folder`."""
+    recorded = Path(arguments.pretrained_model_name_or_path) / "training_nnit.json"
+    trained_with = json.loads(recorded.read_text(encoding="utf-8"))["arguments"] if recorded.exists() else {}
+    here = {
+        "output_dir": str(folder / "training"),
+        "task": arguments.task,
+        "data_dir": arguments.data_dir,
+        "ghn_name_or_path": str(folder / "ghn"),
+        "dataset_name": None,
+        "pretrained_model_name_or_path": str(folder),
+        "patch_size": pipe.transformer.config.patch_size,
+        "dataloader_num_workers": 0,
+        "resume_from_checkpoint": None,
+        "report_to": "none",
+        "push_to_hub": False,
+    }
+    known = {field.name for field in fields(train_nnit.Arguments)}
+    return train_nnit.Arguments(**{name: value for name, value in (trained_with | here).items() if name in known})
+
+
+def measure_training(pipe: NNiTPipeline, arguments: Any) -> dict[str, Any]:
+    """Time of a step of `train_nnit.py`, drawing its networks included, and the share of the rate of matrix products.
+
+    It is the same step again and again, on networks of the same architectures: others would take other times.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        pipe.save_pretrained(folder)
+        training = train_nnit.Training(training_arguments(pipe, folder, arguments))
+
+        def step() -> None:
+            training.step = 0
+            training.train_step(training.batches())
+
+        num_operations = count_operations(step)
+        seconds = median_seconds(step, arguments.num_repeats)
+        return {
+            "seconds": seconds,
+            "networks": training.arguments.train_batch_size * training.arguments.gradient_accumulation_steps,
+            **share_of_matmul_rate(num_operations, seconds, arguments.num_repeats),
+        }
