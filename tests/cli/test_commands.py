@@ -211,7 +211,7 @@ def failed_checks(result):
 def test_a_sound_folder_is_ready(nnit, published):
     result = nnit("publish", published, "--dry-run", "--json")
     assert (result.code, failed_checks(result)) == (0, {})
-    assert (result.json["repo_id"], result.json["commit_url"], len(result.json["checks"])) == ("nnit/tiny", None, 6)
+    assert (result.json["repo_id"], result.json["commit_url"], len(result.json["checks"])) == ("nnit/tiny", None, 7)
 
 
 def add_pickle(folder):
@@ -248,6 +248,15 @@ def change_figure(folder):
     write_json(folder / "evaluation.json", report)
 
 
+def in_the_card(old, new):
+    def change(folder):
+        card = folder / "README.md"
+        assert old in card.read_text()
+        card.write_text(card.read_text().replace(old, new))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("spoil", "check", "problem"),
     [
@@ -256,7 +265,14 @@ def change_figure(folder):
         (truncate_weights, "it loads", "transformer"),
         (poison_weights, "it generates networks of finite weights", "not finite"),
         (change_weights, "evaluation.json is of these weights", "but is of"),
-        (change_figure, "the card's figures are those of evaluation.json", "{'train': 0.99, 'deeper': 0.3}"),
+        (change_figure, "the card's metadata has the results", "{'train': 0.99, 'deeper': 0.3}"),
+        (in_the_card("0.3457", "0.9457"), "the card's metadata has the results", "but says {'train': 0.9457,"),
+        (in_the_card("34.6% (", "94.6% ("), "the card's tables show what was measured", "94.6% (20.0 to 50.0)"),
+        (
+            in_the_card("34.6%", "35%"),
+            "the card's tables show what was measured",
+            "34.6% (20.0 to 50.0) for split 'train'",
+        ),
         (lambda folder: (folder / "README.md").unlink(), "the card has the metadata", "README.md"),
         (lambda folder: write_card(folder, library_name="diffusers"), "the card has the metadata", "'diffusers'"),
         (lambda folder: write_card(folder, license=None), "the card has the metadata", "`license`"),
@@ -266,6 +282,7 @@ def change_figure(folder):
 def test_a_spoiled_folder_is_not_published(nnit, published, monkeypatch, spoil, check, problem):
     # Were it to upload, it would find no Hub here, and the exit code would be 2.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
     spoil(published)
     result = nnit("publish", published, "--json")
     assert result.code == 1
