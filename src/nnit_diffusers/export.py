@@ -149,8 +149,8 @@ def to_maniskill_ppo(network: MLP, adapted_agent: bool = False) -> bytes:
 def to_cleanrl(network: MLP, adapted_agent: bool = False) -> bytes:
     """A checkpoint for the agent of CleanRL's `ppo_continuous_action.py`; see [`to_ppo_checkpoint`].
 
-    That script normalises observations in a wrapper (`NormalizeObservation`), which has to go: networks of this
-    package take raw ones.
+    That script normalises observations in a wrapper (`NormalizeObservation`) and clips them to -10…10 in another: both
+    have to go, for networks of this package take raw ones.
     """
     return to_ppo_checkpoint(network, CLEANRL_AGENT, adapted_agent)
 
