@@ -126,9 +126,19 @@ def test_every_format_is_exported(nnit, networks, format):
     options = ["--adapted-agent"] if EXPORT_FORMATS[format].options else []
     result = nnit("export", f"{networks}/network-0", "--format", format, "--output", "out/file", "--json", *options)
     network = MLP.from_pretrained(f"{networks}/network-0")
-    assert result.code == 0 and result.json["num_bytes"] == Path("out/file").stat().st_size
-    assert Path("out/file").read_bytes() == EXPORT_FORMATS[format].encode(network, **dict.fromkeys(
-        EXPORT_FORMATS[format].options, True))  # fmt: skip
+    content = EXPORT_FORMATS[format].encode(network, **dict.fromkeys(EXPORT_FORMATS[format].options, True))
+    written = files_below("out/file") if Path("out/file").is_dir() else Path("out/file").read_bytes()
+    assert result.code == 0 and written == content
+    sizes = map(len, content.values()) if isinstance(content, dict) else [len(content)]
+    assert result.json["num_bytes"] == sum(sizes)
+
+
+def test_a_folder_is_replaced_by_an_export_only_if_one_made_it(nnit, networks):
+    export = ("export", f"{networks}/network-0", "--format", "lerobot", "--output")
+    assert_bad_input(nnit(*export, networks, "--force"), "holds no policy_preprocessor.json: it is left alone")
+    assert nnit(*export, "policy").code == 0
+    assert_bad_input(nnit(*export, "policy"), "'policy', which exists: add --force")
+    assert nnit(*export, "policy", "--force").code == 0
 
 
 def test_an_exported_network_computes_what_the_saved_one_does(nnit, networks):
