@@ -294,6 +294,15 @@ def test_a_low_temperature_gives_the_likeliest_architecture(pipeline):
     assert len(cold) == 1 and len(warm) > 1
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-300, 5e-324])
+def test_the_lowest_temperatures_give_the_likeliest_architecture_within_the_budget(pipeline, temperature):
+    kwargs = {"num_networks": 4, "max_parameters": 120, "num_inference_steps": 1}
+    low = pipeline(temperature=1e-4, generator=seeded(), **kwargs)
+    lowest = pipeline(temperature=temperature, generator=seeded(), **kwargs)
+    assert hidden_sizes(lowest) == hidden_sizes(low)
+    assert all(architecture.num_parameters <= 120 for architecture in lowest.architectures)
+
+
 def test_known_widths_and_depth_are_kept_and_the_others_filled_in(pipeline):
     kwargs = {"num_networks": 6, "generator": seeded(), "num_inference_steps": STEPS}
     output = pipeline(arch=[[11, None], [None, None, None], [None, 30], [6]], **kwargs)
