@@ -15,6 +15,7 @@ from torch import nn
 
 from nnit_diffusers import MLP, MLPArchitecture
 from nnit_diffusers.pipelines.batching import split_batch
+from nnit_diffusers.pipelines.generators import generator_per_network
 
 
 STEPS = 3
@@ -318,7 +319,7 @@ def test_known_widths_and_depth_are_kept_and_the_others_filled_in(pipeline):
 def test_joint_weights_are_those_of_the_architecture_chosen(pipeline):
     """p(a, w) is p(a) p(w given a): the same stream, the architecture first."""
     joint = pipeline(generator=seeded(), num_inference_steps=STEPS, output_type="latent")
-    generators = pipeline.prepare_generators(seeded(), 1)
+    generators = generator_per_network(seeded(), 1)
     with torch.no_grad():
         chosen = pipeline.sample_architectures(pipeline.prepare_spaces(None), STEPS, generators)
     assert chosen == joint.architectures
