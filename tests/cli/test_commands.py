@@ -168,8 +168,31 @@ def test_info_tells_what_is_in_a_pipeline_and_what_was_measured(nnit, published)
     assert sizes == {"transformer": sum(t.numel() for t in pipeline.transformer.state_dict().values()),
                      "ghn": sum(t.numel() for t in pipeline.ghn.state_dict().values())}  # fmt: skip
     assert (told["task"], told["in_features"], told["out_features"], told["max_width"]) == ("tiny_data", 5, 3, 12)
-    assert told["measured"]["train"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1, "num_networks": 10}
+    assert told["measured"]["train"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1,
+                                         "success_at_end": None, "num_networks": 10}  # fmt: skip
     assert "train                  34.6% (20.0% to 50.0%), worst 10.0%, 10 networks" in nnit("info", published).out
+
+
+@pytest.mark.parametrize(
+    ("task", "env_id", "num_observed", "observed"),
+    [
+        ("pickcube", "PickCube-v1", 42, "joint velocities 9:18, is grasped 18, tool centre point 19:26"),
+        ("pushcube", "PushCube-v1", 35, "joint velocities 9:18, tool centre point (position, quaternion) 18:25"),
+        ("stackcube-easy", "StackCubeEasy-v1", 48, "joint velocities 9:18, tool centre point 18:25, A 25:32"),
+    ],
+)
+def test_info_of_a_robot_has_what_it_takes_to_run_it(nnit, published, task, env_id, num_observed, observed):
+    report = json.loads((published / "evaluation.json").read_text())
+    report["settings"] |= {"task": task, "num_test_episodes": 400}
+    report["splits"]["train"]["nnit"]["success_at_end"] = 0.3
+    write_json(published / "evaluation.json", report)
+    told = nnit("info", published, "--json").json
+    assert (told["environment"], told["control_mode"]) == (env_id, "pd_joint_delta_pos")
+    assert observed in told["observation_layout"] and told["observation_layout"].endswith(f":{num_observed}")
+    text = nnit("info", published).out
+    assert f"Robot       {env_id} of ManiSkill, control mode pd_joint_delta_pos" in text
+    assert "Measured    success in any step, mean of all networks, 20 steps, 400 test episodes" in text
+    assert "34.6% (20.0% to 50.0%), still so at the end 30.0%, worst 10.0%, 10 networks" in text
 
 
 def test_info_tells_what_networks_are(nnit, networks):
