@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from ppo_agents import CleanRLAgent, ManiSkillAgent
 from safetensors import safe_open
 from torch import nn
 
@@ -25,23 +26,6 @@ activations = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 def network_of(hidden_sizes, activation="relu", in_features=5, out_features=3):
     return MLP(in_features, hidden_sizes, out_features, activation).eval().requires_grad_(False)
-
-
-class Agent(nn.Module):
-    """The modules that ManiSkill's and CleanRL's scripts call an agent, with their names."""
-
-    def __init__(self, in_features, hidden_sizes, out_features):
-        super().__init__()
-        self.critic = self.layers(in_features, hidden_sizes, 1)
-        self.actor_mean = self.layers(in_features, hidden_sizes, out_features)
-        self.actor_logstd = nn.Parameter(torch.ones(1, out_features))
-
-    @staticmethod
-    def layers(*sizes):
-        first, hidden_sizes, last = sizes
-        widths = [first, *hidden_sizes, last]
-        linear = [nn.Linear(widths[i], widths[i + 1]) for i in range(len(widths) - 1)]
-        return nn.Sequential(*[module for layer in linear for module in (layer, nn.Tanh())][:-1])
 
 
 @activations
@@ -98,18 +82,28 @@ def test_onnx_keeps_the_names_of_the_weights_and_leaves_the_batch_open(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("format", "agent", "num_tensors"), [("maniskill-ppo", MANISKILL_AGENT, 17), ("cleanrl", CLEANRL_AGENT, 13)]
+    ("format", "agent_class", "widths"),
+    [("maniskill-ppo", ManiSkillAgent, (256, 256, 256)), ("cleanrl", CleanRLAgent, (64, 64))],
 )
-def test_a_ppo_checkpoint_loads_strictly_into_the_agent_of_its_script(tmp_path, format, agent, num_tensors):
-    network = network_of(agent.hidden_sizes, "tanh", 42, 8)
-    path = export_network(network, tmp_path / "checkpoint.pt", format)
-    state_dict = torch.load(path, weights_only=True)
-    loaded = Agent(42, agent.hidden_sizes, 8)
-    loaded.load_state_dict(state_dict, strict=True)
+def test_a_ppo_checkpoint_loads_strictly_into_the_agent_of_its_script_and_acts_as_the_network(
+    tmp_path, format, agent_class, widths
+):
+    network = network_of(widths, "tanh", 42, 8)
+    # As the scripts do: `torch.load` with its defaults, which take tensors alone.
+    state_dict = torch.load(export_network(network, tmp_path / "checkpoint.pt", format))
+    agent = agent_class(42, 8)
+    agent.load_state_dict(state_dict, strict=True)
+    assert {name: tensor.dtype for name, tensor in state_dict.items()} == dict.fromkeys(state_dict, torch.float32)
+
     observations = torch.randn(7, 42)
-    assert len(state_dict) == num_tensors
-    assert torch.equal(loaded.actor_mean(observations), network(observations))
-    assert loaded.actor_logstd.tolist() == [[agent.log_std] * 8]
+    means = agent.get_action(observations, deterministic=True)
+    assert torch.equal(means, network(observations))
+    assert agent.actor_logstd.tolist() == [[agent_class.initial_log_std] * 8]
+    actions = means + 0.1
+    log_probabilities, values = agent.get_action_and_value(observations, actions)
+    expected = torch.distributions.Normal(means, torch.tensor(agent_class.initial_log_std).exp()).log_prob(actions)
+    torch.testing.assert_close(log_probabilities, expected.sum(1))
+    assert values.shape == (7, 1) and values.isfinite().all() and values.std() > 0
 
 
 @pytest.mark.parametrize(("agent", "gain"), [(MANISKILL_AGENT, 2**0.5), (CLEANRL_AGENT, 1.0)])
@@ -137,7 +131,7 @@ def test_what_the_script_would_misread_is_refused_until_its_agent_is_adapted(
     assert not path.exists()
     export_network(network, path, format, adapted_agent=True)
 
-    agent = Agent(5, {"maniskill-ppo": (256,) * 3, "cleanrl": (64,) * 2}[format], 3)
+    agent = {"maniskill-ppo": ManiSkillAgent, "cleanrl": CleanRLAgent}[format](5, 3)
     source = str(refusal.value).partition("self.actor_mean = ")[2]
     agent.actor_mean = eval(source.rstrip("`."), {"nn": nn})
     agent.load_state_dict(torch.load(path, weights_only=True), strict=True)

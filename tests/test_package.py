@@ -61,7 +61,7 @@ def test_no_optional_dependency_is_imported_with_the_public_names():
 
 
 def test_development_installs_every_extra_but_those_that_need_another_torch():
-    pulled_in = set().union(*(required(extra) for extra in EXTRAS if extra not in ("dev", "mnist")))
+    pulled_in = set().union(*(required(extra) for extra in EXTRAS if extra not in ("dev", "lerobot", "mnist")))
     assert set(required("dev")) == pulled_in
     assert "torchvision" not in pulled_in
 

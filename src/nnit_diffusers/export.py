@@ -1,7 +1,7 @@
-"""Networks for other programs: one file each, in the formats of [`EXPORT_FORMATS`].
+"""Networks for other programs: a file each, or a folder of files, in the formats of [`EXPORT_FORMATS`].
 
-Every exporter takes an [`MLP`] and returns the bytes of a file; [`export_network`] writes them. Whatever a network is
-kept in, what is exported is float32.
+Every exporter takes an [`MLP`] and returns the bytes of a file, or of each file of a folder; [`export_network`] writes
+them. Whatever a network is kept in, what is exported is float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 
 from .architecture import MLPArchitecture
 from .networks import ACTIVATION_MODULES, MLP, layer_keys
-from .utils import write_bytes
+from .utils import replacing_folder, write_bytes
 
 
 ONNX_OPSET = 20
@@ -56,6 +56,8 @@ class PPOAgent:
     critic_gain: float
 
 
+LEROBOT_PREPROCESSOR = "policy_preprocessor.json"
+"""By which a folder of this format is known."""
 MANISKILL_AGENT = PPOAgent("ManiSkill's examples/baselines/ppo/ppo.py", (256, 256, 256), -0.5, math.sqrt(2))
 CLEANRL_AGENT = PPOAgent("CleanRL's ppo_continuous_action.py", (64, 64), 0.0, 1.0)
 
@@ -149,8 +151,8 @@ def to_maniskill_ppo(network: MLP, adapted_agent: bool = False) -> bytes:
 def to_cleanrl(network: MLP, adapted_agent: bool = False) -> bytes:
     """A checkpoint for the agent of CleanRL's `ppo_continuous_action.py`; see [`to_ppo_checkpoint`].
 
-    That script normalises observations in a wrapper (`NormalizeObservation`), which has to go: networks of this
-    package take raw ones.
+    That script normalises observations in a wrapper (`NormalizeObservation`) and clips them to -10…10 in another: both
+    have to go, for networks of this package take raw ones.
     """
     return to_ppo_checkpoint(network, CLEANRL_AGENT, adapted_agent)
 
@@ -198,6 +200,41 @@ def to_ppo_checkpoint(network: MLP, agent: PPOAgent, adapted_agent: bool = False
     return content.getvalue()
 
 
+def to_lerobot(network: MLP) -> dict[str, bytes]:
+    """The files of a LeRobot policy, for `--policy.path` of its commands.
+
+    The policy is of type `nnit_mlp`, which `integrations/lerobot` brings: LeRobot has none that is a plain MLP. It
+    takes the raw state and gives one action, so that the processors before and after it do nothing but move tensors.
+    """
+    architecture = _architecture(network)
+    config = {
+        "type": "nnit_mlp",
+        "input_features": {"observation.state": {"type": "STATE", "shape": [architecture.in_features]}},
+        "output_features": {"action": {"type": "ACTION", "shape": [architecture.out_features]}},
+        # A network this small is faster there; `--policy.device` takes another.
+        "device": "cpu",
+        "hidden_sizes": list(architecture.hidden_sizes),
+        "activation": architecture.activation,
+    }
+    to_device = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
+    preprocessor = [
+        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+        {"registry_name": "to_batch_processor", "config": {}},
+        to_device,
+    ]
+    weights = {f"network.{key}": tensor for key, tensor in _float32_state_dict(network).items()}
+    return {
+        "config.json": _json(config),
+        "model.safetensors": save(weights, metadata={"format": "pt"}),
+        LEROBOT_PREPROCESSOR: _json({"name": "policy_preprocessor", "steps": preprocessor}),
+        "policy_postprocessor.json": _json({"name": "policy_postprocessor", "steps": [to_device]}),
+    }
+
+
+def _json(payload: Any) -> bytes:
+    return (json.dumps(payload, indent=2) + "\n").encode()
+
+
 def actor_source(architecture: MLPArchitecture) -> str:
     """The architecture as Python, for a script with an architecture of its own: `nn.Sequential(nn.Linear(…`."""
     activation = f"nn.{ACTIVATION_MODULES[architecture.activation].__name__}()"
@@ -210,14 +247,15 @@ class ExportFormat:
     """One row of [`EXPORT_FORMATS`].
 
     Parameters:
-        suffix (`str`): What the names of its files end in.
-        encode (`Callable[..., bytes]`): From a network to the content of a file.
+        suffix (`str`): What the names of its files end in; `""` for a folder.
+        encode (`Callable[..., bytes | dict[str, bytes]]`):
+            From a network to the content of a file, or to that of each file of a folder, by its name.
         summary (`str`): What reads it.
         options (`tuple[str, ...]`): What else `encode` takes.
     """
 
     suffix: str
-    encode: Callable[..., bytes]
+    encode: Callable[..., bytes | dict[str, bytes]]
     summary: str
     options: tuple[str, ...] = ()
 
@@ -230,20 +268,21 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {
     "cleanrl": ExportFormat(
         ".cleanrl_model", to_cleanrl, "the agent of CleanRL's ppo_continuous_action.py", ("adapted_agent",)
     ),
+    "lerobot": ExportFormat("", to_lerobot, "`--policy.path` of LeRobot, with nnit_diffusers.integrations.lerobot"),
 }
 
 
 def export_network(network: MLP, path: str | Path, format: str, **options: Any) -> Path:
-    """Writes a network to a file for another program, whole or not at all; a file of that name is replaced.
+    """Writes a network for another program, whole or not at all; a file or folder of that name is replaced.
 
     Parameters:
         network ([`MLP`]): The network.
-        path (`str` or `Path`): The file.
+        path (`str` or `Path`): The file, or the folder for `"lerobot"`.
         format (`str`): One of [`EXPORT_FORMATS`].
         options (`Any`): For the exporter of that format: `adapted_agent` for `"maniskill-ppo"` and `"cleanrl"`.
 
     Returns:
-        `Path`: The file.
+        `Path`: The file or folder.
 
     Raises:
         `ValueError`:
@@ -256,7 +295,13 @@ def export_network(network: MLP, path: str | Path, format: str, **options: Any) 
     if unknown:
         allowed = EXPORT_FORMATS[format].options or "none"
         raise ValueError(f"`options` of format {format!r} must be of {allowed}, but received {unknown}.")
-    write_bytes(path, EXPORT_FORMATS[format].encode(network, **options))
+    content = EXPORT_FORMATS[format].encode(network, **options)
+    if isinstance(content, bytes):
+        write_bytes(path, content)
+        return Path(path)
+    with replacing_folder(path) as folder:
+        for name, of_file in content.items():
+            (folder / name).write_bytes(of_file)
     return Path(path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -160,6 +161,17 @@ def test_requirements_are_those_of_the_constraints():
     assert required and set(required) <= pins
     gradio = next(line for line in required if line.startswith("gradio=="))
     assert f"sdk_version: {gradio.removeprefix('gradio==')}\n" in (SPACE / "README.md").read_text()
+
+
+def test_requirements_are_taken_by_pip_and_fit_together(tmp_path):
+    *pinned, package = (SPACE / "requirements.txt").read_text().splitlines()
+    assert Requirement(package).extras == {"space"} and Requirement(package).url.startswith("git+https://")
+    # What is installed here is what they pin, so that no index is needed to find out.
+    (tmp_path / "requirements.txt").write_text("\n".join(pinned))
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", "requirements.txt"]
+    resolved = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert resolved.returncode == 0, resolved.stderr
+    assert "Would install" not in resolved.stdout
 
 
 @pytest.mark.filterwarnings("ignore")  # ManiSkill's own

@@ -19,7 +19,8 @@ def write_card(folder, **data):
     ]
     defaults = {"license": "apache-2.0", "library_name": "nnit-diffusers", "model_name": "nnit/tiny"}
     card = ModelCardData(**{**defaults, "eval_results": results, **data})
-    ModelCard(f"---\n{card.to_yaml()}\n---\n\n# Tiny\n").save(folder / "README.md")
+    table = "| train | 34.6% (20.0 to 50.0) |\n| deeper | 30.0% (20.0 to 50.0) |"
+    ModelCard(f"---\n{card.to_yaml()}\n---\n\n# Tiny\n\n{table}\n").save(folder / "README.md")
 
 
 @pytest.fixture

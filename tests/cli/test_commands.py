@@ -126,9 +126,19 @@ def test_every_format_is_exported(nnit, networks, format):
     options = ["--adapted-agent"] if EXPORT_FORMATS[format].options else []
     result = nnit("export", f"{networks}/network-0", "--format", format, "--output", "out/file", "--json", *options)
     network = MLP.from_pretrained(f"{networks}/network-0")
-    assert result.code == 0 and result.json["num_bytes"] == Path("out/file").stat().st_size
-    assert Path("out/file").read_bytes() == EXPORT_FORMATS[format].encode(network, **dict.fromkeys(
-        EXPORT_FORMATS[format].options, True))  # fmt: skip
+    content = EXPORT_FORMATS[format].encode(network, **dict.fromkeys(EXPORT_FORMATS[format].options, True))
+    written = files_below("out/file") if Path("out/file").is_dir() else Path("out/file").read_bytes()
+    assert result.code == 0 and written == content
+    sizes = map(len, content.values()) if isinstance(content, dict) else [len(content)]
+    assert result.json["num_bytes"] == sum(sizes)
+
+
+def test_a_folder_is_replaced_by_an_export_only_if_one_made_it(nnit, networks):
+    export = ("export", f"{networks}/network-0", "--format", "lerobot", "--output")
+    assert_bad_input(nnit(*export, networks, "--force"), "holds no policy_preprocessor.json: it is left alone")
+    assert nnit(*export, "policy").code == 0
+    assert_bad_input(nnit(*export, "policy"), "'policy', which exists: add --force")
+    assert nnit(*export, "policy", "--force").code == 0
 
 
 def test_an_exported_network_computes_what_the_saved_one_does(nnit, networks):
@@ -158,8 +168,31 @@ def test_info_tells_what_is_in_a_pipeline_and_what_was_measured(nnit, published)
     assert sizes == {"transformer": sum(t.numel() for t in pipeline.transformer.state_dict().values()),
                      "ghn": sum(t.numel() for t in pipeline.ghn.state_dict().values())}  # fmt: skip
     assert (told["task"], told["in_features"], told["out_features"], told["max_width"]) == ("tiny_data", 5, 3, 12)
-    assert told["measured"]["train"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1, "num_networks": 10}
+    assert told["measured"]["train"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1,
+                                         "success_at_end": None, "num_networks": 10}  # fmt: skip
     assert "train                  34.6% (20.0% to 50.0%), worst 10.0%, 10 networks" in nnit("info", published).out
+
+
+@pytest.mark.parametrize(
+    ("task", "env_id", "num_observed", "observed"),
+    [
+        ("pickcube", "PickCube-v1", 42, "joint velocities 9:18, is grasped 18, tool centre point 19:26"),
+        ("pushcube", "PushCube-v1", 35, "joint velocities 9:18, tool centre point (position, quaternion) 18:25"),
+        ("stackcube-easy", "StackCubeEasy-v1", 48, "joint velocities 9:18, tool centre point 18:25, A 25:32"),
+    ],
+)
+def test_info_of_a_robot_has_what_it_takes_to_run_it(nnit, published, task, env_id, num_observed, observed):
+    report = json.loads((published / "evaluation.json").read_text())
+    report["settings"] |= {"task": task, "num_test_episodes": 400}
+    report["splits"]["train"]["nnit"]["success_at_end"] = 0.3
+    write_json(published / "evaluation.json", report)
+    told = nnit("info", published, "--json").json
+    assert (told["environment"], told["control_mode"]) == (env_id, "pd_joint_delta_pos")
+    assert observed in told["observation_layout"] and told["observation_layout"].endswith(f":{num_observed}")
+    text = nnit("info", published).out
+    assert f"Robot       {env_id} of ManiSkill, control mode pd_joint_delta_pos" in text
+    assert "Measured    success in any step, mean of all networks, 20 steps, 400 test episodes" in text
+    assert "34.6% (20.0% to 50.0%), still so at the end 30.0%, worst 10.0%, 10 networks" in text
 
 
 def test_info_tells_what_networks_are(nnit, networks):
@@ -211,7 +244,7 @@ def failed_checks(result):
 def test_a_sound_folder_is_ready(nnit, published):
     result = nnit("publish", published, "--dry-run", "--json")
     assert (result.code, failed_checks(result)) == (0, {})
-    assert (result.json["repo_id"], result.json["commit_url"], len(result.json["checks"])) == ("nnit/tiny", None, 6)
+    assert (result.json["repo_id"], result.json["commit_url"], len(result.json["checks"])) == ("nnit/tiny", None, 7)
 
 
 def add_pickle(folder):
@@ -248,6 +281,15 @@ def change_figure(folder):
     write_json(folder / "evaluation.json", report)
 
 
+def in_the_card(old, new):
+    def change(folder):
+        card = folder / "README.md"
+        assert old in card.read_text()
+        card.write_text(card.read_text().replace(old, new))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("spoil", "check", "problem"),
     [
@@ -256,7 +298,14 @@ def change_figure(folder):
         (truncate_weights, "it loads", "transformer"),
         (poison_weights, "it generates networks of finite weights", "not finite"),
         (change_weights, "evaluation.json is of these weights", "but is of"),
-        (change_figure, "the card's figures are those of evaluation.json", "{'train': 0.99, 'deeper': 0.3}"),
+        (change_figure, "the card's metadata has the results", "{'train': 0.99, 'deeper': 0.3}"),
+        (in_the_card("0.3457", "0.9457"), "the card's metadata has the results", "but says {'train': 0.9457,"),
+        (in_the_card("34.6% (", "94.6% ("), "the card's tables show what was measured", "94.6% (20.0 to 50.0)"),
+        (
+            in_the_card("34.6%", "35%"),
+            "the card's tables show what was measured",
+            "34.6% (20.0 to 50.0) for split 'train'",
+        ),
         (lambda folder: (folder / "README.md").unlink(), "the card has the metadata", "README.md"),
         (lambda folder: write_card(folder, library_name="diffusers"), "the card has the metadata", "'diffusers'"),
         (lambda folder: write_card(folder, license=None), "the card has the metadata", "`license`"),
@@ -266,6 +315,7 @@ def change_figure(folder):
 def test_a_spoiled_folder_is_not_published(nnit, published, monkeypatch, spoil, check, problem):
     # Were it to upload, it would find no Hub here, and the exit code would be 2.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
     spoil(published)
     result = nnit("publish", published, "--json")
     assert result.code == 1

@@ -69,6 +69,8 @@ class LoopbackHub(AbstractContextManager):
         cuts (`dict[str, list[int]]`):
             By repository and file, as in `"nnit/tiny/config.json"`: after how many bytes its next downloads are cut
             off.
+        goes_down_at (`str`, *optional*):
+            Part of a path: from the first request for it on, connections are closed without an answer.
     """
 
     def __init__(self):
@@ -76,6 +78,8 @@ class LoopbackHub(AbstractContextManager):
         self.objects: dict[str, bytes] = {}  # what was uploaded by LFS, by its SHA-256
         self.requests: list[str] = []
         self.cuts: dict[str, list[int]] = defaultdict(list)
+        self.goes_down_at: str | None = None
+        self.is_down = False
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -97,10 +101,10 @@ class LoopbackHub(AbstractContextManager):
         repository.commit({path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}, revision)
         return repository
 
-    def run(self, code: str, cache: str | Path, is_offline: bool = False) -> Any:
-        """What `code` prints last, as JSON, in a fresh process that knows no other Hub and no token."""
+    def environment(self, cache: str | Path, is_offline: bool = False) -> dict[str, str]:
+        """That of a process that knows no other Hub and no token."""
         known = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-        environment = {
+        return {
             **known,
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(cache),
@@ -109,6 +113,10 @@ class LoopbackHub(AbstractContextManager):
             "HF_HUB_OFFLINE": str(int(is_offline)),
             "NO_PROXY": "127.0.0.1",
         }
+
+    def run(self, code: str, cache: str | Path, is_offline: bool = False) -> Any:
+        """What `code` prints last, as JSON, in a fresh process."""
+        environment = self.environment(cache, is_offline)
         process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr
         return json.loads(process.stdout.splitlines()[-1])
@@ -139,6 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
+        self.hub.is_down |= self.hub.goes_down_at is not None and self.hub.goes_down_at in path
+        if self.hub.is_down:
+            self.close_connection = True
+            return
         for method, pattern, answer in _ROUTES:
             match = pattern.fullmatch(path)
             if method == self.command and match:

@@ -15,6 +15,7 @@ from torch import nn
 
 from nnit_diffusers import MLP, MLPArchitecture
 from nnit_diffusers.pipelines.batching import split_batch
+from nnit_diffusers.pipelines.generators import generator_per_network
 
 
 STEPS = 3
@@ -294,6 +295,15 @@ def test_a_low_temperature_gives_the_likeliest_architecture(pipeline):
     assert len(cold) == 1 and len(warm) > 1
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-300, 5e-324])
+def test_the_lowest_temperatures_give_the_likeliest_architecture_within_the_budget(pipeline, temperature):
+    kwargs = {"num_networks": 4, "max_parameters": 120, "num_inference_steps": 1}
+    low = pipeline(temperature=1e-4, generator=seeded(), **kwargs)
+    lowest = pipeline(temperature=temperature, generator=seeded(), **kwargs)
+    assert hidden_sizes(lowest) == hidden_sizes(low)
+    assert all(architecture.num_parameters <= 120 for architecture in lowest.architectures)
+
+
 def test_known_widths_and_depth_are_kept_and_the_others_filled_in(pipeline):
     kwargs = {"num_networks": 6, "generator": seeded(), "num_inference_steps": STEPS}
     output = pipeline(arch=[[11, None], [None, None, None], [None, 30], [6]], **kwargs)
@@ -309,7 +319,7 @@ def test_known_widths_and_depth_are_kept_and_the_others_filled_in(pipeline):
 def test_joint_weights_are_those_of_the_architecture_chosen(pipeline):
     """p(a, w) is p(a) p(w given a): the same stream, the architecture first."""
     joint = pipeline(generator=seeded(), num_inference_steps=STEPS, output_type="latent")
-    generators = pipeline.prepare_generators(seeded(), 1)
+    generators = generator_per_network(seeded(), 1)
     with torch.no_grad():
         chosen = pipeline.sample_architectures(pipeline.prepare_spaces(None), STEPS, generators)
     assert chosen == joint.architectures

@@ -70,6 +70,17 @@ def test_samples_follow_the_predicted_distribution(temperature):
     torch.testing.assert_close(frequencies, (logits[0, 0] / temperature).softmax(dim=-1), atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-300, 5e-324])
+def test_the_lowest_temperatures_draw_the_likeliest_token_that_is_allowed(temperature):
+    logits = torch.tensor([float("-inf"), 0.0, 1.0, 2.0, -1.0, 0.5]).expand(20, NUM_SLOTS, VOCABULARY)
+    allowed = torch.tensor([False, True, True, False, True, True])
+    options = {"temperature": temperature, "generator": seeded()}
+    tokens = run(NNiTArchitectureScheduler(), logits, all_masked(20), **options)
+    assert (tokens == 3).all()
+    tokens = run(NNiTArchitectureScheduler(), logits, all_masked(20), allowed_tokens=lambda *_: allowed, **options)
+    assert (tokens == 2).all()
+
+
 def test_tokens_of_one_step_obey_a_common_constraint():
     def at_most_seven_in_all(row, tokens, slot):
         spent, open_slots = sum(tokens), tokens.count(MASK_TOKEN) - 1

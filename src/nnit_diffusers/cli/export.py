@@ -8,19 +8,20 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from .command import Command, OptionalStr, Report, check_new_file
+from .command import Command, OptionalStr, Report, check_new_file, check_new_folder
 from .sources import load_networks
 
 
 @dataclass(kw_only=True)
 class Export(Command):
-    """Write a network to a file for other programs.
+    """Write a network to a file, or a folder, for other programs.
 
     For example:
 
         nnit export networks/network-0 --format onnx --output digits.onnx
         nnit export networks/network-0 --format torch-export --output digits.pt2
         nnit export smallest/winner --format maniskill-ppo --output policy.pt
+        nnit export networks/network-0 --format lerobot --output policy
 
     The formats:
 
@@ -29,29 +30,33 @@ class Export(Command):
         onnx           input observations [batch, in], output outputs [batch, out]
         maniskill-ppo  --checkpoint of ManiSkill's examples/baselines/ppo/ppo.py
         cleanrl        state dict of the agent of CleanRL's ppo_continuous_action.py
+        lerobot        a folder for --policy.path of LeRobot's commands
 
-    The last two are for the agents of those scripts: tanh, hidden sizes 256 256 256 and 64 64. With --adapted-agent
+    The two for PPO are for the agents of those scripts: tanh, hidden sizes 256 256 256 and 64 64. With --adapted-agent
     any network is written; the error without it says what the script's actor has to be.
     """
 
     network: Annotated[Positional[str], arg(metavar="NETWORK")]
     """Saved network, a folder or a repository of the Hub; or a folder of nnit generate that holds one."""
-    format: Literal["safetensors", "torch-export", "onnx", "maniskill-ppo", "cleanrl"]
+    format: Literal["safetensors", "torch-export", "onnx", "maniskill-ppo", "cleanrl", "lerobot"]
     """What to write."""
     output: str
-    """File to write."""
+    """File to write, or folder to make for lerobot."""
     revision: OptionalStr = None
     """Branch, tag or commit of the Hub's repository."""
     adapted_agent: bool = False
     """For maniskill-ppo and cleanrl: the script's actor will be made to fit the network."""
     force: bool = False
-    """Replace the file."""
+    """Replace the file, or a folder that this command made."""
 
     def run(self) -> Report:
-        from ..export import EXPORT_FORMATS, export_network
+        from ..export import EXPORT_FORMATS, LEROBOT_PREPROCESSOR, export_network
 
         output = Path(self.output)
-        check_new_file(output, self.force)
+        if self.format == "lerobot":
+            check_new_folder(output, self.force, LEROBOT_PREPROCESSOR)
+        else:
+            check_new_file(output, self.force)
         networks = load_networks(self.network, self.revision)
         if len(networks) > 1:
             raise ValueError(
@@ -65,7 +70,7 @@ class Export(Command):
             "network": self.network,
             "format": self.format,
             "output": str(output),
-            "num_bytes": output.stat().st_size,
+            "num_bytes": sum(path.stat().st_size for path in (output, *output.rglob("*")) if path.is_file()),
             "architecture": network.architecture.to_dict(),
         }
         return Report(

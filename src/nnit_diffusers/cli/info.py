@@ -21,6 +21,8 @@ class Info(Command):
         nnit info nnit/digits
         nnit info networks
         nnit info networks/network-0
+
+    Of a robot task, also the environment, its control mode, and what the numbers of an observation are.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -31,10 +33,11 @@ class Info(Command):
     def run(self) -> Report:
         folder = fetch(self.model, self.revision, ("*.json", "*.safetensors"))
         kind = kind_of(folder, self.model)
-        payload = {"name": self.model, "kind": kind, "task": task_name_of(folder)}
+        payload: dict[str, Any] = {"name": self.model, "kind": kind, "task": task_name_of(folder)}
         payload |= {"pipeline": describe_pipeline, "networks": describe_networks, "network": describe_network}[kind](
             folder
         )
+        payload |= describe_robot(payload["task"])
         return Report(payload, "\n".join(_lines(payload)))
 
 
@@ -60,16 +63,37 @@ def describe_pipeline(folder: Path) -> dict[str, Any]:
     if (folder / "evaluation.json").is_file():
         report = read_json(folder / "evaluation.json")
         payload["num_inference_steps"] = report["settings"].get("num_inference_steps")
+        payload["num_test_episodes"] = report["settings"].get("num_test_episodes")
         payload["measured"] = {
             split: {
                 "mean": part["nnit"]["mean"],
                 "interval": part["nnit"].get("interval"),
                 "min": part["nnit"]["min"],
+                "success_at_end": part["nnit"].get("success_at_end"),
                 "num_networks": part["num_networks"],
             }
             for split, part in report.get("splits", {}).items()
         }
     return payload
+
+
+def describe_robot(task_name: str | None) -> dict[str, Any]:
+    """Environment, control and observations of a robot task; nothing of another task, or of one not known here."""
+    from ..tasks import get_task, list_tasks
+    from ..tasks.maniskill import ManiSkillTask
+    from ..tasks.maniskill.environments import CONTROL_MODE
+
+    task = get_task(task_name) if task_name in list_tasks() else None
+    if not isinstance(task, ManiSkillTask):
+        return {}
+    documented = " ".join(cls.__doc__ or "" for cls in type(task).__mro__)
+    _, _, layout = " ".join(documented.split()).partition("After the joints: ")
+    return {
+        "environment": task.env_id,
+        "control_mode": CONTROL_MODE,
+        "observation_layout": f"joint positions 0:9, joint velocities 9:18, {layout.partition('.')[0]}",
+        "action_layout": "joints 0:7, fingers 7; each -1 to 1",
+    }
 
 
 def describe_networks(folder: Path) -> dict[str, Any]:
@@ -121,6 +145,10 @@ def _lines(payload: dict[str, Any]) -> list[str]:
     lines = [f"{payload['name']}: {payload['kind']}"]
     if payload["task"] is not None:
         lines.append(f"Task        {payload['task']}")
+    if "environment" in payload:
+        lines.append(f"Robot       {payload['environment']} of ManiSkill, control mode {payload['control_mode']}")
+        lines.append(f"Observes    {payload['observation_layout']}")
+        lines.append(f"Acts        {payload['action_layout']}")
     if payload["kind"] == "networks":
         lines.append(f"Made by     {payload['model']}, seed {payload['generation']['seed']}")
         for entry in payload["networks"]:
@@ -140,9 +168,12 @@ def _lines(payload: dict[str, Any]) -> list[str]:
             size = f"{component['num_parameters']:,} parameters, {component['num_bytes'] / 2**20:.1f} MiB"
             lines.append(f"{name:<11} {size} ({', '.join(component['dtypes'])})")
     if payload.get("measured"):
-        lines.append(f"Measured    mean of all networks, {payload['num_inference_steps']} steps, test episodes")
+        episodes = " ".join(str(word) for word in (payload["num_test_episodes"], "test episodes") if word is not None)
+        score = "success in any step, " if "environment" in payload else ""
+        lines.append(f"Measured    {score}mean of all networks, {payload['num_inference_steps']} steps, {episodes}")
         for split, part in payload["measured"].items():
             interval = "" if part["interval"] is None else " ({:.1%} to {:.1%})".format(*part["interval"])
-            rest = f"worst {part['min']:.1%}, {part['num_networks']:,} networks"
+            at_end = "" if part["success_at_end"] is None else f"still so at the end {part['success_at_end']:.1%}, "
+            rest = f"{at_end}worst {part['min']:.1%}, {part['num_networks']:,} networks"
             lines.append(f"  {split:<22} {part['mean']:.1%}{interval}, {rest}")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # What a repository of a pipeline holds. Anything else is a mistake, or could run on the machine of whoever loads it.
 SUFFIXES = {".json", ".safetensors", ".md", ".png", ".svg", ".gif", ".mp4", ".gitattributes"}
 PIPELINE_FILE = "pipeline.py"
+# A mean and its interval, as a card shows them.
+FIGURE = re.compile(r"\d+\.\d% \(\d+\.\d to \d+\.\d\)")
 
 
 @dataclass(kw_only=True)
@@ -54,6 +57,8 @@ class Publish(Command):
         if not (folder / PIPELINE_NAME).is_file():
             raise ValueError(f"`FOLDER` must be a folder with a {PIPELINE_NAME}, but received {self.folder!r}.")
         repo_id = self.repo_id or "/".join(folder.resolve().parts[-2:])
+        if not self.dry_run:
+            check_token()
         checks = check_folder(folder)
         failed = any(check.problem for check in checks)
         commit_url = None if failed or self.dry_run else upload(folder, repo_id, self.private)
@@ -75,14 +80,39 @@ class Publish(Command):
         return Report(payload, "\n".join(lines), failed)
 
 
+def check_token() -> None:
+    """Raises `ValueError` if there is no token to upload with, which the Hub would say after all the checks."""
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise ValueError(
+            "An upload needs a token of the Hub that may write: log in with `hf auth login`, or set HF_TOKEN. With "
+            "--dry-run the folder is checked without one."
+        )
+
+
 def upload(folder: Path, repo_id: str, private: bool) -> str:
-    """Uploads all files of the folder; returns the address of the commit."""
+    """Uploads all files of the folder in one commit, which the Hub takes whole or not at all.
+
+    Returns:
+        `str`: The address of the commit.
+
+    Raises:
+        `OSError`: If the upload did not come to its end.
+    """
     from huggingface_hub import create_repo, upload_folder
+    from huggingface_hub.errors import HTTPError
 
     repo_id = create_repo(repo_id, private=private, exist_ok=True).repo_id
-    return upload_folder(
-        repo_id=repo_id, folder_path=folder, commit_message="Upload with nnit publish", ignore_patterns=[".*"]
-    ).commit_url
+    try:
+        return upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message="Upload with nnit publish", ignore_patterns=[".*"]
+        ).commit_url
+    except (HTTPError, OSError) as error:
+        raise OSError(
+            f"The upload to {repo_id} did not come to its end, and the Hub takes it whole or not at all. The same "
+            f"command tries again. ({error})"
+        ) from error
 
 
 @dataclass
@@ -129,8 +159,10 @@ def check_folder(folder: Path) -> list[Check]:
             check_generation(pipe)
     with checks.that("the card has the metadata that the Hub reads"):
         check_card(folder)
-    with checks.that("the card's figures are those of evaluation.json"):
-        check_figures(folder)
+    with checks.that("the card's metadata has the results of evaluation.json"):
+        check_results(folder)
+    with checks.that("the card's tables show what was measured"):
+        check_tables(folder)
     if pipe is not None:
         with checks.that("evaluation.json is of these weights"):
             check_weights(folder, pipe)
@@ -172,7 +204,7 @@ def check_generation(pipe: NNiTPipeline) -> None:
 
 def check_card(folder: Path) -> None:
     """Raises `ValueError` if the card lacks metadata without which the Hub cannot tell what it is."""
-    data = _card_data(folder)
+    data = _card(folder).data
     wanted = {"library_name": "nnit-diffusers"}
     for name, value in wanted.items():
         if getattr(data, name) != value:
@@ -183,13 +215,31 @@ def check_card(folder: Path) -> None:
         raise ValueError("README.md must have a `model-index` with the results of the evaluation, but has none.")
 
 
-def check_figures(folder: Path) -> None:
+def check_results(folder: Path) -> None:
     """Raises `ValueError` if a result in the card's metadata is not the one that was measured, or is missing."""
     report = read_json(folder / "evaluation.json")
     measured = {split: round(part["nnit"]["mean"], 4) for split, part in report["splits"].items()}
-    claimed = {result.dataset_config: result.metric_value for result in _card_data(folder).eval_results or []}
+    claimed = {result.dataset_config: result.metric_value for result in _card(folder).data.eval_results or []}
     if claimed != measured:
         raise ValueError(f"README.md must say {measured}, as evaluation.json does, but says {claimed}.")
+
+
+def check_tables(folder: Path) -> None:
+    """Raises `ValueError` if the card shows a figure that was not measured, or leaves out that of a split.
+
+    A figure is a mean with its interval, as in "97.6% (96.9 to 98.2)"; measured is what a JSON file beside the card
+    holds.
+    """
+    shown = set(FIGURE.findall(_card(folder).text))
+    measured = {figure for path in folder.glob("*.json") for figure in _figures(read_json(path))}
+    if shown - measured:
+        raise ValueError(
+            f"README.md must show figures of the JSON files beside it, but shows {sorted(shown - measured)}."
+        )
+    for split, part in read_json(folder / "evaluation.json").get("splits", {}).items():
+        for wanted in _figures(part["nnit"]):
+            if wanted not in shown:
+                raise ValueError(f"README.md must show {wanted} for split {split!r}, but does not.")
 
 
 def check_weights(folder: Path, pipe: NNiTPipeline) -> None:
@@ -203,7 +253,17 @@ def check_weights(folder: Path, pipe: NNiTPipeline) -> None:
         )
 
 
-def _card_data(folder: Path) -> Any:
+def _figures(measured: Any) -> Iterator[str]:
+    """Every mean that has an interval, anywhere in what a JSON file holds, as a card shows it."""
+    if isinstance(measured, dict) and {"mean", "interval"} <= measured.keys():
+        low, high = measured["interval"]
+        yield f"{100 * measured['mean']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+    if isinstance(measured, (dict, list)):
+        for value in measured.values() if isinstance(measured, dict) else measured:
+            yield from _figures(value)
+
+
+def _card(folder: Path) -> Any:
     from huggingface_hub import ModelCard
 
-    return ModelCard.load(folder / "README.md").data
+    return ModelCard.load(folder / "README.md")

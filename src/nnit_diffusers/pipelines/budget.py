@@ -78,6 +78,11 @@ class ArchitectureSpace:
     min_parameters: int | None = None
     max_parameters: int | None = None
 
+    @property
+    def narrowest(self) -> int:
+        """The narrowest width that is known; `min_width` if none is."""
+        return min((width for width in self.hidden_sizes or () if width is not None), default=self.min_width)
+
     def tokens(self) -> list[int]:
         """The architecture tokens as far as they are known."""
         if self.hidden_sizes is None:

@@ -28,6 +28,7 @@ from ..networks import MLP
 from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
 from .batching import split_batch
 from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
+from .generators import generator_per_network
 from .loading import SafePipeline, check_fit
 from .pipeline_output import NNiTPipelineOutput
 
@@ -149,32 +150,12 @@ class NNiTPipeline(SafePipeline):
         ]
         for space in spaces:
             space.check()
-            narrowest = min(
-                (width for width in space.hidden_sizes or () if width is not None), default=space.min_width
-            )
-            if narrowest < space.min_width:
+            if space.narrowest < space.min_width:
                 logger.warning(
-                    f"`arch` has a layer of {narrowest} units, but the narrowest that the model was trained on have "
-                    f"{space.min_width}: expect a network that does not work."
+                    f"`arch` has a layer of {space.narrowest} units, but the narrowest that the model was trained on "
+                    f"have {space.min_width}: expect a network that does not work."
                 )
         return spaces
-
-    def prepare_generators(
-        self, generator: torch.Generator | list[torch.Generator] | None, num_networks: int
-    ) -> list[torch.Generator]:
-        """A random stream for every network, so that none depends on how many others there are."""
-        if isinstance(generator, list) and len(generator) != num_networks:
-            raise ValueError(
-                f"`generator` must be one or a list of {num_networks} (one for each network), but received a list of "
-                f"{len(generator)}."
-            )
-        sources = generator if isinstance(generator, list) else [generator] * num_networks
-        devices = ["cpu" if source is None else source.device for source in sources]
-        seeds = [
-            torch.randint(2**63 - 1, (), generator=source, device=device)
-            for source, device in zip(sources, devices, strict=True)
-        ]
-        return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def sample_architectures(
         self,
@@ -385,7 +366,7 @@ class NNiTPipeline(SafePipeline):
         spaces = self.prepare_spaces(arch, min_parameters, max_parameters)
         check_total("The networks of a request", len(spaces) * num_networks, MAX_NETWORKS)
         spaces = [space for space in spaces for _ in range(num_networks)]
-        generators = self.prepare_generators(generator, len(spaces))
+        generators = generator_per_network(generator, len(spaces))
         architectures = self.sample_architectures(
             spaces, num_inference_steps, generators, temperature, attention_kwargs
         )

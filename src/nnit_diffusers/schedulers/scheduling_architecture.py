@@ -122,6 +122,8 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
         """
         if not isinstance(temperature, Real) or not 0 < temperature < float("inf"):
             raise ValueError(f"`temperature` must be positive, but received {shown(temperature)}.")
+        # Below it, float32 has 0, and 0 / 0 is no probability.
+        temperature = max(temperature, torch.finfo(torch.float32).tiny)
         previous = self.previous_timestep(timestep)
         unmask_probability = 1 - previous / float(timestep) if previous else 1.0
 

@@ -1,0 +1,69 @@
+"""Configuration of the policy `nnit_mlp`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lerobot.configs import PreTrainedConfig
+from lerobot.optim import AdamConfig
+
+from ...architecture import MLPArchitecture
+
+
+@PreTrainedConfig.register_subclass("nnit_mlp")
+@dataclass
+class NNiTMLPConfig(PreTrainedConfig):
+    """An MLP from the raw state to the action; `nnit export --format lerobot` writes it.
+
+    Parameters:
+        hidden_sizes (`list[int]`): Width of every hidden layer.
+        activation (`str`, defaults to `"relu"`): Activation between the linear layers.
+    """
+
+    hidden_sizes: list[int] = field(default_factory=lambda: [256, 256, 256])
+    activation: str = "relu"
+
+    @property
+    def architecture(self) -> MLPArchitecture:
+        """Sizes and activation of the MLP.
+
+        Raises:
+            `ValueError`: If there is no state or no action, or a size or the activation cannot be.
+        """
+        self.validate_features()
+        return MLPArchitecture(
+            self.robot_state_feature.shape[0],
+            tuple(self.hidden_sizes),
+            self.action_feature.shape[0],
+            self.activation,
+        )
+
+    def validate_features(self) -> None:
+        """Raises `ValueError` unless the policy takes one state, a vector, and gives one action, a vector."""
+        for name, feature in (
+            ("input_features", self.robot_state_feature),
+            ("output_features", self.action_feature),
+        ):
+            if feature is None or len(feature.shape) != 1:
+                raise ValueError(
+                    f"`{name}` of a nnit_mlp policy must hold a vector, observation.state to take and action to give, "
+                    f"but holds {getattr(self, name)}."
+                )
+
+    @property
+    def observation_delta_indices(self) -> None:
+        return None
+
+    @property
+    def action_delta_indices(self) -> None:
+        return None
+
+    @property
+    def reward_delta_indices(self) -> None:
+        return None
+
+    def get_optimizer_preset(self) -> AdamConfig:
+        return AdamConfig()
+
+    def get_scheduler_preset(self) -> None:
+        return None

@@ -1,0 +1,32 @@
+"""Random streams of the networks of a request."""
+
+from __future__ import annotations
+
+import torch
+
+
+def generator_per_network(
+    generator: torch.Generator | list[torch.Generator] | None, num_networks: int
+) -> list[torch.Generator]:
+    """A random stream for every network, so that none depends on how many others there are.
+
+    Parameters:
+        generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
+            One that all streams are seeded from, or one for each; torch's own by default.
+        num_networks (`int`): How many networks.
+
+    Raises:
+        `ValueError`: If a list is given, and not of one for each network.
+    """
+    if isinstance(generator, list) and len(generator) != num_networks:
+        raise ValueError(
+            f"`generator` must be one or a list of {num_networks} (one for each network), but received a list of "
+            f"{len(generator)}."
+        )
+    sources = generator if isinstance(generator, list) else [generator] * num_networks
+    devices = ["cpu" if source is None else source.device for source in sources]
+    seeds = [
+        torch.randint(2**63 - 1, (), generator=source, device=device)
+        for source, device in zip(sources, devices, strict=True)
+    ]
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]

@@ -1,0 +1,36 @@
+"""An exported checkpoint acts in ManiSkill's own vector environment as the network does in our rollouts."""
+
+import numpy as np
+import torch
+from ppo_agents import ManiSkillAgent
+
+from nnit_diffusers import MLP, export_network
+from nnit_diffusers.networks import stack_state_dicts
+from nnit_diffusers.tasks.maniskill.environments import make_environment
+from nnit_diffusers.tasks.maniskill.rollouts import network_policy, run_episodes
+
+
+def test_an_exported_checkpoint_scores_what_the_network_scores(simulator, tmp_path):
+    from mani_skill.vector.wrappers.gymnasium import ManiSkillVectorEnv
+
+    network = MLP(42, (256, 256, 256), 8, "tanh").requires_grad_(False)
+    envs = ManiSkillVectorEnv(make_environment("PickCube-v1"), ignore_terminations=True, record_metrics=True)
+    spaces = envs.single_observation_space, envs.single_action_space
+    agent = ManiSkillAgent(*(int(np.prod(space.shape)) for space in spaces)).eval()
+    agent.load_state_dict(torch.load(export_network(network, tmp_path / "checkpoint.pt", "maniskill-ppo")))
+
+    # The evaluation of ppo.py.
+    observations, _ = envs.reset(seed=7, options={"reconfigure": True})
+    infos = {}
+    while "final_info" not in infos:
+        with torch.no_grad():
+            observations, *_, infos = envs.step(agent.get_action(observations, deterministic=True))
+    measured = infos["final_info"]["episode"]
+    envs.close()
+
+    weights = {key: tensor.numpy() for key, tensor in stack_state_dicts([network.state_dict()]).items()}
+    environment = make_environment("PickCube-v1")
+    (episode,) = run_episodes(environment, [7], network_policy(weights, "tanh"))
+    environment.close()
+    assert bool(measured["success_once"]) == episode.success_once
+    np.testing.assert_allclose(float(measured["return"]), episode.episode_return, rtol=1e-5)
