@@ -192,8 +192,8 @@ def test_success_at_end_stands_beside_the_success_of_selected_networks(report, i
 def test_an_evaluation_interrupted_within_an_architecture_loses_that_one_alone(in_episodes, monkeypatch, tmp_path):
     main(in_episodes)
     interrupted = replace(in_episodes, output_path=str(tmp_path / "interrupted.json"))
-    # One call for the settings; then two of an architecture of NNiT, two of the GHN, and so on.
-    monkeypatch.setattr(DigitsInEpisodesTask, "calls_left", 1 + 4 + 3)
+    # One call for the settings; then two of an architecture of NNiT, one of the GHN, and so on.
+    monkeypatch.setattr(DigitsInEpisodesTask, "calls_left", 1 + 3 + 2)
     with pytest.raises(KeyboardInterrupt):
         main(interrupted)
     assert len(read(interrupted)["splits"]["deeper"]["architectures"]) == 1
@@ -201,6 +201,14 @@ def test_an_evaluation_interrupted_within_an_architecture_loses_that_one_alone(i
     main(interrupted)
     for section in ("splits", "joint"):
         assert without_times(read(interrupted)[section]) == without_times(read(in_episodes)[section])
+
+
+def test_an_evaluation_cut_short_has_as_many_architectures_of_each_split(in_episodes, monkeypatch):
+    monkeypatch.setattr(DigitsInEpisodesTask, "calls_left", 1 + 2 * 3 + 1)
+    with pytest.raises(KeyboardInterrupt):
+        main(replace(in_episodes, splits=("train", "deeper")))
+    splits = read(in_episodes)["splits"]
+    assert {split: len(part["architectures"]) for split, part in splits.items()} == {"train": 1, "deeper": 1}
 
 
 def test_a_later_session_adds_splits_and_sections_to_the_same_file(in_episodes):
