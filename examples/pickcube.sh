@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything behind nnit/pickcube, in order, with its seeds: about eight hours on two CPU cores, most of it rollouts.
+# Everything behind nnit/pickcube, in order, with its seeds: on two CPU cores the trainings take about two hours, and the
+# rollouts of the evaluation several more.
 # When it was interrupted, run it again: every stage goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -58,3 +59,45 @@ launch examples/train_nnit.py \
     --validation_episodes 20 \
     --seed 0 \
     --resume_from_checkpoint latest
+
+# 3. What is published: half precision, scored as it is published. The evaluation is kept beside the trainings until it
+#    is whole, for publishing anew begins with an empty folder.
+python examples/build_hub_repo.py \
+    --task pickcube \
+    --pipeline_dir outputs/pickcube/nnit/pipeline \
+    --repo_dir nnit/pickcube
+python examples/evaluate_nnit.py \
+    --task pickcube \
+    --pretrained_model_name_or_path nnit/pickcube \
+    --output_path outputs/pickcube/evaluation.json \
+    --num_episodes 20 \
+    --num_final_episodes 100 \
+    --num_ghn_networks 20 \
+    --widths 16 20 24 32 48 64 100 128 200 256 300 384 \
+    --num_width_networks 10 \
+    --num_joint_networks 100 \
+    --num_budget_networks 20 \
+    --max_parameters 20000 \
+    --parameter_range 30000 40000 \
+    --fill_in_width 128 \
+    --fill_in_max_parameters 50000 \
+    --documented_architecture 128 256 \
+    --num_compared_networks 20 \
+    --num_references 128 \
+    --steps 1 2 4 8 20 \
+    --num_step_networks 8 \
+    --seed 1234
+cp outputs/pickcube/evaluation.json nnit/pickcube/evaluation.json
+
+# 4. A film that shows failures too, and the card.
+python examples/figures/film_rollouts.py \
+    --task pickcube \
+    --pretrained_model_name_or_path nnit/pickcube \
+    --output_dir outputs/pickcube/film
+python examples/build_hub_repo.py \
+    --task pickcube \
+    --repo_dir nnit/pickcube \
+    --film_dir outputs/pickcube/film
+python examples/figures/plot_evaluation.py \
+    --evaluation_path nnit/pickcube/evaluation.json \
+    --output_dir docs/images

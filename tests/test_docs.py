@@ -19,13 +19,13 @@ EVALUATIONS = sorted(ROOT.glob("nnit/*/evaluation.json"))
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
 
-def markdown_tables(text: str) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
-    """Cells of every table that has a header, by that header; rules between header and body are left out."""
-    tables = {}
+def markdown_tables(text: str) -> list[tuple[tuple[str, ...], ...]]:
+    """Cells of every table that has a header: header, then rows; the rule between them is left out."""
+    tables = []
     for lines in re.findall(r"(?:^\|.*\|\n?)+", text, re.MULTILINE):
         header, _, *rows = (tuple(cell.strip() for cell in line[1:-1].split("|")) for line in lines.splitlines())
-        tables[header] = rows
-    return {header: rows for header, rows in tables.items() if any(header)}
+        tables.append((header, *rows))
+    return [table for table in tables if any(table[0])]
 
 
 @documents
@@ -52,17 +52,30 @@ def test_citation_is_of_this_version():
     assert f"\nversion: {nnit_diffusers.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-@pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
-def test_tables_are_those_of_the_evaluation(evaluation, monkeypatch):
+@pytest.fixture
+def measured(monkeypatch):
+    """Tables of every evaluation that is committed, and for each the one of its splits."""
     monkeypatch.syspath_prepend(ROOT / "examples")
     from evaluation_report import report_tables, splits_table
 
-    report = json.loads(evaluation.read_text())
-    measured = markdown_tables(report_tables(report))
-    readme, card = (
-        markdown_tables(path.read_text()) for path in (ROOT / "README.md", evaluation.with_name("README.md"))
-    )
-    assert readme.items() >= markdown_tables(splits_table(report["splits"])).items()
-    assert card.items() >= measured.items()
-    for header in readme.keys() & measured.keys():
-        assert readme[header] == measured[header]
+    reports = {path: json.loads(path.read_text()) for path in EVALUATIONS}
+    return {
+        path: (markdown_tables(report_tables(report)), *markdown_tables(splits_table(report["splits"])))
+        for path, report in reports.items()
+    }
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
+def test_tables_are_those_of_the_evaluation(evaluation, measured):
+    tables, splits = measured[evaluation]
+    card = markdown_tables(evaluation.with_name("README.md").read_text())
+    assert splits in markdown_tables((ROOT / "README.md").read_text())
+    assert [table for table in tables if table not in card] == []
+
+
+def test_no_table_of_the_readme_is_out_of_date(measured):
+    tables = [table for each, _ in measured.values() for table in each]
+    headers = {table[0] for table in tables}
+    in_readme = [table for table in markdown_tables((ROOT / "README.md").read_text()) if table[0] in headers]
+    assert len(in_readme) >= len(EVALUATIONS)
+    assert [table for table in in_readme if table not in tables] == []
