@@ -101,7 +101,9 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         `OSError`: If the upload did not come to its end.
     """
     from huggingface_hub import create_repo, upload_folder
-    from huggingface_hub.errors import HTTPError
+
+    # What its HTTP client raises, whichever that is.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     repo_id = create_repo(repo_id, private=private, exist_ok=True).repo_id
     try:

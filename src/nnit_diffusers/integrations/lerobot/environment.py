@@ -75,8 +75,8 @@ class ManiSkillStateEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         # As in our rollouts.
-        action = torch.from_numpy(action).nan_to_num(nan=0.0).clamp(-1.0, 1.0)
-        state, reward, _, _, info = self._simulation.step(action[None])
+        executed = torch.from_numpy(action).nan_to_num(nan=0.0).clamp(-1.0, 1.0)
+        state, reward, _, _, info = self._simulation.step(executed[None])
         self._num_steps += 1
         is_success = bool(info["success"].item())
         truncated = self._num_steps >= self._max_episode_steps
@@ -126,7 +126,7 @@ class ManiSkillStateEnvConfig(EnvConfig):
         mode = gymnasium.vector.AutoresetMode.NEXT_STEP
         envs = [make] * n_envs
         if use_async_envs and n_envs > 1:
-            vector = gymnasium.vector.AsyncVectorEnv(envs, context="forkserver", autoreset_mode=mode)
+            vector: Any = gymnasium.vector.AsyncVectorEnv(envs, context="forkserver", autoreset_mode=mode)
         else:
             vector = gymnasium.vector.SyncVectorEnv(envs, autoreset_mode=mode)
         return {self.type: {0: vector}}
