@@ -16,9 +16,6 @@ PIP := $(RUN) pip install --quiet --constraint constraints.txt
 # One core each: two processes of pytest on two cores, with torch's threads, would get into each other's way.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-# demo_robot.py, once nnit/pickcube is there.
-DEMO := demo.py
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo space test quality style evaluate benchmarks figures clean
 
@@ -27,8 +24,8 @@ help:  ## this list
 
 setup: $(INSTALLED)  ## the environment alone, in .venv
 
-demo: $(INSTALLED) $(if $(findstring robot,$(DEMO)),$(VULKAN))  ## generate networks of shapes never trained on, score and draw them into demo/
-	$(VENV)/bin/python examples/$(DEMO)
+demo: $(INSTALLED) $(VULKAN)  ## a robot policy of a shape never trained on, scored and filmed into demo/
+	$(VENV)/bin/python examples/demo_robot.py
 
 space: $(INSTALLED)  ## the web demo, at http://127.0.0.1:7860
 	$(VENV)/bin/python examples/space/app.py

@@ -188,7 +188,7 @@ def write_card(arguments: Arguments) -> None:
         tables=tables,
         num_selected=settings["num_selected"],
         num_networks=settings["num_networks"],
-        num_references=settings["num_references"],
+        num_references=settings["num_references"] if "comparison" in report else None,
         recipe=f"examples/{arguments.task}.sh",
         trainings={name: json.dumps(arguments, indent=2) for name, arguments in trainings.items()},
     )

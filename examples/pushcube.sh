@@ -88,6 +88,19 @@ python examples/evaluate_nnit.py \
     --num_step_networks 8 \
     --seed 1234
 cp outputs/pushcube/evaluation.json nnit/pushcube/evaluation.json
+python examples/benchmarks/benchmark_generation.py \
+    --task pushcube \
+    --pretrained_model_name_or_path nnit/pushcube \
+    --data_dir outputs/pushcube/demonstrations \
+    --output_path nnit/pushcube/benchmark.json \
+    --hidden_sizes 128 256 \
+    --num_scored 4 \
+    --num_episodes 50 \
+    --learning_rate 1e-3 \
+    --train_batch_size 256 \
+    --max_train_steps 6000 \
+    --validation_steps 100 \
+    --validation_growth 1.3
 
 # 4. A film that shows failures too, and the card.
 python examples/figures/film_rollouts.py \

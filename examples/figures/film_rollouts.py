@@ -37,7 +37,8 @@ NUM_COLUMNS = 3
 # What codecs take has sides that are multiples of 16.
 BLOCK = 16
 BAND_HEIGHT = 48
-MAX_BYTES = 3 * 2**19
+# With it a task stays within 12 MiB, weights, card and all.
+MAX_BYTES = 3 * 2**18
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 RUNNING, SUCCESS, FAILURE = (70, 70, 70), (0, 114, 90), (180, 70, 0)
 SPLIT_NAMES = {
