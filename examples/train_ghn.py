@@ -65,6 +65,8 @@ class Arguments:
     """Samples of the task a step, given to every network of the step."""
     num_architectures: int = 8
     """Architectures a step, on each process."""
+    narrow_fraction: float = 0.0
+    """Part of these that are drawn with log-uniform widths, since narrow networks are the hardest."""
     latents_per_architecture: int = 6
     """Networks of each, at least two, kept apart in all the directions that so many can span."""
     max_train_steps: int = 6000
@@ -255,7 +257,7 @@ class Training:
     def draw(self, generator: torch.Generator) -> tuple[list[MLPArchitecture], torch.Tensor, torch.Tensor, Any]:
         """Architectures, each as often as it has latents, latents, standardised inputs, and targets."""
         arguments, device = self.arguments, self.accelerator.device
-        drawn = self.task.splits.sample("train", arguments.num_architectures, generator)
+        drawn = self.task.splits.sample_training(arguments.num_architectures, generator, arguments.narrow_fraction)
         architectures = [a for a in sorted(drawn, key=str) for _ in range(arguments.latents_per_architecture)]
         latents = torch.randn(len(architectures), arguments.latent_dim, generator=generator)
         inputs, targets = self.task.training_batch(arguments.train_batch_size, generator)

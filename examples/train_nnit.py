@@ -83,6 +83,8 @@ class Arguments:
     """Networks a step, on each process."""
     latents_per_architecture: int = 4
     """Networks of each architecture of a step."""
+    narrow_fraction: float = 0.0
+    """Part of these architectures that are drawn with log-uniform widths, since narrow networks are the hardest."""
     architecture_batch_size: int = 64
     """Bare architectures a step, on each process."""
     max_train_steps: int = 10000
@@ -176,7 +178,9 @@ def create_source(task: Task, arguments: Arguments, device: torch.device) -> GHN
     )
     if arguments.ghn_name_or_path:
         ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).to(device)
-        source = GHNWeightStream(ghn, tokenizer, task.splits, arguments.latents_per_architecture)
+        source = GHNWeightStream(
+            ghn, tokenizer, task.splits, arguments.latents_per_architecture, arguments.narrow_fraction
+        )
     else:
         source = WeightDataset(arguments.dataset_name, tokenizer)
     generators = [step_generator(arguments.seed, index, stream=1) for index in range(STATISTICS_BATCHES)]

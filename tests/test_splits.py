@@ -131,3 +131,27 @@ def test_an_unknown_split_is_refused():
 def test_ranges_that_cannot_be_are_refused(sizes, received):
     with pytest.raises(ValueError, match=received):
         splits(**sizes)
+
+
+@pytest.mark.parametrize("narrow_fraction, num_narrow", [(0, 0), (0.3, 90), (1, 300)])
+def test_a_part_of_the_training_architectures_has_log_uniform_widths(narrow_fraction, num_narrow):
+    grid = splits(min_width=16, max_width=256)
+    architectures = grid.sample_training(300, generator(), narrow_fraction)
+    assert len(architectures) == 300
+    assert {grid.split_of(architecture.hidden_sizes) for architecture in architectures} == {"train"}
+    # Half of the widths lie below the middle of the range, 136; of log-uniform ones below its geometric mean, 64.
+    uniform, narrow = architectures[: 300 - num_narrow], architectures[300 - num_narrow :]
+    for part, middle in ((uniform, 136), (narrow, 64)):
+        widths = [width for architecture in part for width in architecture.hidden_sizes]
+        if widths:
+            assert sum(width <= middle for width in widths) / len(widths) == pytest.approx(0.5, abs=0.08)
+
+
+def test_without_a_narrow_part_training_architectures_are_a_plain_draw():
+    assert splits().sample_training(20, generator(1)) == splits().sample("train", 20, generator(1))
+
+
+@pytest.mark.parametrize("narrow_fraction", [-0.1, 1.1, float("nan")])
+def test_a_narrow_part_is_a_part(narrow_fraction):
+    with pytest.raises(ValueError, match="`narrow_fraction` must be 0 to 1, but received"):
+        splits().sample_training(20, generator(), narrow_fraction)

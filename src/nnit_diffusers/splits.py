@@ -96,8 +96,34 @@ class ArchitectureSplits:
         """`hidden_sizes` with the inputs, outputs and activation of the task."""
         return MLPArchitecture(self.in_features, tuple(hidden_sizes), self.out_features, self.activation)
 
+    def sample_training(
+        self, num_architectures: int, generator: torch.Generator | None = None, narrow_fraction: float = 0.0
+    ) -> list[MLPArchitecture]:
+        """Draws architectures of the training split, a part of them with every width log-uniform.
+
+        Narrow networks have the least room for error, and of widths drawn uniformly few are narrow.
+
+        Parameters:
+            num_architectures (`int`): How many to draw.
+            generator (`torch.Generator`, *optional*): Source of randomness, on the CPU.
+            narrow_fraction (`float`, defaults to 0): That part, 0 to 1, rounded to whole architectures.
+
+        Raises:
+            `ValueError`: If `narrow_fraction` is out of range.
+        """
+        if not 0 <= narrow_fraction <= 1:
+            raise ValueError(f"`narrow_fraction` must be 0 to 1, but received {narrow_fraction}.")
+        num_narrow = round(narrow_fraction * num_architectures)
+        drawn = self.sample("train", num_architectures - num_narrow, generator)
+        return drawn + self.sample("train", num_narrow, generator, log_uniform=True)
+
     def sample(
-        self, split: str, num_architectures: int, generator: torch.Generator | None = None, distinct: bool = False
+        self,
+        split: str,
+        num_architectures: int,
+        generator: torch.Generator | None = None,
+        distinct: bool = False,
+        log_uniform: bool = False,
     ) -> list[MLPArchitecture]:
         """Draws architectures of one split: depth uniform, then every width uniform.
 
@@ -110,6 +136,7 @@ class ArchitectureSplits:
             num_architectures (`int`): How many to draw.
             generator (`torch.Generator`, *optional*): Source of randomness, on the CPU.
             distinct (`bool`, defaults to `False`): Never draw the same architecture twice.
+            log_uniform (`bool`, defaults to `False`): Draw widths w with a probability that goes as 1 / w.
 
         Raises:
             `ValueError`: If `split` is unknown, or has fewer than `num_architectures` distinct architectures.
@@ -134,9 +161,21 @@ class ArchitectureSplits:
             depth = self.max_depth + 1
             if split != "deeper":
                 depth = 1 + int(torch.randint(self.max_depth, (), generator=generator))
-            indices = torch.randint(len(widths), (depth,), generator=generator).tolist() if widths else []
-            hidden_sizes = tuple(widths[i] for i in indices)
+            hidden_sizes = _draw_widths(widths, depth, generator, log_uniform)
             if not hidden_sizes or self.split_of(hidden_sizes) != split or (distinct and hidden_sizes in drawn):
                 continue
             drawn.append(hidden_sizes)
         return [self.architecture(hidden_sizes) for hidden_sizes in drawn]
+
+
+def _draw_widths(
+    widths: Sequence[int], depth: int, generator: torch.Generator | None, log_uniform: bool
+) -> tuple[int, ...]:
+    """`depth` of the widths, none if there are none."""
+    if not widths:
+        return ()
+    if log_uniform:
+        indices = torch.multinomial(1 / torch.tensor(widths), depth, replacement=True, generator=generator)
+    else:
+        indices = torch.randint(len(widths), (depth,), generator=generator)
+    return tuple(widths[index] for index in indices.tolist())

@@ -22,6 +22,7 @@ class GHNWeightStream:
         tokenizer (`WeightPatchTokenizer`): Cuts them into patches.
         splits (`ArchitectureSplits`): Architectures come from its `"train"` split.
         latents_per_architecture (`int`, defaults to 4): Networks of each architecture drawn.
+        narrow_fraction (`float`, defaults to 0): See [`~ArchitectureSplits.sample_training`].
     """
 
     def __init__(
@@ -30,16 +31,18 @@ class GHNWeightStream:
         tokenizer: WeightPatchTokenizer,
         splits: ArchitectureSplits,
         latents_per_architecture: int = 4,
+        narrow_fraction: float = 0.0,
     ):
         self.ghn = ghn.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.splits = splits
         self.latents_per_architecture = latents_per_architecture
+        self.narrow_fraction = narrow_fraction
 
     def draw_architectures(self, num_networks: int, generator: torch.Generator) -> list[MLPArchitecture]:
-        """`num_networks` architectures of similar size, every one of the split as likely as in a plain draw."""
+        """Training architectures for `num_networks` networks, of similar size, each as likely as in a plain draw."""
         num_architectures = -(-num_networks // self.latents_per_architecture)
-        pool = self.splits.sample("train", num_architectures * _POOL_BATCHES, generator)
+        pool = self.splits.sample_training(num_architectures * _POOL_BATCHES, generator, self.narrow_fraction)
         pool.sort(key=self.tokenizer.num_patches)
         start = num_architectures * int(torch.randint(_POOL_BATCHES, (), generator=generator))
         drawn = pool[start : start + num_architectures]
