@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import tyro
-from evaluation_report import report_tables
+from evaluation_report import SPLIT_NAMES, report_tables
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from robot_card import DEFINITIONS, copy_film, robot_tables
 
@@ -129,24 +129,32 @@ def source_of(task_name: str, summary: dict[str, Any]) -> dict[str, Any]:
     return source
 
 
-def protocol(settings: dict[str, Any]) -> str:
-    """How the networks of the tables were scored, and on what, where that is a definition of ours."""
+def protocol(report: dict[str, Any]) -> str:
+    """How the networks of the tables were scored, on what, and how much of that is still to be done."""
+    settings = report["settings"]
     samples = "samples" if settings["task"] in METRICS else "episodes"
     generated = f"Mean over all networks generated with {settings['num_inference_steps']} steps, none left out"
     counts = (
         f"{settings['num_architectures']} architectures a split, {settings['num_networks']} networks each, "
         f"seed {settings['seed']}"
     )
+    unfinished = {
+        SPLIT_NAMES[split]: len(part["architectures"])
+        for split, part in report.get("splits", {}).items()
+        if len(part["architectures"]) < settings["num_architectures"]
+    }
+    if unfinished:
+        counts += "; so far measured: " + ", ".join(f"{number} of {name}" for name, number in unfinished.items())
     if settings["num_final_episodes"] is None:
         return (
             f"{generated}, on {settings['num_test_episodes']} test {samples} that neither training nor selection has "
             f"seen, with 95% intervals over architectures. {counts}."
         )
     return (
-        f"{generated}, on {settings['num_episodes']} validation episodes each; the selected ones on "
-        f"{settings['num_final_episodes']} test episodes. Nothing was trained on either. A success is an episode with "
-        f"any successful step; 'at the end' is the share whose last step is one. 95% intervals over architectures. "
-        f"{counts}."
+        f"{generated}, on {settings['num_episodes']} validation {samples} each; the selected ones on "
+        f"{settings['num_final_episodes']} test {samples} each. Nothing was trained on either. A success is an "
+        f"episode with any successful step; 'at the end' is the share whose last step is one. 95% intervals over "
+        f"architectures. {counts}."
     )
 
 
@@ -184,7 +192,7 @@ def write_card(arguments: Arguments) -> None:
         num_slots=pipeline.tokenizer.config.max_depth,
         transformer_parameters=f"{pipeline.transformer.num_parameters():,}",
         ghn_parameters=f"{pipeline.ghn.num_parameters():,}",
-        protocol="\n\n".join(filter(None, [protocol(settings), DEFINITIONS.get(arguments.task)])),
+        protocol="\n\n".join(filter(None, [protocol(report), DEFINITIONS.get(arguments.task)])),
         tables=tables,
         num_selected=settings["num_selected"],
         num_networks=settings["num_networks"],

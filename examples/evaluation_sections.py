@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from evaluation_comparison import baselines, closeness_of, ensemble
+from evaluation_summary import add_interval, bootstrap_interval, summary, with_interval, with_interval_over_networks
 from tqdm.auto import tqdm
 
 from nnit_diffusers import MLP, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
-from nnit_diffusers.evaluation import mean_interval, select_top
+from nnit_diffusers.evaluation import select_top
 from nnit_diffusers.splits import SPLITS
 
 
@@ -79,33 +80,6 @@ class Evaluator:
         return evaluate(networks, task, num_episodes, self.arguments.seed, split=split)
 
 
-def summary(results: Sequence[EvaluationResult]) -> dict[str, float]:
-    """Scores of networks, and the mean of what else their task counts."""
-    scores = [result.score for result in results]
-    figures = {
-        "mean": statistics.fmean(scores),
-        "std": statistics.pstdev(scores),
-        "min": min(scores),
-        "max": max(scores),
-    }
-    if "success_at_end" in results[0].metrics:
-        figures["success_at_end"] = statistics.fmean(result.metrics["success_at_end"] for result in results)
-    return figures
-
-
-def with_interval(results: Sequence[EvaluationResult]) -> dict[str, Any]:
-    """A summary, with an interval of its mean: over architectures if there are several, else over networks."""
-    architectures = [result.architecture for result in results]
-    groups = architectures if len(set(architectures)) > 1 else None
-    interval = mean_interval([result.score for result in results], groups)
-    return {**summary(results), "interval": list(interval)}
-
-
-def with_interval_over_networks(results: Sequence[EvaluationResult]) -> dict[str, Any]:
-    """A summary, with an interval of its mean over other networks, whatever architectures they have."""
-    return {**summary(results), **mean_with_interval([result.score for result in results])}
-
-
 def describe(architecture: MLPArchitecture) -> dict[str, Any]:
     return {"hidden_sizes": list(architecture.hidden_sizes), "num_parameters": architecture.num_parameters}
 
@@ -164,9 +138,13 @@ def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) 
     """Adds the row of an architecture to its split, and sums the split up anew."""
     split, _ = name.split("/")
     rows = [*section.get(split, {}).get("architectures", []), row]
+    differences = [row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]
     section[split] = {
         **{name: sum_up([row[name] for row in rows]) for name in ("nnit", "ghn")},
-        "nnit_minus_ghn": mean_with_interval([row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]),
+        "nnit_minus_ghn": {
+            "mean": statistics.fmean(differences),
+            "interval": list(bootstrap_interval(differences)),
+        },
         "num_networks": sum(row["num_networks"] for row in rows),
         "architectures": rows,
     }
@@ -174,22 +152,19 @@ def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) 
 
 def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Over architectures, which all have the same number of networks."""
+    means = [row["mean"] for row in rows]
     figures = {
-        **mean_with_interval([row["mean"] for row in rows]),
+        "mean": statistics.fmean(means),
         "min": min(row["min"] for row in rows),
         "max": max(row["max"] for row in rows),
+        "num_episodes": sum(row["num_episodes"] for row in rows),
     }
+    figures = add_interval(figures, means)
     if "success_at_end" in rows[0]:
         figures["success_at_end"] = statistics.fmean(row["success_at_end"] for row in rows)
     if "selected" in rows[0]:
         figures["selected"] = sum_up([row["selected"] for row in rows])
     return figures
-
-
-def mean_with_interval(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and interval; of one value alone there is no interval."""
-    interval = mean_interval(values) if len(values) > 1 else (values[0], values[0])
-    return {"mean": statistics.fmean(values), "interval": list(interval)}
 
 
 def is_architecture_stored(section: dict[str, Any], name: str) -> bool:

@@ -109,7 +109,7 @@ def test_the_card_of_a_robot_has_film_failures_and_how_to_run_it(robot_repo, tmp
     assert "- seen in training: of 2 architectures, `[" in card
     assert "`PickCube-v1` of ManiSkill3, its state observations (42 numbers" in card
     assert 'evaluate(policies, get_task("pickcube"), num_episodes=50)' in card
-    assert "on 20 episodes each" in card and "samples" not in card
+    assert "on 20 validation episodes each; the selected ones on" in card and "samples" not in card
     assert "arch=[128, 256]" in card and "StackCubeEasy" not in card
     for code in re.findall(r"^```python\n(.*?)^```", card, re.MULTILINE | re.DOTALL):
         compile(code, "card", "exec")

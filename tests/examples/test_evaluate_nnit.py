@@ -9,10 +9,11 @@ from evaluate_nnit import Arguments, main
 from evaluation_comparison import baselines, closeness_of, ensemble, patches_of
 from evaluation_report import AT_END, report_tables
 from evaluation_sections import Evaluator, meets
+from evaluation_summary import add_interval
 from tqdm.auto import tqdm
 
 from nnit_diffusers import MLPArchitecture, NNiTPipeline, evaluate, register_task
-from nnit_diffusers.evaluation import select_top
+from nnit_diffusers.evaluation import mean_interval, select_top, wilson_interval
 from nnit_diffusers.splits import SPLITS
 from nnit_diffusers.tasks.digits import DigitsTask
 
@@ -372,3 +373,14 @@ def test_the_command_line_takes_counts_and_sections():
     assert arguments.num_networks == 7
     assert arguments.sections == ("joint", "steps")
     assert arguments.parameter_range == (1, 2)
+
+
+def test_an_interval_is_no_narrower_than_that_of_all_episodes():
+    figures = add_interval({"mean": 1.0, "num_episodes": 2000}, [1.0, 1.0])
+    assert figures["interval"] == list(wilson_interval(2000, 2000))
+    # Networks that differ tell more than that: their own spread counts.
+    low, high = add_interval({"mean": 0.6, "num_episodes": 2000}, [0.2, 1.0])["interval"]
+    assert (low, high) == mean_interval([0.2, 1.0])
+    assert low < wilson_interval(1200, 2000)[0]
+    # Of a single value all there is to go by are its episodes.
+    assert add_interval({"mean": 0.5, "num_episodes": 20}, [0.5])["interval"] == list(wilson_interval(10, 20))
