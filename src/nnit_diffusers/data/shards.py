@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from ..models.weight_patch_tokenizer import architecture_of
 from ..networks import layer_keys
+from ..utils import write_bytes
 
 
 SHARD_FOLDER = "shards"
@@ -147,7 +148,7 @@ class ShardWriter:
 
     def write(self) -> Path:
         """Writes the file; a process killed before the end leaves none."""
-        with whole_file(self.path) as temporary:
-            # One entry alone: several would stand in another order every time, and the same shard be another file.
-            save_file(self._tensors, temporary, metadata={"networks": json.dumps(self._rows)})
+        # One entry alone: several would stand in another order every time, and the same shard be another file.
+        # `save_file` would make a temporary file of its own, which a killed process leaves behind under another name.
+        write_bytes(self.path, save(self._tensors, metadata={"networks": json.dumps(self._rows)}))
         return self.path
