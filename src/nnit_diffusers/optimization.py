@@ -13,28 +13,35 @@ from torch import nn
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalize(matrix: torch.Tensor, num_iterations: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix, roughly: all singular values are brought to 0.7…1.2."""
+def orthogonalize(matrix: torch.Tensor, num_iterations: int = 5, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The nearest semi-orthogonal matrix, roughly: all singular values are brought to 0.7…1.2.
+
+    Parameters:
+        matrix (`torch.Tensor`): `[rows, columns]`.
+        num_iterations (`int`, defaults to 5): Newton-Schulz iterations.
+        dtype (`torch.dtype`, defaults to `torch.float32`): Of the iterations; the result has that of `matrix`.
+    """
     a, b, c = _COEFFICIENTS
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if is_tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).to(dtype)
     for _ in range(num_iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if is_tall else x
+    return (x.mT if is_tall else x).to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum orthogonalised (Muon) for the matrices of the blocks, AdamW for everything else.
 
-    `torch.optim.Muon` orthogonalises in bfloat16, which is slow on a CPU that has no units for it, and leaves the
-    parameters that are no matrices to a second optimizer.
+    `torch.optim.Muon` always orthogonalises in bfloat16, which is slow on a CPU that has no units for it, and leaves
+    the parameters that are no matrices to a second optimizer.
 
     Parameters:
         model (`nn.Module`): Its matrices in `transformer_blocks` are orthogonalised.
         lr (`float`): Learning rate of AdamW.
         muon_lr (`float`, defaults to 0.02): Learning rate of the matrices.
+        muon_dtype (`torch.dtype`, defaults to `torch.float32`): What their momentum is orthogonalised in.
         momentum (`float`, defaults to 0.95): Nesterov momentum of the matrices.
         betas, eps, weight_decay: Of AdamW; the decay applies to the matrices as well.
     """
@@ -44,6 +51,7 @@ class Muon(torch.optim.Optimizer):
         model: nn.Module,
         lr: float,
         muon_lr: float = 0.02,
+        muon_dtype: torch.dtype = torch.float32,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
@@ -60,6 +68,7 @@ class Muon(torch.optim.Optimizer):
         ]
         defaults = {"momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__([group for group in groups if group["params"]], defaults)
+        self.muon_dtype = muon_dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -81,7 +90,8 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
         rows, columns = parameter.shape
-        return orthogonalize(gradient.lerp(momentum, group["momentum"])) * max(1, rows / columns) ** 0.5
+        direction = orthogonalize(gradient.lerp(momentum, group["momentum"]), dtype=self.muon_dtype)
+        return direction * max(1, rows / columns) ** 0.5
 
     def _adam_update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
         state = self.state[parameter]
