@@ -187,6 +187,7 @@ def write_card(arguments: Arguments) -> None:
         activation=task.activation,
         min_width=task.min_width,
         max_width=task.max_width,
+        min_depth=task.min_depth,
         max_depth=task.max_depth,
         widest=MAX_WIDTH_FACTOR * task.max_width,
         num_slots=pipeline.tokenizer.config.max_depth,

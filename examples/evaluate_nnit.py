@@ -29,6 +29,8 @@ from nnit_diffusers.utils import provenance, write_json
 
 # What says where things are and which of them are measured, not how.
 PLACES = ("pretrained_model_name_or_path", "data_dir", "output_path", "sections", "splits")
+# What a task's training split is drawn from.
+GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
 @dataclass
@@ -113,7 +115,7 @@ def settings_of(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[st
     settings = {
         **{name: value for name, value in asdict(arguments).items() if name not in PLACES},
         "weights_sha256": fingerprint(pipe),
-        "training_grid": {name: getattr(task, name) for name in ("min_width", "max_width", "max_depth")},
+        "training_grid": {name: getattr(task, name) for name in GRID},
         "num_test_episodes": scored.num_episodes,
     }
     return json.loads(json.dumps(settings))

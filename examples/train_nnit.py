@@ -281,6 +281,7 @@ def create_pipeline(task: Task, source: GHNWeightStream | WeightDataset, argumen
         tokenizer=source.tokenizer,
         ghn=getattr(source, "ghn", None) if arguments.include_ghn else None,
         min_width=task.min_width,
+        min_depth=task.min_depth,
         max_depth=task.max_depth,
     )
 

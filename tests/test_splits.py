@@ -96,6 +96,15 @@ def test_held_out_splits_draw_what_they_say():
         assert min(architecture.hidden_sizes) >= 32
 
 
+def test_a_grid_may_begin_with_deeper_networks():
+    grid = splits(min_width=16, max_width=64, min_depth=2, max_depth=3)
+    for split in ("train", "held_out_combinations", "held_out_widths"):
+        assert {architecture.depth for architecture in grid.sample(split, 100, generator())} == {2, 3}
+    assert grid.split_of([48, 40]) == splits(min_width=16, max_width=64).split_of([48, 40])
+    with pytest.raises(ValueError, match=r"must have 2 layers or more, but received \[48\]"):
+        grid.split_of([48])
+
+
 def test_distinct_samples_never_repeat():
     grid = splits(min_width=16, max_width=20, max_depth=1)
     assert len(grid.train_widths) == 5
@@ -125,7 +134,8 @@ def test_an_unknown_split_is_refused():
     [
         ({"min_width": 0}, "received 0 and 64"),
         ({"min_width": 65}, "received 65 and 64"),
-        ({"max_depth": 0}, "received 0"),
+        ({"max_depth": 0}, "received 1 and 0"),
+        ({"min_depth": 4}, "received 4 and 3"),
     ],
 )
 def test_ranges_that_cannot_be_are_refused(sizes, received):

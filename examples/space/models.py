@@ -163,7 +163,7 @@ class Model:
     def budgets(self) -> tuple[int, int]:
         """Parameters of the smallest and the largest network that the model chooses by itself."""
         deepest = self.pipe.config.max_depth or self.max_depth
-        sizes = [self.min_width], [self.pipe.transformer.config.max_width] * deepest
+        sizes = [self.min_width] * self.splits.min_depth, [self.pipe.transformer.config.max_width] * deepest
         least, most = (self.splits.architecture(hidden).num_parameters for hidden in sizes)
         return least, most
 
@@ -284,6 +284,8 @@ class Model:
         """How the architecture relates to those trained on, for the page."""
         if min(architecture.hidden_sizes) < self.splits.min_width:
             return "narrower than any network the model has seen"
+        if architecture.depth < self.splits.min_depth:
+            return "of fewer layers than any network the model has seen"
         return {
             "train": "a shape like those in the training data",
             "held_out_combinations": "a combination of widths the model has never seen",

@@ -39,7 +39,7 @@ class ArchitectureSplits:
     """The training grid of a task and what is held out around it.
 
     Every integer width `min_width…max_width` that is not held out, in every combination that is not held out, at
-    1…`max_depth` hidden layers is `"train"`. Held out are: `"held_out_combinations"` of training widths,
+    `min_depth…max_depth` hidden layers is `"train"`. Held out are: `"held_out_combinations"` of training widths,
     `"held_out_widths"`, networks `"deeper"` than `max_depth`, and networks `"wider"` than `max_width` in any layer
     (of several reasons, the last of this list counts).
 
@@ -47,7 +47,7 @@ class ArchitectureSplits:
         in_features, out_features (`int`): Sizes of input and output of the task.
         activation (`str`, defaults to `"relu"`): Activation of every network.
         min_width, max_width (`int`): Range of the widths trained on, both inclusive.
-        max_depth (`int`): Largest number of hidden layers trained on.
+        min_depth, max_depth (`int`): Range of the numbers of hidden layers trained on, both inclusive.
     """
 
     in_features: int
@@ -55,6 +55,7 @@ class ArchitectureSplits:
     activation: str = "relu"
     min_width: int = 16
     max_width: int = 64
+    min_depth: int = 1
     max_depth: int = 3
 
     def __post_init__(self):
@@ -63,8 +64,11 @@ class ArchitectureSplits:
                 f"`min_width` and `max_width` must satisfy 1 <= min_width <= max_width, but received "
                 f"{self.min_width} and {self.max_width}."
             )
-        if self.max_depth < 1:
-            raise ValueError(f"`max_depth` must be 1 or more, but received {self.max_depth}.")
+        if not 1 <= self.min_depth <= self.max_depth:
+            raise ValueError(
+                f"`min_depth` and `max_depth` must satisfy 1 <= min_depth <= max_depth, but received "
+                f"{self.min_depth} and {self.max_depth}."
+            )
 
     @cached_property
     def train_widths(self) -> list[int]:
@@ -80,8 +84,14 @@ class ArchitectureSplits:
         """The split that `hidden_sizes` belongs to, one of `SPLITS`.
 
         Raises:
-            `ValueError`: If a width lies below `min_width`: such networks belong to no split.
+            `ValueError`:
+                If a width lies below `min_width`, or there are fewer than `min_depth` layers: such networks belong to
+                no split.
         """
+        if len(hidden_sizes) < self.min_depth:
+            raise ValueError(
+                f"`hidden_sizes` must have {self.min_depth} layers or more, but received {list(hidden_sizes)}."
+            )
         if min(hidden_sizes) < self.min_width:
             raise ValueError(f"`hidden_sizes` must be {self.min_width} or wider, but received {list(hidden_sizes)}.")
         if max(hidden_sizes) > self.max_width:
@@ -154,13 +164,13 @@ class ArchitectureSplits:
             if tries > 1000 + 100 * num_architectures:
                 raise ValueError(
                     f"`num_architectures` must be at most the number of distinct architectures of split {split!r} "
-                    f"with widths {self.min_width}…{self.max_width} and depth {self.max_depth}, but received "
-                    f"{num_architectures}; found {len(drawn)}."
+                    f"with widths {self.min_width}…{self.max_width} and depths {self.min_depth}…{self.max_depth}, but "
+                    f"received {num_architectures}; found {len(drawn)}."
                 )
             tries += 1
             depth = self.max_depth + 1
             if split != "deeper":
-                depth = 1 + int(torch.randint(self.max_depth, (), generator=generator))
+                depth = int(torch.randint(self.min_depth, self.max_depth + 1, (), generator=generator))
             hidden_sizes = _draw_widths(widths, depth, generator, log_uniform)
             if not hidden_sizes or self.split_of(hidden_sizes) != split or (distinct and hidden_sizes in drawn):
                 continue

@@ -44,6 +44,7 @@ def save_untrained(folder, task, statistics):
         WeightPatchTokenizer(*features, **statistics),
         GraphHyperNetwork(*features, max_width=task.max_width, latent_dim=4, **sizes, **statistics),
         min_width=task.min_width,
+        min_depth=task.min_depth,
         max_depth=task.max_depth,
     ).save_pretrained(folder)
     return folder

@@ -16,7 +16,8 @@ MAX_DEPTH, NUM_SLOTS = 3, 4
 
 
 def space(hidden_sizes=None, min_parameters=None, max_parameters=None, **kwargs):
-    sizes = {"min_width": MIN_WIDTH, "max_width": MAX_WIDTH, "max_depth": MAX_DEPTH, "num_slots": NUM_SLOTS, **kwargs}
+    widths = {"min_width": MIN_WIDTH, "max_width": MAX_WIDTH}
+    sizes = {**widths, "min_depth": 1, "max_depth": MAX_DEPTH, "num_slots": NUM_SLOTS, **kwargs}
     return ArchitectureSpace(
         IN_FEATURES,
         OUT_FEATURES,
@@ -33,7 +34,7 @@ def count(hidden_sizes):
 
 def completions(space):
     """Every architecture that a space allows, by trying them all."""
-    depths = range(1, space.max_depth + 1) if space.hidden_sizes is None else [len(space.hidden_sizes)]
+    depths = range(space.min_depth, space.max_depth + 1) if space.hidden_sizes is None else [len(space.hidden_sizes)]
     widths = range(space.min_width, space.max_width + 1)
     for depth in depths:
         wanted = space.hidden_sizes or (None,) * depth
@@ -50,7 +51,7 @@ def random_space(rng):
         hidden_sizes = tuple(rng.choice([None, None, rng.randint(1, 9)]) for _ in range(depth))
     least = rng.choice([None, rng.randint(5, 150)])
     most = rng.choice([None, (least or 20) + rng.choice([0, 0, 1, 3, 10, 60])])
-    return space(hidden_sizes, least, most)
+    return space(hidden_sizes, least, most, min_depth=rng.choice([1, 1, 2, MAX_DEPTH]))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -92,7 +93,7 @@ def test_no_layer_follows_the_end_of_a_network_and_none_is_missing_before_a_laye
 
 @pytest.mark.parametrize("target", [20001, 33333, 60007])
 def test_an_exact_count_is_met_at_the_size_of_real_networks(target):
-    asked = ArchitectureSpace(42, 8, None, 16, 256, 3, 4, min_parameters=target, max_parameters=target)
+    asked = ArchitectureSpace(42, 8, None, 16, 256, 1, 3, 4, min_parameters=target, max_parameters=target)
     asked.check()
     tokens = asked.tokens()
     for slot in (1, 0, 3, 2):
@@ -137,6 +138,8 @@ def test_ranges_that_make_no_sense_are_errors():
         space(min_width=7).check()
     with pytest.raises(ValueError, match="`max_depth` must be 1 to 4, but received 5"):
         space(max_depth=5).check()
+    with pytest.raises(ValueError, match="`min_depth` must be 1 to 3, but received 4"):
+        space(min_depth=4).check()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 from tiny import IN_FEATURES, MAX_DEPTH, MAX_WIDTH, MIN_WIDTH, OUT_FEATURES, tiny_pipeline, tiny_tokenizer
 from torch import nn
 
-from nnit_diffusers import MLP, MLPArchitecture
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline
 from nnit_diffusers.pipelines.batching import split_batch
 from nnit_diffusers.pipelines.generators import generator_per_network
 
@@ -431,6 +431,10 @@ def test_a_request_for_less_than_was_trained_warns(pipeline, caplog):
         pipeline(arch=[narrowest], num_inference_steps=1)
         assert caplog.text == ""
         pipeline(arch=[narrowest - 1], num_inference_steps=1)
+        deep = NNiTPipeline(**{**pipeline.components, "min_width": narrowest, "min_depth": 2})
+        deep(arch=[narrowest], num_inference_steps=1)
     finally:
         pipeline_logger.removeHandler(caplog.handler)
     assert f"`arch` has a layer of {narrowest - 1} units" in caplog.text
+    assert "`arch` has 1 hidden layer(s), but the fewest that the model was trained on are 2" in caplog.text
+    assert all(network.architecture.depth > 1 for network in deep(num_networks=20, num_inference_steps=1).networks)

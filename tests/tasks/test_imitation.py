@@ -87,9 +87,11 @@ def test_a_file_of_anything_else_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "in_features"), [("pushcube", 35), ("pickcube", 42), ("stackcube", 48), ("stackcube-easy", 48)]
+    ("name", "in_features", "min_width", "min_depth"),
+    [("pushcube", 35, 16, 1), ("pickcube", 42, 16, 1), ("stackcube", 48, 48, 2), ("stackcube-easy", 48, 48, 2)],
 )
-def test_the_training_grid_is_the_documented_one(name, in_features):
+def test_the_training_grid_is_the_documented_one(name, in_features, min_width, min_depth):
     splits = get_task(name).splits
     assert (splits.in_features, splits.out_features, splits.activation) == (in_features, 8, "relu")
-    assert (splits.min_width, splits.max_width, splits.max_depth) == (16, 256, 3)
+    assert (splits.min_width, splits.max_width) == (min_width, 256)
+    assert (splits.min_depth, splits.max_depth) == (min_depth, 3)

@@ -57,6 +57,7 @@ def describe_pipeline(folder: Path) -> dict[str, Any]:
         "activation": tokenizer["activation"],
         "min_width": index.get("min_width"),
         "max_width": transformer["max_width"],
+        "min_depth": index.get("min_depth", 1),
         "max_depth": index.get("max_depth"),
         "components": components,
     }
@@ -162,7 +163,8 @@ def _lines(payload: dict[str, Any]) -> list[str]:
         lines.append(f"Hidden      {payload['hidden_sizes']}, {payload['num_parameters']:,} parameters")
         return lines
     widths = f"{payload['min_width']} to {payload['max_width']}"
-    lines.append(f"Chooses     widths {widths}, up to {payload['max_depth']} hidden layers; takes any width")
+    depths = f"{payload['min_depth']} to {payload['max_depth']}"
+    lines.append(f"Chooses     widths {widths}, {depths} hidden layers; takes any width")
     for name, component in payload["components"].items():
         if "num_parameters" in component:
             size = f"{component['num_parameters']:,} parameters, {component['num_bytes'] / 2**20:.1f} MiB"

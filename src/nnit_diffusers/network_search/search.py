@@ -185,7 +185,7 @@ def parameter_bands(pipe: NNiTPipeline, num_bands: int, max_parameters: int | No
     (space,) = pipe.prepare_spaces(None, None, max_parameters)
     smallest, largest = (
         MLPArchitecture(space.in_features, hidden_sizes, space.out_features).num_parameters
-        for hidden_sizes in ((space.min_width,), (space.max_width,) * space.max_depth)
+        for hidden_sizes in ((space.min_width,) * space.min_depth, (space.max_width,) * space.max_depth)
     )
     edges = np.geomspace(smallest, min(largest, max_parameters or largest), num_bands + 1).round().astype(int).tolist()
     bands = [(edges[i] + (i > 0), edges[i + 1]) for i in range(num_bands)]

@@ -63,7 +63,7 @@ class ArchitectureSpace:
         hidden_sizes (`tuple[int | None, ...]`, *optional*):
             Known widths, `None` for those to be chosen; `None` for all of it leaves the depth open as well.
         min_width, max_width (`int`): Range of the widths to be chosen, both inclusive.
-        max_depth (`int`): Most hidden layers, if the depth is to be chosen.
+        min_depth, max_depth (`int`): Fewest and most hidden layers, if the depth is to be chosen.
         num_slots (`int`): Architecture tokens.
         min_parameters, max_parameters (`int`, *optional*): The budget, both inclusive.
     """
@@ -73,6 +73,7 @@ class ArchitectureSpace:
     hidden_sizes: HiddenSizes
     min_width: int
     max_width: int
+    min_depth: int
     max_depth: int
     num_slots: int
     min_parameters: int | None = None
@@ -104,6 +105,7 @@ class ArchitectureSpace:
         for name, value, most in (
             ("min_width", self.min_width, self.max_width),
             ("max_depth", self.max_depth, self.num_slots),
+            ("min_depth", self.min_depth, self.max_depth),
         ):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise ValueError(f"`{name}` must be 1 to {most}, but received {shown(value)}.")
@@ -134,7 +136,7 @@ class ArchitectureSpace:
 
     def _depths(self, tokens: Sequence[int]) -> list[int]:
         """Numbers of hidden layers that the tokens leave open."""
-        depths = range(1, self.max_depth + 1) if self.hidden_sizes is None else [len(self.hidden_sizes)]
+        depths = range(self.min_depth, self.max_depth + 1) if self.hidden_sizes is None else [len(self.hidden_sizes)]
         behind = (MASK_TOKEN, NONE_TOKEN)
         return [d for d in depths if NONE_TOKEN not in tokens[:d] and all(token in behind for token in tokens[d:])]
 

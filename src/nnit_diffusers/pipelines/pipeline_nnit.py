@@ -53,6 +53,7 @@ class NNiTPipeline(SafePipeline):
         ghn ([`GraphHyperNetwork`], *optional*): Wrote the networks that the transformer learned from; not called here.
         min_width (`int`, defaults to 1):
             Narrowest layer that the model may choose; the widest is the transformer's `max_width`.
+        min_depth (`int`, defaults to 1): Fewest hidden layers that the model may choose.
         max_depth (`int`, *optional*):
             Most hidden layers that the model may choose, the tokenizer's `max_depth` by default.
 
@@ -79,11 +80,13 @@ class NNiTPipeline(SafePipeline):
         tokenizer: WeightPatchTokenizer,
         ghn: GraphHyperNetwork | None = None,
         min_width: int = 1,
+        min_depth: int = 1,
         max_depth: int | None = None,
     ):
         super().__init__()
         check_fit(transformer, tokenizer, ghn)
         check_size("min_width", min_width)
+        check_size("min_depth", min_depth)
         if max_depth is not None:
             check_size("max_depth", max_depth)
         self.register_modules(
@@ -93,7 +96,7 @@ class NNiTPipeline(SafePipeline):
             tokenizer=tokenizer,
             ghn=ghn,
         )
-        self.register_to_config(min_width=min_width, max_depth=max_depth)
+        self.register_to_config(min_width=min_width, min_depth=min_depth, max_depth=max_depth)
 
     def check_inputs(
         self,
@@ -141,6 +144,7 @@ class NNiTPipeline(SafePipeline):
                 hidden_sizes=hidden_sizes,
                 min_width=self.config.min_width,
                 max_width=self.transformer.config.max_width,
+                min_depth=self.config.min_depth,
                 max_depth=num_slots if self.config.max_depth is None else self.config.max_depth,
                 num_slots=num_slots,
                 min_parameters=min_parameters,
@@ -154,6 +158,11 @@ class NNiTPipeline(SafePipeline):
                 logger.warning(
                     f"`arch` has a layer of {space.narrowest} units, but the narrowest that the model was trained on "
                     f"have {space.min_width}: expect a network that does not work."
+                )
+            if space.hidden_sizes and len(space.hidden_sizes) < space.min_depth:
+                logger.warning(
+                    f"`arch` has {len(space.hidden_sizes)} hidden layer(s), but the fewest that the model was trained "
+                    f"on are {space.min_depth}: expect a network that does not work."
                 )
         return spaces
 

@@ -73,7 +73,7 @@ class Task(ABC):
         in_features, out_features (`int`): Sizes of input and output of every network.
         activation (`str`, defaults to `"relu"`): Activation of the networks that are trained.
         min_width, max_width (`int`, default to 16 and 64): Range of the widths trained on, both inclusive.
-        max_depth (`int`, defaults to 3): Largest number of hidden layers trained on.
+        min_depth, max_depth (`int`, default to 1 and 3): Range of the numbers of hidden layers, both inclusive.
         networks_per_batch (`int`, defaults to 64): Most networks given to one call of [`~Task.score_batch`].
         search_plan ([`SearchPlan`]): What a search spends, to be lowered where episodes take long.
     """
@@ -84,6 +84,7 @@ class Task(ABC):
     activation: str = "relu"
     min_width: int = 16
     max_width: int = 64
+    min_depth: int = 1
     max_depth: int = 3
     networks_per_batch: int = 64
     search_plan: SearchPlan = SearchPlan()
@@ -92,7 +93,13 @@ class Task(ABC):
     def splits(self) -> ArchitectureSplits:
         """The architectures trained on and held out."""
         return ArchitectureSplits(
-            self.in_features, self.out_features, self.activation, self.min_width, self.max_width, self.max_depth
+            self.in_features,
+            self.out_features,
+            self.activation,
+            min_width=self.min_width,
+            max_width=self.max_width,
+            min_depth=self.min_depth,
+            max_depth=self.max_depth,
         )
 
     def for_screening(self) -> Task:
