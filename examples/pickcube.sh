@@ -17,14 +17,15 @@ python examples/collect_demonstrations.py \
     --num_episodes 400 \
     --seed 0
 
-# 1. The hypernetwork, by imitation; twice its own policies act and the expert labels their states.
+# 1. The hypernetwork, by imitation; three times its own policies act and the expert labels their states.
 launch examples/train_ghn.py \
     --task pickcube \
     --data_dir outputs/pickcube/demonstrations \
     --output_dir outputs/pickcube/ghn \
-    --max_train_steps 6000 \
+    --max_train_steps 9000 \
     --train_batch_size 256 \
     --num_architectures 6 \
+    --narrow_fraction 0.34 \
     --latents_per_architecture 4 \
     --diversity_target 0.85 \
     --diversity_weight 0.1 \
@@ -33,11 +34,11 @@ launch examples/train_ghn.py \
     --map_channels 32 \
     --upsampling 16 \
     --learning_rate 3e-3 \
-    --dagger_steps 2000 3500 \
+    --dagger_steps 2000 3500 5000 \
     --dagger_policies 60 \
     --dagger_episodes 1 \
     --checkpointing_steps 500 \
-    --validation_steps 2000 \
+    --validation_steps 3000 \
     --validation_architectures 4 \
     --validation_episodes 20 \
     --seed 0 \
@@ -50,9 +51,11 @@ launch examples/train_nnit.py \
     --ghn_name_or_path outputs/pickcube/ghn/ghn \
     --output_dir outputs/pickcube/nnit \
     --patch_size 16 \
-    --max_train_steps 3000 \
+    --max_train_steps 5000 \
     --train_batch_size 8 \
     --latents_per_architecture 2 \
+    --narrow_fraction 0.34 \
+    --muon_precision bf16 \
     --checkpointing_steps 250 \
     --validation_steps 1000 \
     --validation_architectures 4 \

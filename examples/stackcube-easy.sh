@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Everything behind nnit/stackcube-easy, in order, with its seeds: on two CPU cores the trainings take about two hours, and the
+# rollouts of the evaluation several more.
+# When it was interrupted, run it again: every stage goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if there is one
+
+launch() {
+    accelerate launch --cpu --num_processes 1 --num_cpu_threads_per_process 2 "$@"
+}
+
+# 0. The scripted expert, disturbed, with its undisturbed actions as labels.
+python examples/collect_demonstrations.py \
+    --task stackcube-easy \
+    --output_dir outputs/stackcube-easy/demonstrations \
+    --num_episodes 800 \
+    --seed 0
+
+# 1. The hypernetwork, by imitation; four times its own policies act and the expert labels their states.
+launch examples/train_ghn.py \
+    --task stackcube-easy \
+    --data_dir outputs/stackcube-easy/demonstrations \
+    --output_dir outputs/stackcube-easy/ghn \
+    --max_train_steps 12000 \
+    --train_batch_size 256 \
+    --num_architectures 6 \
+    --latents_per_architecture 4 \
+    --diversity_target 0.85 \
+    --diversity_weight 0.1 \
+    --node_dim 96 \
+    --num_templates 16 \
+    --map_channels 32 \
+    --upsampling 16 \
+    --learning_rate 3e-3 \
+    --dagger_steps 1500 3000 5000 7000 \
+    --dagger_policies 100 \
+    --dagger_episodes 1 \
+    --checkpointing_steps 500 \
+    --validation_steps 3000 \
+    --validation_architectures 4 \
+    --validation_episodes 20 \
+    --seed 0 \
+    --resume_from_checkpoint latest
+
+# 2. The transformer, on networks that the hypernetwork writes while it trains.
+launch examples/train_nnit.py \
+    --task stackcube-easy \
+    --data_dir outputs/stackcube-easy/demonstrations \
+    --ghn_name_or_path outputs/stackcube-easy/ghn/ghn \
+    --output_dir outputs/stackcube-easy/nnit \
+    --patch_size 16 \
+    --max_train_steps 5000 \
+    --train_batch_size 8 \
+    --latents_per_architecture 2 \
+    --narrow_fraction 0.34 \
+    --muon_precision bf16 \
+    --checkpointing_steps 250 \
+    --validation_steps 1000 \
+    --validation_architectures 4 \
+    --validation_episodes 20 \
+    --seed 0 \
+    --resume_from_checkpoint latest
+
+# 3. What is published: half precision, scored as it is published. The evaluation is kept beside the trainings until it
+#    is whole, for publishing anew begins with an empty folder.
+python examples/build_hub_repo.py \
+    --task stackcube-easy \
+    --pipeline_dir outputs/stackcube-easy/nnit/pipeline \
+    --repo_dir nnit/stackcube-easy
+python examples/evaluate_nnit.py \
+    --task stackcube-easy \
+    --pretrained_model_name_or_path nnit/stackcube-easy \
+    --output_path outputs/stackcube-easy/evaluation.json \
+    --num_episodes 20 \
+    --num_final_episodes 100 \
+    --num_ghn_networks 20 \
+    --widths 32 40 48 56 64 80 100 128 200 256 300 384 \
+    --num_width_networks 10 \
+    --num_joint_networks 100 \
+    --num_budget_networks 20 \
+    --max_parameters 30000 \
+    --parameter_range 40000 50000 \
+    --fill_in_width 128 \
+    --fill_in_max_parameters 50000 \
+    --documented_architecture 128 256 \
+    --num_compared_networks 20 \
+    --num_references 128 \
+    --steps 1 2 4 8 20 \
+    --num_step_networks 8 \
+    --seed 1234
+cp outputs/stackcube-easy/evaluation.json nnit/stackcube-easy/evaluation.json
+python examples/benchmarks/benchmark_generation.py \
+    --task stackcube-easy \
+    --pretrained_model_name_or_path nnit/stackcube-easy \
+    --data_dir outputs/stackcube-easy/demonstrations \
+    --output_path nnit/stackcube-easy/benchmark.json \
+    --hidden_sizes 128 256 \
+    --num_scored 4 \
+    --num_episodes 50 \
+    --learning_rate 1e-3 \
+    --train_batch_size 256 \
+    --max_train_steps 6000 \
+    --validation_steps 100 \
+    --validation_growth 1.3
+
+# 4. A film that shows failures too, and the card.
+python examples/figures/film_rollouts.py \
+    --task stackcube-easy \
+    --pretrained_model_name_or_path nnit/stackcube-easy \
+    --output_dir outputs/stackcube-easy/film
+python examples/build_hub_repo.py \
+    --task stackcube-easy \
+    --repo_dir nnit/stackcube-easy \
+    --film_dir outputs/stackcube-easy/film
+python examples/figures/plot_evaluation.py \
+    --evaluation_path nnit/stackcube-easy/evaluation.json \
+    --output_dir docs/images
