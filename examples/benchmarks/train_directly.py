@@ -1,0 +1,123 @@
+"""Measures what networks of some architectures reach when each is trained by itself, without a hypernetwork.
+
+    python examples/benchmarks/train_directly.py --task stackcube-easy \
+        --data_dir outputs/stackcube-easy/demonstrations --architectures 64-64 256 \
+        --output_path docs/measurements/stackcube-easy_direct.json
+
+It says which architectures can do a task at all, and so which a training grid should hold: a hypernetwork writes no
+better networks than these.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import tyro
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from tqdm.auto import trange
+
+from nnit_diffusers import MLP, Task, evaluate, get_task
+from nnit_diffusers.evaluation import wilson_interval
+from nnit_diffusers.networks import fold_observation_statistics
+from nnit_diffusers.utils import markdown_table, provenance, write_json
+
+
+@dataclass
+class Arguments:
+    """Trains networks one by one, and scores them."""
+
+    architectures: tuple[str, ...]
+    """Hidden sizes of each, such as 64-64."""
+    output_path: str
+    """The JSON to write."""
+    task: str = "digits"
+    """Name of a registered task."""
+    data_dir: str | None = None
+    """Where the task finds or downloads its data, or has its demonstrations, if it needs any."""
+    sgd_seeds: tuple[int, ...] = (0, 1, 2)
+    """Trainings of every architecture."""
+    train_batch_size: int = 256
+    """Samples a step."""
+    max_train_steps: int = 6000
+    """Optimisation steps of Adam."""
+    learning_rate: float = 3e-3
+    """Peak learning rate; it falls along a cosine."""
+    num_episodes: int | None = None
+    """Validation episodes (samples) that each is scored on; the task's own number by default."""
+
+
+def hidden_sizes_of(name: str) -> list[int]:
+    """`"64-64"` as `[64, 64]`.
+
+    Raises:
+        `ValueError`: If it is no such list.
+    """
+    try:
+        return [int(size) for size in name.split("-")]
+    except ValueError as error:
+        raise ValueError(f"`architectures` must be hidden sizes such as '64-64', but received {name!r}.") from error
+
+
+def train(task: Task, hidden_sizes: list[int], seed: int, arguments: Arguments) -> tuple[MLP, float]:
+    """A trained network that takes raw inputs, and the mean loss of its last hundred steps."""
+    torch.manual_seed(seed)
+    network = MLP.from_architecture(task.splits.architecture(hidden_sizes))
+    optimizer = torch.optim.Adam(network.parameters(), lr=arguments.learning_rate)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 0, arguments.max_train_steps)
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
+    for _ in trange(arguments.max_train_steps, desc=f"{hidden_sizes}, seed {seed}", leave=False):
+        inputs, targets = task.training_batch(arguments.train_batch_size, generator)
+        loss = task.loss(network((inputs - task.observation_mean) / task.observation_std)[None], targets).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    folded = fold_observation_statistics(network.state_dict(), task.observation_mean, task.observation_std)
+    network.load_state_dict(folded)
+    last = losses[-100:]
+    return network, sum(last) / len(last)
+
+
+def measure(task: Task, name: str, arguments: Arguments) -> dict[str, Any]:
+    """Scores of the trainings of one architecture."""
+    trained = [train(task, hidden_sizes_of(name), seed, arguments) for seed in arguments.sgd_seeds]
+    networks, losses = zip(*trained)
+    results = evaluate(networks, task.for_screening(), arguments.num_episodes, split="validation", progress_bar=False)
+    successes, episodes = (sum(getattr(r, field) for r in results) for field in ("num_successes", "num_episodes"))
+    return {
+        "score": successes / episodes,
+        "interval": list(wilson_interval(successes, episodes)),
+        "num_episodes": episodes,
+        "scores": [result.score for result in results],
+        "losses": list(losses),
+    }
+
+
+def main(arguments: Arguments) -> None:
+    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    report = {
+        "what": "Networks trained one by one, without a hypernetwork: validation score over all seeds, its 95% Wilson "
+        "interval, that of every seed, and the mean training loss of the last hundred steps.",
+        "arguments": asdict(arguments),
+        **provenance(),
+        "architectures": {},
+    }
+    for name in arguments.architectures:
+        report["architectures"][name] = measure(task, name, arguments)
+        write_json(arguments.output_path, report)
+    rows = [
+        (
+            name,
+            f"{row['score']:.1%}",
+            f"{row['interval'][0]:.1%} to {row['interval'][1]:.1%}",
+            f"{min(row['losses']):.4f}",
+        )
+        for name, row in report["architectures"].items()
+    ]
+    print(markdown_table(("Hidden sizes", "Score", "95% interval", "Least loss"), rows))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))

@@ -1,0 +1,34 @@
+"""What networks trained one by one reach."""
+
+import json
+
+import pytest
+from train_directly import Arguments, hidden_sizes_of, main
+
+from nnit_diffusers.evaluation import wilson_interval
+
+
+def test_every_architecture_is_trained_with_every_seed_and_scored_on_raw_inputs(tmp_path):
+    path = tmp_path / "direct.json"
+    main(Arguments(("1", "24-20"), str(path), sgd_seeds=(0, 1), train_batch_size=64, max_train_steps=300))
+    rows = json.loads(path.read_text())["architectures"]
+    assert list(rows) == ["1", "24-20"]
+    # A single unit cannot tell ten digits apart.
+    assert rows["1"]["score"] < 0.5 and rows["24-20"]["score"] > 0.9
+    for row in rows.values():
+        assert row["score"] == pytest.approx(sum(row["scores"]) / 2)
+        assert row["interval"] == list(wilson_interval(round(row["score"] * row["num_episodes"]), row["num_episodes"]))
+        assert len(row["losses"]) == 2
+
+
+def test_the_same_seed_trains_the_same_network(tmp_path):
+    reports = []
+    for name in ("first", "second"):
+        main(Arguments(("6",), str(tmp_path / name), sgd_seeds=(3,), max_train_steps=20))
+        reports.append(json.loads((tmp_path / name).read_text())["architectures"])
+    assert reports[0] == reports[1]
+
+
+def test_what_is_no_list_of_sizes_is_named():
+    with pytest.raises(ValueError, match="hidden sizes such as '64-64', but received '64,64'"):
+        hidden_sizes_of("64,64")
