@@ -12,19 +12,20 @@ from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH, WeightPatch
 
 # Below this noise level the weight of the velocity loss, 1 / sigma^2, stops growing.
 MIN_SIGMA = 0.1
-# A bias moves the input of a unit about a third as much as its weights do together (in squares).
-BIAS_WEIGHT = 0.3
 
 
-def element_weights(batch: WeightPatchBatch) -> torch.Tensor:
-    """`[B, P, p * p]` weights of the squared error: every layer of every network counts the same, sum 1 a network."""
+def element_weights(batch: WeightPatchBatch, bias_weight: float) -> torch.Tensor:
+    """`[B, P, p * p]` weights of the squared error: every layer of every network counts the same, sum 1 a network.
+
+    Within a layer, the biases together count `bias_weight` times as much as the weights together.
+    """
     is_bias = (batch.positions[..., 0] == BIAS_PATCH).long()
     group = 2 * batch.positions[..., 1] + is_bias
     per_patch = batch.element_mask.sum(dim=-1).float()
     per_group = torch.zeros(len(group), int(group.max()) + 1, device=group.device).scatter_add_(1, group, per_patch)
-    weights = (1 - (1 - BIAS_WEIGHT) * is_bias) / per_group.gather(1, group).clamp(min=1)
+    weights = (1 - (1 - bias_weight) * is_bias) / per_group.gather(1, group).clamp(min=1)
     num_layers = torch.tensor([architecture.depth + 1 for architecture in batch.architectures], device=group.device)
-    return batch.element_mask * (weights / (1 + BIAS_WEIGHT) / num_layers[:, None])[..., None]
+    return batch.element_mask * (weights / (1 + bias_weight) / num_layers[:, None])[..., None]
 
 
 def mask_tokens(
@@ -49,6 +50,7 @@ def training_losses(
     sigmas: torch.Tensor,
     scheduler: NNiTArchitectureScheduler,
     masked_fraction: float,
+    bias_weight: float,
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
     """Losses of one micro-step, with noise and masks from `generator` (a CPU generator).
@@ -59,6 +61,7 @@ def training_losses(
         sigmas (`torch.Tensor`): `[B]`, noise levels of the patches.
         scheduler (`NNiTArchitectureScheduler`): Masks architectures.
         masked_fraction (`float`): Part of the networks whose architecture is masked as well, with a time of its own.
+        bias_weight (`float`): How much the biases of a layer count, its weights counting 1.
 
     Returns:
         `dict[str, torch.Tensor]`:
@@ -82,7 +85,7 @@ def training_losses(
         attention_mask=batch.attention_mask,
         return_dict=False,
     )
-    squared_error = (sample.float() - batch.patches).square() * element_weights(batch)
+    squared_error = (sample.float() - batch.patches).square() * element_weights(batch, bias_weight)
     per_network = squared_error.sum(dim=(1, 2)) / sigmas.clamp(min=MIN_SIGMA).square()
 
     num_bare = len(bare_tokens)

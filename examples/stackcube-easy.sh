@@ -55,6 +55,7 @@ launch examples/train_nnit.py \
     --latents_per_architecture 2 \
     --narrow_fraction 0.34 \
     --muon_precision bf16 \
+    --bias_loss_weight 1 \
     --checkpointing_steps 250 \
     --validation_steps 1000 \
     --validation_architectures 4 \

@@ -129,6 +129,8 @@ class Arguments:
     """Shift of the sampler's noise levels towards high noise."""
     architecture_loss_weight: float = 0.2
     """Weight of the cross entropy on masked architecture tokens."""
+    bias_loss_weight: float = 0.3
+    """Weight of the biases of a layer together in its loss, that of its weights together being 1."""
     masked_architecture_fraction: float = 0.15
     """Part of the networks whose architecture is masked as well, with a time of its own."""
 
@@ -364,6 +366,7 @@ class Training:
                     sigmas.to(accelerator.device),
                     self.pipeline.architecture_scheduler,
                     arguments.masked_architecture_fraction,
+                    arguments.bias_loss_weight,
                     generator,
                 )
             accelerator.backward(losses["patches"] + arguments.architecture_loss_weight * losses["architecture"])

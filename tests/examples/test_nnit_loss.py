@@ -1,10 +1,13 @@
 import pytest
 import torch
-from nnit_loss import BIAS_WEIGHT, element_weights, mask_tokens, masked_cross_entropy, training_losses
+from nnit_loss import element_weights, mask_tokens, masked_cross_entropy, training_losses
 
 from nnit_diffusers import NNiTArchitectureScheduler, NNiTTransformer, WeightPatchTokenizer
 from nnit_diffusers.architecture import MASK_TOKEN
 from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH
+
+
+BIAS_WEIGHT = 0.4
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +34,13 @@ def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, bare_tokens=Non
         torch.full((len(batch.architectures),), sigma),
         NNiTArchitectureScheduler(),
         masked_fraction,
+        BIAS_WEIGHT,
         torch.Generator().manual_seed(seed),
     )
 
 
 def test_every_layer_counts_the_same_and_padding_nothing(batch):
-    weights = element_weights(batch)
+    weights = element_weights(batch, BIAS_WEIGHT)
     assert not weights[~batch.element_mask].any()
     torch.testing.assert_close(weights.sum(dim=(1, 2)), torch.ones(2))
     for network, architecture in enumerate(batch.architectures):
@@ -77,7 +81,9 @@ def test_the_patch_loss_is_the_weighted_error_of_what_the_transformer_predicts(b
         batch.positions,
         attention_mask=batch.attention_mask,
     ).sample
-    expected = ((sample - batch.patches).square() * element_weights(batch)).sum(dim=(1, 2)).mean() / 0.1**2
+    expected = ((sample - batch.patches).square() * element_weights(batch, BIAS_WEIGHT)).sum(
+        dim=(1, 2)
+    ).mean() / 0.1**2
     torch.testing.assert_close(losses(transformer, batch, masked_fraction=0.0, sigma=0.0)["patches"], expected)
 
 
