@@ -50,9 +50,12 @@ launch examples/train_nnit.py \
     --ghn_name_or_path outputs/pushcube/ghn/ghn \
     --output_dir outputs/pushcube/nnit \
     --patch_size 16 \
-    --max_train_steps 3000 \
+    --max_train_steps 4000 \
     --train_batch_size 8 \
     --latents_per_architecture 2 \
+    --narrow_fraction 0.34 \
+    --muon_precision bf16 \
+    --bias_loss_weight 1 \
     --checkpointing_steps 250 \
     --validation_steps 1000 \
     --validation_architectures 4 \
