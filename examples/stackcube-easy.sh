@@ -50,7 +50,7 @@ launch examples/train_nnit.py \
     --ghn_name_or_path outputs/stackcube-easy/ghn/ghn \
     --output_dir outputs/stackcube-easy/nnit \
     --patch_size 16 \
-    --max_train_steps 5000 \
+    --max_train_steps 3500 \
     --train_batch_size 8 \
     --latents_per_architecture 2 \
     --narrow_fraction 0.34 \
