@@ -19,6 +19,7 @@ SPLIT_NAMES = {
     "deeper": "deeper",
     "wider": "wider",
     "narrower": "narrower",
+    "shallower": "shallower",
 }
 JOINT_NAMES = {
     "free": "any",

@@ -189,7 +189,7 @@ def score_width(evaluator: Evaluator, width: int) -> dict[str, Any]:
     architecture = splits.architecture([width, width])
     result = {
         **describe(architecture),
-        "split": "narrower" if width < splits.min_width else splits.split_of([width, width]),
+        "split": splits.region_of([width, width]),
     }
     for name, generate in (("nnit", evaluator.generate), ("ghn", evaluator.generate_by_ghn)):
         result[name] = with_interval(evaluator.results(generate(architecture, num_networks, generator)))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything behind nnit/stackcube-easy, in order, with its seeds: on two CPU cores the trainings take about two hours, and the
-# rollouts of the evaluation several more.
+# Everything behind nnit/stackcube-easy, in order, with its seeds: on two CPU cores the trainings take about two hours,
+# and the rollouts of the evaluation several more.
 # When it was interrupted, run it again: every stage goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -109,6 +109,7 @@ python examples/benchmarks/benchmark_generation.py \
 python examples/figures/film_rollouts.py \
     --task stackcube-easy \
     --pretrained_model_name_or_path nnit/stackcube-easy \
+    --architectures 64-64 128-256 61-102 64-48-96-80 32-32 \
     --output_dir outputs/stackcube-easy/film
 python examples/build_hub_repo.py \
     --task stackcube-easy \

@@ -103,6 +103,9 @@ def test_a_grid_may_begin_with_deeper_networks():
     assert grid.split_of([48, 40]) == splits(min_width=16, max_width=64).split_of([48, 40])
     with pytest.raises(ValueError, match=r"must have 2 layers or more, but received \[48\]"):
         grid.split_of([48])
+    assert grid.region_of([48]) == "shallower"
+    assert grid.region_of([48, 15]) == "narrower"
+    assert grid.region_of([48, 40]) == grid.split_of([48, 40])
 
 
 def test_distinct_samples_never_repeat():

@@ -47,6 +47,8 @@ SPLIT_NAMES = {
     "held_out_widths": "held-out widths",
     "deeper": "deeper than trained",
     "wider": "wider than trained",
+    "narrower": "narrower",
+    "shallower": "shallower",
 }
 NUM_MOMENTS = 6
 
@@ -185,7 +187,7 @@ def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Epis
     if (episode.success_once, episode.success_at_end) != (known.success_once, known.success_at_end):
         raise RuntimeError(f"An episode that was run again came out otherwise: first {known}, then {episode}.")
     hidden_sizes = policy.architecture.hidden_sizes
-    split = task.splits.split_of(hidden_sizes)
+    split = task.splits.region_of(hidden_sizes)
     return Clip(tuple(hidden_sizes), split, number, episode, frames, camera.successes)
 
 
@@ -277,7 +279,7 @@ def describe_policies(policies: Sequence[MLP], task: ManiSkillTask, outcomes: An
         rows.append(
             {
                 "hidden_sizes": list(policy.architecture.hidden_sizes),
-                "split": task.splits.split_of(policy.architecture.hidden_sizes),
+                "split": task.splits.region_of(policy.architecture.hidden_sizes),
                 "num_parameters": policy.architecture.num_parameters,
                 "num_successes": num_successes,
                 "num_episodes": len(episodes),

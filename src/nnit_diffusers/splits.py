@@ -102,6 +102,12 @@ class ArchitectureSplits:
             return "held_out_widths"
         return "held_out_combinations" if is_held_out_combination(hidden_sizes) else "train"
 
+    def region_of(self, hidden_sizes: Sequence[int]) -> str:
+        """The split of `hidden_sizes`, or `"narrower"` or `"shallower"` if it lies below the grid and is of none."""
+        if len(hidden_sizes) < self.min_depth:
+            return "shallower"
+        return "narrower" if min(hidden_sizes) < self.min_width else self.split_of(hidden_sizes)
+
     def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
         """`hidden_sizes` with the inputs, outputs and activation of the task."""
         return MLPArchitecture(self.in_features, tuple(hidden_sizes), self.out_features, self.activation)
