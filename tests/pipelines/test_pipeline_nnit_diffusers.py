@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,3 +173,9 @@ def test_a_plain_diffusion_pipeline_loads_it_through_its_root_file(pipeline, tmp
     loaded = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
     assert type(loaded) is NNiTPipeline
     assert torch.equal(vectors(loaded), vectors(pipeline))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_that_is_not_there_is_named(tmp_path, kind):
+    with pytest.raises(ValueError, match="missing/pipeline.* is neither a valid local path nor a valid repo id"):
+        NNiTPipeline.from_pretrained(kind(tmp_path / "missing" / "pipeline"))

@@ -50,10 +50,12 @@ class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
                 together, there is no such variant, or `use_safetensors=False`.
         """
         check_safetensors(kwargs.get("use_safetensors"))
-        if os.path.isdir(pretrained_model_name_or_path):
-            index = cls.load_config(pretrained_model_name_or_path)
-            check_components(pretrained_model_name_or_path, index, kwargs)
-        return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
+        # diffusers takes the path of a folder, but not of one that is not there.
+        name_or_path = os.fspath(pretrained_model_name_or_path)
+        if os.path.isdir(name_or_path):
+            index = cls.load_config(name_or_path)
+            check_components(name_or_path, index, kwargs)
+        return super().from_pretrained(name_or_path, **{**kwargs, "use_safetensors": True})
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> Any:
