@@ -56,10 +56,11 @@ def what_fails(report: dict[str, Any]) -> list[str]:
             lines.append(f"{SPLIT_NAMES[split]}: no policy failed in any episode.")
             continue
         row = min(part["architectures"], key=lambda row: row["nnit"]["mean"])
+        name, num_architectures = architecture_name(row["hidden_sizes"]), len(part["architectures"])
+        of_all = f"of {num_architectures} architectures, `{name}` is worst" if num_architectures > 1 else f"`{name}`"
         lines.append(
-            f"{SPLIT_NAMES[split]}: of {len(part['architectures'])} architectures, "
-            f"`{architecture_name(row['hidden_sizes'])}` is worst, {percent(row['nnit']['mean'])} on average; the "
-            f"worst single policy of the split is at {percent(part['nnit']['min'])}."
+            f"{SPLIT_NAMES[split]}: {of_all}, {percent(row['nnit']['mean'])} on average; the worst single policy of "
+            f"the split is at {percent(part['nnit']['min'])}."
         )
     failing = [
         f"`{architecture_name(part['hidden_sizes'])}` {percent(part['nnit']['mean'])}"
