@@ -133,6 +133,7 @@ def protocol(report: dict[str, Any]) -> str:
     """How the networks of the tables were scored, on what, and how much of that is still to be done."""
     settings = report["settings"]
     samples = "samples" if settings["task"] in METRICS else "episodes"
+    intervals = f"Intervals are of 95%, over architectures, and no narrower than those of all {samples} together."
     generated = f"Mean over all networks generated with {settings['num_inference_steps']} steps, none left out"
     counts = (
         f"{settings['num_architectures']} architectures a split, {settings['num_networks']} networks each, "
@@ -148,13 +149,13 @@ def protocol(report: dict[str, Any]) -> str:
     if settings["num_final_episodes"] is None:
         return (
             f"{generated}, on {settings['num_test_episodes']} test {samples} that neither training nor selection has "
-            f"seen, with 95% intervals over architectures. {counts}."
+            f"seen. {intervals} {counts}."
         )
     return (
         f"{generated}, on {settings['num_episodes']} validation {samples} each; the selected ones on "
         f"{settings['num_final_episodes']} test {samples} each. Nothing was trained on either. A success is an "
-        f"episode with any successful step; 'at the end' is the share whose last step is one. 95% intervals over "
-        f"architectures. {counts}."
+        f"episode with any successful step; 'at the end' is the share whose last step is one. {intervals} "
+        f"{counts}."
     )
 
 

@@ -73,6 +73,8 @@ def splits_table(section: dict[str, Any]) -> str:
     for split, part in section.items():
         nnit, ghn, difference = part["nnit"], part["ghn"], part["nnit_minus_ghn"]
         low, high = (100 * bound for bound in difference["interval"])
+        # Of a single architecture nothing says how others would differ.
+        interval = f" ({low:+.1f} to {high:+.1f})" if len(part["architectures"]) > 1 else ""
         rows.append(
             [
                 SPLIT_NAMES[split],
@@ -81,7 +83,7 @@ def splits_table(section: dict[str, Any]) -> str:
                 with_interval(nnit["selected"]),
                 at_end(nnit["selected"]),
                 with_interval(ghn),
-                f"{100 * difference['mean']:+.1f} ({low:+.1f} to {high:+.1f})",
+                f"{100 * difference['mean']:+.1f}{interval}",
                 f"{part['num_networks']:,}",
             ]
         )

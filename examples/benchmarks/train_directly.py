@@ -4,8 +4,7 @@
         --data_dir outputs/stackcube-easy/demonstrations --architectures 64-64 256 \
         --output_path docs/measurements/stackcube-easy_direct.json
 
-It says which architectures can do a task at all, and so which a training grid should hold: a hypernetwork writes no
-better networks than these.
+It says which architectures can do a task by themselves, and so which of them a training grid should hold.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ import torch
 import tyro
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm.auto import trange
+from training_cost import sgd_step
 
 from nnit_diffusers import MLP, Task, evaluate, get_task
 from nnit_diffusers.evaluation import wilson_interval
@@ -67,13 +67,8 @@ def train(task: Task, hidden_sizes: list[int], seed: int, arguments: Arguments) 
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for _ in trange(arguments.max_train_steps, desc=f"{hidden_sizes}, seed {seed}", leave=False):
-        inputs, targets = task.training_batch(arguments.train_batch_size, generator)
-        loss = task.loss(network((inputs - task.observation_mean) / task.observation_std)[None], targets).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        losses.append(sgd_step(task, network, optimizer, arguments.train_batch_size, generator).item())
         schedule.step()
-        losses.append(loss.item())
     folded = fold_observation_statistics(network.state_dict(), task.observation_mean, task.observation_std)
     network.load_state_dict(folded)
     last = losses[-100:]

@@ -30,6 +30,19 @@ def looks(max_train_steps: int, first: int, growth: float) -> Iterator[int]:
         interval *= growth
 
 
+def sgd_step(
+    task: Task, network: MLP, optimizer: torch.optim.Optimizer, batch_size: int, generator: torch.Generator
+) -> torch.Tensor:
+    """A step of a network of standardised inputs by itself; returns its loss."""
+    inputs, targets = task.training_batch(batch_size, generator)
+    outputs = network((inputs - task.observation_mean) / task.observation_std)
+    loss = task.loss(outputs[None], targets).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
 def sgd_curve(
     task: Task, architecture: MLPArchitecture, arguments: Any, seed: int, target: float
 ) -> list[tuple[float, float]]:
@@ -45,11 +58,7 @@ def sgd_curve(
     for look in looks(arguments.max_train_steps, arguments.validation_steps, arguments.validation_growth):
         start = time.perf_counter()
         while step < look:
-            inputs, targets = task.training_batch(arguments.train_batch_size, generator)
-            outputs = network((inputs - task.observation_mean) / task.observation_std)
-            optimizer.zero_grad()
-            task.loss(outputs[None], targets).mean().backward()
-            optimizer.step()
+            sgd_step(task, network, optimizer, arguments.train_batch_size, generator)
             step += 1
         seconds += time.perf_counter() - start
         stacked = stack_state_dicts([network.state_dict()])

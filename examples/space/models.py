@@ -282,17 +282,15 @@ class Model:
 
     def novelty(self, architecture: MLPArchitecture) -> str:
         """How the architecture relates to those trained on, for the page."""
-        if min(architecture.hidden_sizes) < self.splits.min_width:
-            return "narrower than any network the model has seen"
-        if architecture.depth < self.splits.min_depth:
-            return "of fewer layers than any network the model has seen"
         return {
+            "narrower": "narrower than any network the model has seen",
+            "shallower": "of fewer layers than any network the model has seen",
             "train": "a shape like those in the training data",
             "held_out_combinations": "a combination of widths the model has never seen",
             "held_out_widths": "a width the model has never seen",
             "deeper": "deeper than any network the model has seen",
             "wider": "wider than any network the model has seen",
-        }[self.splits.split_of(architecture.hidden_sizes)]
+        }[self.splits.region_of(architecture.hidden_sizes)]
 
     @torch.no_grad()
     def read(self, networks: Sequence[MLP], digit) -> torch.Tensor:

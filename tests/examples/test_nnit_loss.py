@@ -81,9 +81,8 @@ def test_the_patch_loss_is_the_weighted_error_of_what_the_transformer_predicts(b
         batch.positions,
         attention_mask=batch.attention_mask,
     ).sample
-    expected = ((sample - batch.patches).square() * element_weights(batch, BIAS_WEIGHT)).sum(
-        dim=(1, 2)
-    ).mean() / 0.1**2
+    squared_error = (sample - batch.patches).square() * element_weights(batch, BIAS_WEIGHT)
+    expected = squared_error.sum(dim=(1, 2)).mean() / 0.1**2
     torch.testing.assert_close(losses(transformer, batch, masked_fraction=0.0, sigma=0.0)["patches"], expected)
 
 
