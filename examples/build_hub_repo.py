@@ -33,6 +33,12 @@ CARD_TEMPLATE = Path(__file__).parents[1] / "model_card.md"
 # Metric and task as the Hub names them; what is not listed is the success of policies.
 METRICS = {"digits": ("accuracy", "image-classification"), "mnist": ("accuracy", "image-classification")}
 METRIC_OF_POLICIES = ("success_rate", "robotics")
+# Records of trainings, and what the card says that they are of.
+TRAINING_TITLES = {
+    "training_ghn.json": "<code>examples/train_ghn.py</code>",
+    "training_nnit.json": "<code>examples/train_nnit.py</code>",
+    "training_tuning.json": "<code>examples/train_nnit.py</code>, going on from these weights",
+}
 
 
 @dataclass
@@ -54,13 +60,34 @@ class Arguments:
 
 
 def training_records(pipeline_dir: Path) -> dict[str, Any]:
-    """What the training scripts wrote about the trainings of the transformer and of its GHN, as far as it is there."""
-    nnit = json.loads((pipeline_dir.parent / "training.json").read_text(encoding="utf-8"))
-    records = {"training_nnit.json": nnit}
-    ghn_path = Path(nnit["arguments"]["ghn_name_or_path"] or "").parent / "training.json"
-    if ghn_path.exists():
-        records["training_ghn.json"] = json.loads(ghn_path.read_text(encoding="utf-8"))
-    return records
+    """What the training scripts wrote about the trainings of the transformer and of its GHN, as far as it is there.
+
+    Of a transformer that was trained twice, from fresh weights and then from these, the second is its tuning.
+
+    Raises:
+        `ValueError`: If there is no record beside the pipeline.
+    """
+    last = read_training(pipeline_dir)
+    if last is None:
+        raise ValueError(
+            "`pipeline_dir` must be the `pipeline` of a training, with `training.json` beside it, but received "
+            f"{str(pipeline_dir)!r}."
+        )
+    first = read_training(last["arguments"]["pretrained_model_name_or_path"])
+    records = {
+        "training_ghn.json": read_training(last["arguments"]["ghn_name_or_path"]),
+        "training_nnit.json": first or last,
+        "training_tuning.json": first and last,
+    }
+    return {name: record for name, record in records.items() if record is not None}
+
+
+def read_training(trained: str | Path | None) -> dict[str, Any] | None:
+    """The record beside what a training wrote, if there is one."""
+    if trained is None:
+        return None
+    path = Path(trained).parent / "training.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def write_weights(pipeline_dir: Path, repo_dir: Path) -> None:
@@ -171,11 +198,11 @@ def write_card(arguments: Arguments) -> None:
         architecture, budget = (128, 256), 20_000
         tables = robot_tables(task, report, repo_dir, model_id)
     architecture = arguments.example_architecture or architecture
-    trainings = {
-        name: json.loads((repo_dir / f"training_{name}.json").read_text(encoding="utf-8"))["arguments"]
-        for name in ("ghn", "nnit")
-        if (repo_dir / f"training_{name}.json").exists()
-    }
+    trainings = [
+        (title, json.dumps(json.loads((repo_dir / name).read_text(encoding="utf-8"))["arguments"], indent=2))
+        for name, title in TRAINING_TITLES.items()
+        if (repo_dir / name).exists()
+    ]
     card = ModelCard.from_template(
         card_data(arguments.task, report),
         template_path=str(CARD_TEMPLATE),
@@ -200,7 +227,7 @@ def write_card(arguments: Arguments) -> None:
         num_networks=settings["num_networks"],
         num_references=settings["num_references"] if "comparison" in report else None,
         recipe=f"examples/{arguments.task}.sh",
-        trainings={name: json.dumps(arguments, indent=2) for name, arguments in trainings.items()},
+        trainings=trainings,
     )
     card.save(repo_dir / "README.md")
 

@@ -1,17 +1,27 @@
 """What the transformer is trained to do: name the clean patches, and the architecture where it is masked.
 
-Shape legend: B networks, P patches, p side of a patch, S slots for hidden layers, V architecture vocabulary.
+Shape legend: B networks, P patches, p side of a patch, S slots for hidden layers, V architecture vocabulary, N inputs,
+I/O input and output features.
 """
+
+from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
-from nnit_diffusers import NNiTArchitectureScheduler
+from nnit_diffusers import MLPArchitecture, NNiTArchitectureScheduler, WeightPatchTokenizer
 from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch
+from nnit_diffusers.networks import batched_forward, stack_state_dicts
 
 
 # Below this noise level the weight of the velocity loss, 1 / sigma^2, stops growing.
 MIN_SIGMA = 0.1
+# Below this noise level it is decided which network it is. Above, the best guess is the mean of several, and asking
+# that to compute what one of them does would make all of them alike.
+MAX_FUNCTION_SIGMA = 0.7
+# Least variance of outputs that errors are divided by: a network that computes a constant has none.
+MIN_VARIANCE = 1e-8
 
 
 def element_weights(batch: WeightPatchBatch, bias_weight: float) -> torch.Tensor:
@@ -43,6 +53,39 @@ def masked_cross_entropy(logits: torch.Tensor, tokens: torch.Tensor, noisy: torc
     return (losses * is_masked.flatten()).sum() / is_masked.sum().clamp(min=1)
 
 
+def function_errors(
+    predicted: torch.Tensor,
+    clean: torch.Tensor,
+    architectures: Sequence[MLPArchitecture],
+    tokenizer: WeightPatchTokenizer,
+    inputs: torch.Tensor,
+) -> torch.Tensor:
+    """How far predicted networks are from computing what the clean ones do: `[B]`, 0 if they do.
+
+    The mean squared difference of the outputs, over the variance of those of the clean network: a constant is at 1.
+
+    Parameters:
+        predicted, clean (`torch.Tensor`): Patches `[B, P, p * p]` of both.
+        architectures (`Sequence[MLPArchitecture]`): The B architectures.
+        tokenizer (`WeightPatchTokenizer`): Makes networks of patches.
+        inputs (`torch.Tensor`): `[N, I]`, raw inputs, the same for every network.
+    """
+    indices_of = defaultdict(list)
+    for index, architecture in enumerate(architectures):
+        indices_of[architecture].append(index)
+    networks = [tokenizer.decode(patches, architectures) for patches in (predicted, clean)]
+    errors = predicted.new_zeros(len(architectures))
+    for architecture, indices in indices_of.items():
+        predicted_BNO, clean_BNO = (
+            batched_forward(stack_state_dicts([of[index] for index in indices]), inputs, architecture.activation)
+            for of in networks
+        )
+        squared_errors_B = (predicted_BNO - clean_BNO).square().mean(dim=(1, 2))
+        variances_B = clean_BNO.var(dim=1, correction=0).mean(dim=1)
+        errors[indices] = squared_errors_B / variances_B.clamp(min=MIN_VARIANCE)
+    return errors
+
+
 def training_losses(
     model: torch.nn.Module,
     batch: WeightPatchBatch,
@@ -52,6 +95,8 @@ def training_losses(
     masked_fraction: float,
     bias_weight: float,
     generator: torch.Generator,
+    tokenizer: WeightPatchTokenizer | None = None,
+    inputs: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Losses of one micro-step, with noise and masks from `generator` (a CPU generator).
 
@@ -62,10 +107,13 @@ def training_losses(
         scheduler (`NNiTArchitectureScheduler`): Masks architectures.
         masked_fraction (`float`): Part of the networks whose architecture is masked as well, with a time of its own.
         bias_weight (`float`): How much the biases of a layer count, its weights counting 1.
+        tokenizer (`WeightPatchTokenizer`, *optional*): Makes networks of patches; needed with `inputs`.
+        inputs (`torch.Tensor`, *optional*): `[N, I]`, raw inputs that predicted networks are run on.
 
     Returns:
         `dict[str, torch.Tensor]`:
-            `patches`, velocity-weighted; `architecture`, with patches to go by and without.
+            `patches`, velocity-weighted; `architecture`, with patches to go by and without; with `inputs`, also
+            `function`, the mean [`function_errors`] of networks below `MAX_FUNCTION_SIGMA`.
     """
     device, num_networks = batch.patches.device, len(batch.architectures)
     noise = torch.randn(batch.patches.shape, generator=generator).to(device) * batch.element_mask
@@ -99,8 +147,16 @@ def training_losses(
         batch.positions.new_zeros(num_bare, 0, batch.positions.shape[-1]),
         return_dict=False,
     )
-    return {
+    losses = {
         "patches": per_network.mean(),
         "architecture": masked_cross_entropy(logits, tokens, noisy_tokens)
         + masked_cross_entropy(bare_logits, bare_tokens, noisy_bare),
     }
+    if inputs is not None:
+        decided = (sigmas < MAX_FUNCTION_SIGMA).nonzero().flatten().tolist()
+        architectures = [batch.architectures[index] for index in decided]
+        # In full precision, as the networks will run: rounding would be of the size of what is left of the error.
+        with torch.autocast(device.type, enabled=False):
+            errors = function_errors(sample[decided].float(), batch.patches[decided], architectures, tokenizer, inputs)
+        losses["function"] = errors.sum() / max(len(decided), 1)
+    return losses

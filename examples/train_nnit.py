@@ -133,6 +133,11 @@ class Arguments:
     """Weight of the biases of a layer together in its loss, that of its weights together being 1."""
     masked_architecture_fraction: float = 0.15
     """Part of the networks whose architecture is masked as well, with a time of its own."""
+    function_loss_weight: float = 0.0
+    """Weight of the error of what predicted networks compute, beside that of their weights; above 0, `data_dir` has to
+    have what the task trains on."""
+    function_batch_size: int = 128
+    """Inputs that predicted networks are run on."""
 
     patch_size: int = 8
     num_layers: int = 6
@@ -327,23 +332,31 @@ class Training:
         self.model, self.optimizer, self.lr_scheduler = self.accelerator.prepare(
             self.transformer, optimizer, lr_scheduler
         )
+        self.weights = {
+            "patches": 1.0,
+            "architecture": arguments.architecture_loss_weight,
+            "function": arguments.function_loss_weight,
+        }
         self.step = 0
         if checkpoint is not None:
             self.accelerator.load_state(str(checkpoint))
             self.step = checkpoint_step(checkpoint)
             logger.info(f"Resumed from {checkpoint}")
 
-    def draw(self, generator: torch.Generator) -> tuple[WeightPatchBatch, torch.Tensor]:
-        """Networks of one batch, and the tokens of its bare architectures."""
+    def draw(self, generator: torch.Generator) -> tuple[WeightPatchBatch, torch.Tensor, torch.Tensor | None]:
+        """Networks of one batch, the tokens of its bare architectures, and inputs if any are needed."""
         batch = self.source.batch(self.arguments.train_batch_size, generator)
         bare = self.task.splits.sample("train", self.arguments.architecture_batch_size, generator)
         max_depth = self.source.tokenizer.config.max_depth
-        return batch, torch.tensor([architecture.tokens(max_depth) for architecture in bare])
+        inputs = None
+        if self.arguments.function_loss_weight:
+            inputs, _ = self.task.training_batch(self.arguments.function_batch_size, generator)
+        return batch, torch.tensor([architecture.tokens(max_depth) for architecture in bare]), inputs
 
-    def batches(self) -> Iterator[tuple[WeightPatchBatch, torch.Tensor, torch.Generator]]:
+    def batches(self) -> Iterator[tuple[WeightPatchBatch, torch.Tensor, torch.Tensor | None, torch.Generator]]:
         """What every micro-step that is left learns from, and the source of its times and noise."""
 
-        def prepare(number: int) -> tuple[WeightPatchBatch, torch.Tensor, torch.Generator]:
+        def prepare(number: int) -> tuple[WeightPatchBatch, torch.Tensor, torch.Tensor | None, torch.Generator]:
             generator = step_generator(self.arguments.seed, number, self.accelerator.process_index)
             return *self.draw(generator), generator
 
@@ -352,7 +365,11 @@ class Training:
         return prefetch(prepare, numbers, self.arguments.dataloader_num_workers)
 
     def micro_step(
-        self, batch: WeightPatchBatch, bare_tokens: torch.Tensor, generator: torch.Generator
+        self,
+        batch: WeightPatchBatch,
+        bare_tokens: torch.Tensor,
+        inputs: torch.Tensor | None,
+        generator: torch.Generator,
     ) -> dict[str, float]:
         """Forward and backward on one batch; with the last of a step's batches, the parameters are updated."""
         arguments, accelerator = self.arguments, self.accelerator
@@ -368,8 +385,10 @@ class Training:
                     arguments.masked_architecture_fraction,
                     arguments.bias_loss_weight,
                     generator,
+                    self.source.tokenizer,
+                    None if inputs is None else inputs.to(accelerator.device),
                 )
-            accelerator.backward(losses["patches"] + arguments.architecture_loss_weight * losses["architecture"])
+            accelerator.backward(sum(self.weights[name] * loss for name, loss in losses.items()))
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.transformer.parameters(), arguments.max_grad_norm)
             self.optimizer.step()

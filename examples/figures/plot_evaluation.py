@@ -38,6 +38,8 @@ FIRST_TASK = "digits"
 # What arXiv 2603.00180 states of the best 10 of 100 networks of architectures never trained on. Not for
 # `stackcube-easy`, whose definition there is not known.
 PAPER_PERCENT = {"pushcube": 85, "pickcube": 85}
+# Where the axis of scores begins at the latest, in percent.
+HIGHEST_BOTTOM = 90
 SCORE_LABELS = {
     "nnit": "NNiT",
     "nnit_ensemble": "ensemble of NNiT networks",
@@ -112,6 +114,8 @@ def draw_splits(section: dict[str, Any], report: dict[str, Any], score_name: str
             axes.plot(span, [percent] * 2, "--", color=GREY, label=label)
     axes.set_xticks(range(len(splits)), [split_label(split, report) for split in splits])
     axes.set(xlim=(-0.5, len(splits) - 0.5), ylabel=f"{score_name} (%)")
+    # Where everything succeeds, the axis would show nothing but how wide the intervals are.
+    axes.set_ylim(bottom=min(axes.get_ylim()[0], HIGHEST_BOTTOM))
     axes.set_xlabel("dashes: mean of each architecture; bars: 95% interval over architectures", fontsize=8.5)
     axes.grid(axis="x", visible=False)
     num_labels = len(axes.get_legend_handles_labels()[1])

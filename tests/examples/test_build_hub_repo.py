@@ -22,7 +22,8 @@ def trained(digits_pipeline_folder, tmp_path):
     """What the training scripts leave behind."""
     shutil.copytree(digits_pipeline_folder, tmp_path / "nnit" / "pipeline")
     (tmp_path / "ghn").mkdir()
-    record = {"arguments": {"ghn_name_or_path": str(tmp_path / "ghn" / "ghn"), "seed": 0}}
+    arguments = {"ghn_name_or_path": str(tmp_path / "ghn" / "ghn"), "pretrained_model_name_or_path": None, "seed": 0}
+    record = {"arguments": arguments}
     for name in ("nnit", "ghn"):
         (tmp_path / name / "training.json").write_text(json.dumps(record))
     return tmp_path / "nnit" / "pipeline"
@@ -48,6 +49,29 @@ def test_the_folder_says_which_trainings_made_it_and_is_replaced_as_a_whole(trai
     assert {"training_ghn.json", "training_nnit.json", "pipeline.py", "model_index.json"} <= names
     index = json.loads((tmp_path / "repo" / "model_index.json").read_text())
     assert index["transformer"] == ["nnit_diffusers", "NNiTTransformer"]
+
+
+def test_a_pipeline_of_unknown_training_is_refused(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "pipeline")
+    with pytest.raises(ValueError, match="`training.json` beside it, but received .*pipeline'"):
+        write_weights(tmp_path / "pipeline", tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+
+
+def test_of_a_transformer_that_was_tuned_both_trainings_are_recorded(trained, tmp_path):
+    """Its pipeline is the same here; the record says what it was trained from."""
+    record = json.loads((trained.parent / "training.json").read_text())
+    record["arguments"]["pretrained_model_name_or_path"] = str(trained)
+    shutil.copytree(trained, tmp_path / "tuned" / "pipeline")
+    (tmp_path / "tuned" / "training.json").write_text(json.dumps(record))
+    write_weights(tmp_path / "tuned" / "pipeline", tmp_path / "repo")
+    first, tuning = (
+        json.loads((tmp_path / "repo" / f"training_{name}.json").read_text())["arguments"]
+        for name in ("nnit", "tuning")
+    )
+    assert first["pretrained_model_name_or_path"] is None
+    assert tuning["pretrained_model_name_or_path"] == str(trained)
+    assert (tmp_path / "repo" / "training_ghn.json").exists()
 
 
 def test_the_published_card_is_what_its_evaluation_gives(tmp_path):

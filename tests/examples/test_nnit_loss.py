@@ -1,8 +1,15 @@
 import pytest
 import torch
-from nnit_loss import element_weights, mask_tokens, masked_cross_entropy, training_losses
+from nnit_loss import (
+    MAX_FUNCTION_SIGMA,
+    element_weights,
+    function_errors,
+    mask_tokens,
+    masked_cross_entropy,
+    training_losses,
+)
 
-from nnit_diffusers import NNiTArchitectureScheduler, NNiTTransformer, WeightPatchTokenizer
+from nnit_diffusers import MLP, NNiTArchitectureScheduler, NNiTTransformer, WeightPatchTokenizer
 from nnit_diffusers.architecture import MASK_TOKEN
 from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH
 
@@ -11,9 +18,14 @@ BIAS_WEIGHT = 0.4
 
 
 @pytest.fixture(scope="module")
-def batch():
+def tokenizer():
+    statistics = {"observation_mean": [0.5, -2.0, 0.0, 1.0, 3.0], "observation_std": [1.0, 2.0, 0.5, 1.0, 4.0]}
+    return WeightPatchTokenizer(5, 3, patch_size=4, **statistics)
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer):
     """Two networks of different depth, with random patches."""
-    tokenizer = WeightPatchTokenizer(5, 3, patch_size=4)
     batch = tokenizer.layout([tokenizer.architecture([6]), tokenizer.architecture([9, 5, 7])])
     batch.patches = torch.randn(batch.patches.shape) * batch.element_mask
     return batch
@@ -26,7 +38,7 @@ def transformer():
     return NNiTTransformer(5, 3, max_width=12, patch_size=4, **sizes)
 
 
-def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, bare_tokens=None):
+def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, bare_tokens=None, **function):
     return training_losses(
         model,
         batch,
@@ -36,6 +48,7 @@ def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, bare_tokens=Non
         masked_fraction,
         BIAS_WEIGHT,
         torch.Generator().manual_seed(seed),
+        **function,
     )
 
 
@@ -95,3 +108,47 @@ def test_every_parameter_learns_from_the_two_losses(batch, transformer):
     transformer.zero_grad()
     sum(losses(transformer, batch).values()).backward()
     assert [name for name, parameter in transformer.named_parameters() if parameter.grad is None] == []
+
+
+def test_networks_that_compute_the_same_have_no_function_error(batch, tokenizer):
+    inputs = torch.randn(20, 5)
+    errors = function_errors(batch.patches, batch.patches, batch.architectures, tokenizer, inputs)
+    assert errors.tolist() == [0, 0]
+    # Padding is no part of a network.
+    padded = batch.patches + 3.0 * ~batch.element_mask
+    assert function_errors(padded, batch.patches, batch.architectures, tokenizer, inputs).tolist() == [0, 0]
+
+
+def test_the_function_error_is_that_of_each_network_on_raw_inputs(tokenizer):
+    """Of several of one architecture among others, in any order; a constant, the mean output, is at 1."""
+    architectures = [tokenizer.architecture(sizes) for sizes in ([6], [9, 5, 7], [6], [9, 5, 7])]
+    clean = [MLP.from_architecture(architecture) for architecture in architectures]
+    predicted = [MLP.from_architecture(architecture) for architecture in architectures]
+    inputs = torch.randn(20, 5)
+    with torch.no_grad():
+        for parameter in predicted[1].parameters():
+            parameter.zero_()
+        predicted[1][-1].bias.copy_(clean[1](inputs).mean(dim=0))
+        expected = [
+            ((ours(inputs) - theirs(inputs)).square().mean() / theirs(inputs).var(dim=0, correction=0).mean()).item()
+            for ours, theirs in zip(predicted, clean)
+        ]
+    patches = [tokenizer.encode(networks).patches for networks in (predicted, clean)]
+    errors = function_errors(*patches, architectures, tokenizer, inputs).tolist()
+    assert errors == pytest.approx(expected, rel=1e-3)
+    assert errors[1] == pytest.approx(1, rel=1e-3)
+
+
+def test_function_errors_are_learned_from_where_it_is_decided_which_network_it_is(batch, transformer, tokenizer):
+    function = {"tokenizer": tokenizer, "inputs": torch.randn(20, 5)}
+    assert "function" not in losses(transformer, batch)
+    undecided = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA + 0.01, **function)
+    assert undecided["function"] == 0
+    decided = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA - 0.01, **function)
+    transformer.zero_grad()
+    decided["function"].backward()
+    assert decided["function"] > 0
+    assert transformer.proj_out.weight.grad.abs().max() > 0
+    # It is added; nothing else is drawn or computed otherwise.
+    plain = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA - 0.01)
+    assert all(torch.equal(decided[name], plain[name]) for name in plain)

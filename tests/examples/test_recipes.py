@@ -59,24 +59,42 @@ def test_every_command_of_a_recipe_is_one_that_its_script_takes(task, command):
     assert getattr(parse(command), "task", task) == task
 
 
-@pytest.mark.parametrize("task", PUBLISHED)
-@pytest.mark.parametrize("stage", ["ghn", "nnit"])
-def test_a_recipe_is_how_the_published_weights_were_trained(task, stage):
-    record = json.loads((NNIT / task / f"training_{stage}.json").read_text())["arguments"]
-    (command,) = (command for command in commands_of(task) if command[0] == f"examples/train_{stage}.py")
-    arguments = json.loads(json.dumps(asdict(parse(command))))  # as JSON has it
-    # Where things were, and whether there was an interruption, makes no difference.
-    names = record.keys() - {"output_dir", "data_dir", "ghn_name_or_path", "resume_from_checkpoint"}
-    assert {name: arguments[name] for name in names} == {name: record[name] for name in names}
+def trainings_of(task):
+    """Commands of the trainings of a recipe."""
+    return [command for command in commands_of(task) if command[0].startswith("examples/train_")]
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_every_training_of_a_recipe_resumes_and_names_its_seed(task):
-    trainings = [command for command in commands_of(task) if command[0].startswith("examples/train_")]
-    assert [command[0] for command in trainings] == ["examples/train_ghn.py", "examples/train_nnit.py"]
-    for command in trainings:
-        assert "--resume_from_checkpoint latest" in " ".join(command)
-        assert "--seed 0" in " ".join(command)
+def test_a_recipe_is_how_the_published_weights_were_trained(task):
+    """Those of the GHN, of the transformer and, where there is a second one, of its tuning."""
+    commands = trainings_of(task)
+    scripts = ["examples/train_ghn.py", "examples/train_nnit.py", "examples/train_nnit.py"]
+    names = ["training_ghn.json", "training_nnit.json", "training_tuning.json"]
+    assert [command[0] for command in commands] == scripts[: len(commands)]
+    assert [name for name in names if (NNIT / task / name).exists()] == names[: len(commands)]
+    for name, command in zip(names, commands):
+        record = json.loads((NNIT / task / name).read_text())["arguments"]
+        arguments = json.loads(json.dumps(asdict(parse(command))))  # as JSON has it
+        # Where things were, and whether there was an interruption, makes no difference.
+        compared = record.keys() - {"output_dir", "data_dir", "ghn_name_or_path", "resume_from_checkpoint"}
+        assert {name: arguments[name] for name in compared} == {name: record[name] for name in compared}
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_every_training_of_a_recipe_resumes_and_names_a_seed_of_its_own(task):
+    arguments = [parse(command) for command in trainings_of(task)]
+    assert [each.resume_from_checkpoint for each in arguments] == ["latest"] * len(arguments)
+    # The GHN and the transformer draw nothing alike; a tuning would draw what the transformer was trained on.
+    assert [each.seed for each in arguments] == [0, 0, 1][: len(arguments)]
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_a_recipe_tunes_and_publishes_what_it_has_trained(task):
+    trainings = [parse(command) for command in trainings_of(task)]
+    (published,) = (parse(command).pipeline_dir for command in commands_of(task) if "--pipeline_dir" in command)
+    for before, after in pairwise(trainings[1:]):
+        assert after.pretrained_model_name_or_path == f"{before.output_dir}/pipeline"
+    assert published == f"{trainings[-1].output_dir}/pipeline"
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -122,34 +122,30 @@ def rms_of(source):
     ]
 
 
-@pytest.mark.parametrize("gradient_accumulation_steps", [1, 2])
-def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path, ghn_folder, gradient_accumulation_steps):
-    arguments = {
-        **TINY,
-        "ghn_name_or_path": ghn_folder,
-        "gradient_accumulation_steps": gradient_accumulation_steps,
-        "checkpointing_steps": 3,
-    }
+@pytest.mark.parametrize(
+    "asked_for", [{}, {"gradient_accumulation_steps": 2}, {"function_loss_weight": 1.0}], ids=lambda asked: str(*asked)
+)
+def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path, ghn_folder, asked_for):
+    arguments = {**TINY, "ghn_name_or_path": ghn_folder, "checkpointing_steps": 3, **asked_for}
     whole = run(script, tmp_path / "whole", **arguments)
     shutil.copytree(whole / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
     resumed = run(script, tmp_path / "resumed", resume_from_checkpoint="latest", **arguments)
     for folder in ("checkpoint-6", "pipeline"):
         assert_same_files(resumed / folder, whole / folder)
-    for curve in ("patches", "architecture", "lr"):
+    for curve in ("patches", "architecture", "lr", *(["function"] if "function_loss_weight" in asked_for else [])):
         expected = logged(whole, curve)
         assert logged(resumed, curve) == pytest.approx({step: expected[step] for step in (4, 5, 6)}, rel=1e-3)
 
 
 def test_batches_do_not_depend_on_who_prepares_them(tmp_path, ghn_folder):
-    drawn = [
-        list(training(tmp_path, ghn_name_or_path=ghn_folder, dataloader_num_workers=number).batches())
-        for number in (0, 3)
-    ]
+    arguments = {"ghn_name_or_path": ghn_folder, "function_loss_weight": 1.0}
+    drawn = [list(training(tmp_path, dataloader_num_workers=number, **arguments).batches()) for number in (0, 3)]
     assert [len(batches) for batches in drawn] == [6, 6]
-    for (batch, bare, generator), (other_batch, other_bare, other_generator) in zip(*drawn):
+    for (batch, bare, inputs, generator), (other_batch, other_bare, other_inputs, other_generator) in zip(*drawn):
         assert batch.architectures == other_batch.architectures
         assert torch.equal(batch.patches, other_batch.patches)
         assert torch.equal(bare, other_bare)
+        assert torch.equal(inputs, other_inputs)
         assert torch.equal(generator.get_state(), other_generator.get_state())
     assert not torch.equal(drawn[0][0][1], drawn[0][1][1])
 
@@ -182,6 +178,19 @@ def test_adamw_without_an_average_ships_its_last_weights(trained, tmp_path, ghn_
     adamw, muon = logged(tmp_path, "patches"), logged(trained, "patches")
     assert adamw[1] == muon[1]
     assert adamw[6] != muon[6]
+
+
+def test_the_weight_of_the_function_loss_makes_networks_compute_what_the_clean_ones_do(tmp_path, ghn_folder):
+    """Of two trainings on the same networks, noise and inputs, that with the weight is closer in function."""
+    arguments = {**TINY, "max_train_steps": 40, "validation_steps": 100, "logit_mean": -1.0, "learning_rate": 5e-3}
+    curves = []
+    for weight in (1e-6, 10.0):
+        run(script, tmp_path / str(weight), ghn_name_or_path=ghn_folder, function_loss_weight=weight, **arguments)
+        curves.append(logged(tmp_path / str(weight), "function"))
+    plain, weighted = curves
+    assert weighted[1] == pytest.approx(plain[1], rel=1e-5)
+    last = range(31, 41)
+    assert sum(weighted[step] for step in last) < 0.92 * sum(plain[step] for step in last)
 
 
 @pytest.mark.parametrize("weighting_scheme", ["logit_normal", "mode", "none"])

@@ -1,0 +1,138 @@
+"""Measures each part alone: what the GHN loses, what the transformer does on top of it, and what the sampler does.
+
+    python examples/benchmarks/locate_errors.py --task stackcube-easy \
+        --data_dir outputs/stackcube-easy/demonstrations --pretrained_model_name_or_path nnit/stackcube-easy \
+        --output_path docs/measurements/stackcube-easy_errors.json
+
+Networks of the GHN; the same ones noised and then restored by the transformer in one step, with no sampler; and
+networks sampled from noise. All of them are run on what the task is trained on.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+import tyro
+from tqdm.auto import tqdm
+
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, get_task
+from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.utils import markdown_table, provenance, write_json
+
+
+sys.path.append(str(Path(__file__).parents[1]))
+from nnit_loss import function_errors
+
+
+@dataclass
+class Arguments:
+    """Measures the parts of a pipeline that has its GHN beside it."""
+
+    output_path: str
+    """The JSON to write."""
+    pretrained_model_name_or_path: str = "nnit/digits"
+    """Pipeline, a folder or a Hub repository."""
+    task: str = "digits"
+    """Name of a registered task."""
+    data_dir: str | None = None
+    """Where the task finds or downloads its data, or has its demonstrations, if it needs any."""
+    split: Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "held_out_widths"
+    """Split to draw architectures from."""
+    num_architectures: int = 6
+    """Architectures."""
+    num_networks: int = 8
+    """Networks of each, of either kind."""
+    sigmas: tuple[float, ...] = (0.2, 0.5, 0.8)
+    """Noise levels in 0...1 that networks of the GHN are restored from."""
+    batch_size: int = 4096
+    """Training samples that networks are run on."""
+    num_inference_steps: int = 20
+    """Denoising steps of sampled networks."""
+    seed: int = 77
+    """Seed of architectures, networks, noise and samples."""
+
+
+@torch.no_grad()
+def restore(
+    pipe: NNiTPipeline, networks: Sequence[MLP], sigma: float, generator: torch.Generator, inputs: torch.Tensor
+) -> tuple[list[MLP], list[float]]:
+    """Networks as the transformer takes them to be when it sees them under noise, and their function errors."""
+    batch = pipe.tokenizer.encode(networks)
+    noise = torch.randn(batch.patches.shape, generator=generator) * batch.element_mask
+    predicted = pipe.transformer(
+        (1 - sigma) * batch.patches + sigma * noise,
+        torch.full((len(networks),), 1000 * sigma),
+        batch.architecture_tokens,
+        torch.zeros(len(networks)),
+        batch.positions,
+        attention_mask=batch.attention_mask,
+    ).sample
+    state_dicts = pipe.tokenizer.decode(predicted, batch.architectures)
+    restored = [MLP.from_architecture(*pair) for pair in zip(batch.architectures, state_dicts)]
+    errors = function_errors(predicted, batch.patches, batch.architectures, pipe.tokenizer, inputs)
+    return restored, errors.tolist()
+
+
+@torch.no_grad()
+def losses_of(task: Task, networks: Sequence[MLP], inputs: torch.Tensor, targets: torch.Tensor) -> list[float]:
+    """Training loss of each network; all of one architecture."""
+    stacked = stack_state_dicts([network.state_dict() for network in networks])
+    return task.loss(batched_forward(stacked, inputs, networks[0].architecture.activation), targets).tolist()
+
+
+def measure(pipe: NNiTPipeline, task: Task, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, Any]:
+    """Losses of every kind of network of one architecture."""
+    generator = torch.Generator().manual_seed(arguments.seed)
+    inputs, targets = task.training_batch(arguments.batch_size, generator)
+    ghn_networks = pipe.ghn.generate([architecture] * arguments.num_networks, generator=generator)
+    rows: dict[str, dict[str, Any]] = {"ghn": {"losses": losses_of(task, ghn_networks, inputs, targets)}}
+    for sigma in arguments.sigmas:
+        restored, errors = restore(pipe, ghn_networks, sigma, generator, inputs)
+        rows[f"restored from {sigma}"] = {
+            "losses": losses_of(task, restored, inputs, targets),
+            "function_error": fmean(errors),
+        }
+    sampled = pipe(
+        architecture,
+        num_networks=arguments.num_networks,
+        num_inference_steps=arguments.num_inference_steps,
+        generator=generator,
+    ).networks
+    rows["sampled"] = {"losses": losses_of(task, sampled, inputs, targets)}
+    return {name: {"loss": fmean(row["losses"]), **row} for name, row in rows.items()}
+
+
+def main(arguments: Arguments) -> None:
+    pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
+    pipe.set_progress_bar_config(disable=True)
+    if pipe.ghn is None:
+        raise ValueError(
+            "`pretrained_model_name_or_path` must be a pipeline with a GHN to compare with, but received "
+            f"{arguments.pretrained_model_name_or_path!r}, which has none."
+        )
+    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    generator = torch.Generator().manual_seed(arguments.seed)
+    architectures = task.splits.sample(arguments.split, arguments.num_architectures, generator, distinct=True)
+    report = {
+        "what": "Training loss of networks of the GHN, of the same ones noised and restored by the transformer in one "
+        "step, and of networks sampled from noise; of restored ones also the squared difference to what the network "
+        "of the GHN computes, over the variance of that.",
+        "arguments": asdict(arguments),
+        **provenance(),
+        "architectures": {
+            "-".join(map(str, architecture.hidden_sizes)): measure(pipe, task, architecture, arguments)
+            for architecture in tqdm(architectures, unit="architecture")
+        },
+    }
+    write_json(Path(arguments.output_path), report)
+    kinds = next(iter(report["architectures"].values()))
+    rows = [[name, *(f"{row[kind]['loss']:.4f}" for kind in kinds)] for name, row in report["architectures"].items()]
+    print(markdown_table(["Hidden sizes", *kinds], rows))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))
