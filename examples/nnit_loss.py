@@ -4,14 +4,13 @@ Shape legend: B networks, P patches, p side of a patch, S slots for hidden layer
 I/O input and output features.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
 from nnit_diffusers import MLPArchitecture, NNiTArchitectureScheduler, WeightPatchTokenizer
-from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch
+from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch, group_by_architecture
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
 
 
@@ -70,12 +69,9 @@ def function_errors(
         tokenizer (`WeightPatchTokenizer`): Makes networks of patches.
         inputs (`torch.Tensor`): `[N, I]`, raw inputs, the same for every network.
     """
-    indices_of = defaultdict(list)
-    for index, architecture in enumerate(architectures):
-        indices_of[architecture].append(index)
     networks = [tokenizer.decode(patches, architectures) for patches in (predicted, clean)]
     errors = predicted.new_zeros(len(architectures))
-    for architecture, indices in indices_of.items():
+    for architecture, indices in group_by_architecture(architectures).items():
         predicted_BNO, clean_BNO = (
             batched_forward(stack_state_dicts([of[index] for index in indices]), inputs, architecture.activation)
             for of in networks

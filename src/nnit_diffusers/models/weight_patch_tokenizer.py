@@ -254,7 +254,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         """
         batch = self.layout(architectures)
         batch.patches = batch.patches.to(dtype)
-        for architecture, members in _groups(architectures).items():
+        for architecture, members in group_by_architecture(architectures).items():
             stacked = {
                 key: tensor.double()
                 for key, tensor in stack_state_dicts([state_dicts[member] for member in members]).items()
@@ -277,7 +277,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
     ) -> list[dict[str, torch.Tensor]]:
         """Patches `[B, P, p * p]` as state dicts of networks that take raw inputs, one per architecture."""
         state_dicts: list[dict[str, torch.Tensor]] = [{} for _ in architectures]
-        for architecture, members in _groups(architectures).items():
+        for architecture, members in group_by_architecture(architectures).items():
             self.check_architecture(architecture)
             remaining = patches[members].double()
             stacked = {}
@@ -353,7 +353,8 @@ def _layout(architecture: MLPArchitecture, patch_size: int) -> tuple[torch.Tenso
     return torch.cat(positions), torch.cat(elements)
 
 
-def _groups(architectures: Sequence[MLPArchitecture]) -> dict[MLPArchitecture, list[int]]:
+def group_by_architecture(architectures: Sequence[MLPArchitecture]) -> dict[MLPArchitecture, list[int]]:
+    """Where in a batch the networks of each architecture are: those can be stacked."""
     groups: dict[MLPArchitecture, list[int]] = defaultdict(list)
     for index, architecture in enumerate(architectures):
         groups[architecture].append(index)
