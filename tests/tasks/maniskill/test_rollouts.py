@@ -110,6 +110,8 @@ def test_a_network_whose_outputs_are_no_numbers_fails_and_nothing_else(task):
 def test_episodes_of_a_worker_that_is_killed_are_run_again(task, networks):
     expected = evaluate(networks, task, num_episodes=4, split="validation", num_workers=2)
     victim = task.pool.process_ids[0]
+    # It is stopped first, so that on no machine it is done with its episode before it is killed.
+    os.kill(victim, signal.SIGSTOP)
     killer = threading.Timer(0.5, os.kill, (victim, signal.SIGKILL))
     killer.start()
     with pytest.warns(UserWarning, match=f"Worker process {victim} died"):
