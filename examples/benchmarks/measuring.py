@@ -22,6 +22,8 @@ def median_seconds(function: Callable[[], Any], num_repeats: int) -> float:
     for _ in range(num_repeats + 1):
         start = time.perf_counter()
         function()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
 

@@ -6,7 +6,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -133,10 +134,11 @@ def training_arguments(pipe: NNiTPipeline, folder: Path, arguments: Any) -> trai
     return train_nnit.Arguments(**{name: value for name, value in (trained_with | here).items() if name in known})
 
 
-def measure_training(pipe: NNiTPipeline, arguments: Any) -> dict[str, Any]:
-    """Time of a step of `train_nnit.py`, drawing its networks included, and the share of the rate of matrix products.
+@contextmanager
+def repeated_step(pipe: NNiTPipeline, arguments: Any) -> Iterator[tuple[Callable[[], None], int]]:
+    """A step of `train_nnit.py`, drawing its networks included, to be called again and again; and its networks.
 
-    It is the same step again and again, on networks of the same architectures: others would take other times.
+    It is the same step every time, on networks of the same architectures: others would take other times.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -147,10 +149,16 @@ def measure_training(pipe: NNiTPipeline, arguments: Any) -> dict[str, Any]:
             training.step = 0
             training.train_step(training.batches())
 
+        yield step, training.arguments.train_batch_size * training.arguments.gradient_accumulation_steps
+
+
+def measure_training(pipe: NNiTPipeline, arguments: Any) -> dict[str, Any]:
+    """Time of a training step of the transformer, and the share of the rate of matrix products."""
+    with repeated_step(pipe, arguments) as (step, num_networks):
         num_operations = count_operations(step)
         seconds = median_seconds(step, arguments.num_repeats)
         return {
             "seconds": seconds,
-            "networks": training.arguments.train_batch_size * training.arguments.gradient_accumulation_steps,
+            "networks": num_networks,
             **share_of_matmul_rate(num_operations, seconds, arguments.num_repeats),
         }

@@ -38,7 +38,7 @@ def launch(launcher, script, *command_line):
 
 
 @contextmanager
-def fresh_accelerate():
+def fresh_accelerate(cpu=True):
     """Within it accelerate, which keeps its first settings for all of a process, has none yet but to use the CPU."""
 
     def forget():
@@ -46,7 +46,7 @@ def fresh_accelerate():
         GradientState._reset_state()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "true")
+        patch.setenv("ACCELERATE_USE_CPU", str(cpu).lower())
         forget()
         try:
             yield

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import compare_devices
 import pytest
 import torch
 from benchmark_generation import Arguments, main, report_tables
@@ -162,3 +163,25 @@ def test_the_readme_has_the_tables_of_the_report_that_is_committed():
     readme = (ROOT / "README.md").read_text()
     for table in report_tables(report).split("\n\n")[1::2]:
         assert table in readme
+
+
+def test_devices_and_precisions_are_compared_on_the_same_noise(digits_pipeline_folder, tmp_path, capsys):
+    arguments = compare_devices.Arguments(
+        str(tmp_path / "devices.json"),
+        str(digits_pipeline_folder),
+        task="digits",
+        hidden_sizes=(20, 17),
+        devices=("cpu", "cpu"),
+        batches=(2,),
+        num_inference_steps=2,
+        num_repeats=1,
+    )
+    compare_devices.main(arguments)
+    report = json.loads((tmp_path / "devices.json").read_text())
+    differences = {row["dtype"]: row["relative_difference_from_first"] for row in report["generation"]}
+    assert differences["float32"] == 0.0
+    assert 0.0 < differences["bfloat16"] < 0.2
+    first, _, third, _ = report["generation"]
+    assert third["times_as_fast_as_first"] == first["seconds"] / third["seconds"]
+    assert [row["num_networks"] for row in report["training"]] == [32, 32]
+    assert capsys.readouterr().out.count("| cpu ") == 6
