@@ -3,9 +3,9 @@
     python examples/benchmarks/compare_devices.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
         --data_dir outputs/pickcube/demonstrations --output_path docs/measurements/pickcube_devices.json
 
-Seconds to generate batches of networks on every device in every precision, with peak memory where the device counts it,
-and how far the weights are from those of the first row, the noise being the same; and seconds of a training step, as the
-pipeline was trained. Nothing is rolled out, so no simulator is needed.
+Seconds to generate batches of networks on every device in every precision, with peak memory where the device counts
+it, and how far the weights are from those of the first row, the noise being the same; and seconds of a training step, as
+the pipeline was trained. Nothing is rolled out, so no simulator is needed.
 """
 
 import json
@@ -87,7 +87,7 @@ def generate(pipe: NNiTPipeline, arguments: Arguments, num_networks: int) -> lis
 def relative_difference(networks: Sequence[MLP], others: Sequence[MLP]) -> float:
     """Root mean square of the difference of all weights, over that of the others' weights."""
     vectors, other_vectors = (
-        torch.cat([parameter.detach().cpu().double().flatten() for network in some for parameter in network.parameters()])
+        torch.cat([tensor.cpu().double().flatten() for network in some for tensor in network.state_dict().values()])
         for some in (networks, others)
     )
     return float((vectors - other_vectors).norm() / other_vectors.norm())
@@ -98,7 +98,8 @@ def measure_generation(arguments: Arguments, bar: tqdm) -> Iterator[dict[str, An
     references: dict[int, tuple[list[MLP], float]] = {}
     for device in arguments.devices:
         for dtype in arguments.dtypes:
-            pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path, dtype=DTYPES[dtype]).to(device)
+            pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path, dtype=DTYPES[dtype])
+            pipe.to(device)
             pipe.set_progress_bar_config(disable=True)
             for num_networks in arguments.batches:
                 bar.set_postfix_str(f"{device}, {dtype}, batch of {num_networks}")
