@@ -4,8 +4,8 @@
         --data_dir outputs/pickcube/demonstrations --output_path docs/measurements/pickcube_devices.json
 
 Seconds to generate batches of networks on every device in every precision, with peak memory where the device counts
-it, and how far the weights are from those of the first row, the noise being the same; and seconds of a training step, as
-the pipeline was trained. Nothing is rolled out, so no simulator is needed.
+it, and how far the weights are from those of the first row, the noise being the same; and seconds of a training step,
+as the pipeline was trained. Nothing is rolled out, so no simulator is needed.
 """
 
 import json

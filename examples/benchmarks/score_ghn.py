@@ -1,0 +1,121 @@
+"""Scores a hypernetwork by itself, where no transformer has learned from it, or before one does.
+
+    python examples/benchmarks/score_ghn.py --task stackcube --ghn_name_or_path outputs/stackcube/ghn/ghn \
+        --num_networks 10 --num_episodes 20 --output_path docs/measurements/stackcube_ghn_scores.json
+
+Architectures of every split, networks of each with a latent of their own, all of them scored on test data: the column
+"GHN" of an evaluation, on architectures and episodes of its own. Every architecture is written as soon as it is
+scored: the same command, given again, goes on where it was interrupted.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from tqdm.auto import tqdm
+
+from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
+from nnit_diffusers.splits import SPLITS
+from nnit_diffusers.training_utils import step_generator
+from nnit_diffusers.utils import markdown_table, provenance, write_json
+
+
+sys.path.append(str(Path(__file__).parents[1]))
+from evaluation_sections import describe, sum_up
+from evaluation_summary import summary
+
+
+@dataclass
+class Arguments:
+    """Scores a hypernetwork by itself."""
+
+    ghn_name_or_path: str
+    """GHN, a folder or a Hub repository."""
+    output_path: str
+    """The JSON to write, or to add to."""
+    task: str = "digits"
+    """Name of a registered task."""
+    splits: tuple[Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = SPLITS
+    """Splits to draw architectures from."""
+    num_architectures: int = 10
+    """Architectures of each split."""
+    num_networks: int = 10
+    """Networks of each of them."""
+    num_episodes: int | None = None
+    """Test episodes (samples) that a network is scored on; the task's own number by default."""
+    seed: int = 4321
+    """Seed of architectures, latents and episodes."""
+
+
+def draw(task: Task, split: str, arguments: Arguments) -> list[MLPArchitecture]:
+    generator = step_generator(arguments.seed, SPLITS.index(split), stream=1)
+    return task.splits.sample(split, arguments.num_architectures, generator, distinct=True)
+
+
+def score(ghn: GraphHyperNetwork, task: Task, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, Any]:
+    """What the networks of one architecture reach, each to the last step of its episodes."""
+    # The same latents for every architecture, whichever were scored before.
+    generator = torch.Generator().manual_seed(arguments.seed)
+    networks = ghn.generate([architecture] * arguments.num_networks, generator=generator)
+    results = evaluate(networks, task, arguments.num_episodes, arguments.seed, progress_bar=False)
+    return {**describe(architecture), **summary(results)}
+
+
+def open_report(arguments: Arguments) -> dict[str, Any]:
+    """The report begun at `output_path`, or an empty one.
+
+    Raises:
+        `ValueError`: If it was made with other arguments.
+    """
+    path, settings = Path(arguments.output_path), json.loads(json.dumps(asdict(arguments)))
+    if not path.exists():
+        return {"arguments": settings, **provenance(), "splits": {}}
+    report = json.loads(path.read_text(encoding="utf-8"))
+    others = [name for name in settings if report["arguments"].get(name) != settings[name]]
+    if others:
+        raise ValueError(
+            f"`output_path` must be a new file or one made with the same arguments, but received {str(path)!r}, which "
+            f"differs in {others}."
+        )
+    return report
+
+
+def report_table(report: dict[str, Any]) -> str:
+    rows = []
+    for split, section in report["splits"].items():
+        low, high = section["interval"]
+        worst = min(section["architectures"], key=lambda row: row["mean"])
+        rows.append(
+            [
+                split,
+                str(len(section["architectures"])),
+                f"{section['mean']:.1%} ({100 * low:.1f} to {100 * high:.1f})",
+                f"{section['success_at_end']:.1%}" if "success_at_end" in section else "-",
+                f"{worst['hidden_sizes']}: {worst['mean']:.1%}",
+            ]
+        )
+    return markdown_table(["Split", "Architectures", "GHN, mean", "at the end", "Worst architecture"], rows)
+
+
+def main(arguments: Arguments) -> None:
+    ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path)
+    task = get_task(arguments.task)
+    report = open_report(arguments)
+    with tqdm(total=len(arguments.splits) * arguments.num_architectures, unit="architecture") as bar:
+        for split in arguments.splits:
+            rows = report["splits"].get(split, {}).get("architectures", [])
+            bar.update(len(rows))
+            for architecture in draw(task, split, arguments)[len(rows) :]:
+                rows.append(score(ghn, task, architecture, arguments))
+                report["splits"][split] = {**sum_up(rows), "architectures": rows}
+                write_json(Path(arguments.output_path), report)
+                bar.update()
+    print(report_table(report))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, use_underscores=True))

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+import score_ghn
+from score_ghn import Arguments, main
+
+
+@pytest.fixture
+def arguments(digits_pipeline_folder, tmp_path):
+    return Arguments(
+        str(digits_pipeline_folder / "ghn"),
+        str(tmp_path / "scores.json"),
+        splits=("train", "deeper"),
+        num_architectures=2,
+        num_networks=3,
+    )
+
+
+def test_every_architecture_of_every_split_is_scored(arguments, capsys):
+    main(arguments)
+    with open(arguments.output_path) as file:
+        report = json.load(file)
+    assert {split: len(section["architectures"]) for split, section in report["splits"].items()} == {
+        "train": 2,
+        "deeper": 2,
+    }
+    for section in report["splits"].values():
+        means = [row["mean"] for row in section["architectures"]]
+        assert section["mean"] == pytest.approx(sum(means) / 2)
+        assert section["interval"][0] <= section["mean"] <= section["interval"][1]
+    assert [len(row["hidden_sizes"]) for row in report["splits"]["deeper"]["architectures"]] == [4, 4]
+    assert capsys.readouterr().out.count("\n") == 4
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(arguments, monkeypatch):
+    main(arguments)
+    with open(arguments.output_path) as file:
+        whole = json.load(file)["splits"]
+    scored = []
+    score = score_ghn.score
+
+    def interrupted(*args):
+        scored.append(args)
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return score(*args)
+
+    monkeypatch.setattr(score_ghn, "score", interrupted)
+    arguments.output_path += ".again"
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    main(arguments)
+    assert len(scored) == 5
+    with open(arguments.output_path) as file:
+        assert json.load(file)["splits"] == whole
+
+
+def test_scores_made_with_other_arguments_are_not_added_to(arguments):
+    main(arguments)
+    arguments.num_networks = 2
+    with pytest.raises(ValueError, match=r"same arguments.*differs in \['num_networks'\]"):
+        main(arguments)
