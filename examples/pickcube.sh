@@ -63,11 +63,39 @@ launch examples/train_nnit.py \
     --seed 0 \
     --resume_from_checkpoint latest
 
-# 3. What is published: half precision, scored as it is published. The evaluation is kept beside the trainings until it
+# 3. Its tuning: lower rates, and what the networks compute in the loss, so that an error of a weight costs what it costs
+#    in actions.
+launch examples/train_nnit.py \
+    --task pickcube \
+    --data_dir outputs/pickcube/demonstrations \
+    --ghn_name_or_path outputs/pickcube/ghn/ghn \
+    --pretrained_model_name_or_path outputs/pickcube/nnit/pipeline \
+    --output_dir outputs/pickcube/nnit_tuned \
+    --patch_size 16 \
+    --max_train_steps 2000 \
+    --train_batch_size 8 \
+    --latents_per_architecture 2 \
+    --narrow_fraction 0.34 \
+    --learning_rate 5e-4 \
+    --muon_learning_rate 0.005 \
+    --lr_warmup_steps 100 \
+    --mixed_precision bf16 \
+    --muon_precision bf16 \
+    --bias_loss_weight 1 \
+    --logit_mean 0 \
+    --function_loss_weight 1 \
+    --checkpointing_steps 250 \
+    --validation_steps 1000 \
+    --validation_architectures 4 \
+    --validation_episodes 20 \
+    --seed 1 \
+    --resume_from_checkpoint latest
+
+# 4. What is published: half precision, scored as it is published. The evaluation is kept beside the trainings until it
 #    is whole, for publishing anew begins with an empty folder.
 python examples/build_hub_repo.py \
     --task pickcube \
-    --pipeline_dir outputs/pickcube/nnit/pipeline \
+    --pipeline_dir outputs/pickcube/nnit_tuned/pipeline \
     --repo_dir nnit/pickcube
 python examples/evaluate_nnit.py \
     --task pickcube \
@@ -105,7 +133,7 @@ python examples/benchmarks/benchmark_generation.py \
     --validation_steps 100 \
     --validation_growth 1.3
 
-# 4. A film that shows failures too, and the card.
+# 5. A film that shows failures too, and the card.
 python examples/figures/film_rollouts.py \
     --task pickcube \
     --pretrained_model_name_or_path nnit/pickcube \

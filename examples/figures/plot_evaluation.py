@@ -148,8 +148,11 @@ def draw_widths(section: dict[str, Any], report: dict[str, Any], score_name: str
     widths = [part["hidden_sizes"][0] for part in parts]
     grid = report["settings"]["training_grid"]
     span = (grid["min_width"], grid["max_width"])
-    figure = Figure(figsize=(10.5, 3.8))
-    all_axes = figure.subplots(1, 2)
+    # A second one without those narrower than trained, if there are any, so that the rest can be told apart.
+    shown = [part for part in parts if part["split"] != "narrower"]
+    num_panels = 2 if 0 < len(shown) < len(parts) else 1
+    figure = Figure(figsize=(10.5 if num_panels == 2 else 6.5, 3.8))
+    all_axes = figure.subplots(1, num_panels, squeeze=False)[0]
     for axes in all_axes:
         for name, marker, label in (("nnit", "o", "NNiT"), ("ghn", "s", "GHN")):
             low, high = np.transpose([part[name]["interval"] for part in parts]) * 100
@@ -162,16 +165,9 @@ def draw_widths(section: dict[str, Any], report: dict[str, Any], score_name: str
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("units in each of two hidden layers")
-    # The right one without those narrower than trained, so that the rest can be told apart.
-    shown = [
-        bound
-        for part in parts
-        for name in ("nnit", "ghn")
-        for bound in part[name]["interval"]
-        if part["split"] != "narrower"
-    ]
-    if shown:
-        all_axes[1].set(xlim=(0.95 * span[0], 1.05 * widths[-1]), ylim=(100 * min(shown) - 1, 100 * max(shown) + 1))
+    if num_panels == 2:
+        bounds = [bound for part in shown for name in ("nnit", "ghn") for bound in part[name]["interval"]]
+        all_axes[1].set(xlim=(0.95 * span[0], 1.05 * widths[-1]), ylim=(100 * min(bounds) - 1, 100 * max(bounds) + 1))
     all_axes[0].set_ylabel(f"{score_name}, mean (%)")
     figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
