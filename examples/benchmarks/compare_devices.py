@@ -147,13 +147,12 @@ def measure(arguments: Arguments) -> dict[str, Any]:
             training.append(measure_training(arguments, device))
             training[-1]["times_as_fast_as_first"] = training[0]["seconds"] / training[-1]["seconds"]
             bar.update()
-    has_cuda = torch.cuda.is_available()
     return {
         "arguments": asdict(arguments),
         **provenance(),
         "processor": platform.processor() or platform.machine(),
         "num_threads": torch.get_num_threads(),
-        "accelerator": torch.cuda.get_device_name() if has_cuda else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "generation": rows,
         "training": training,
     }
@@ -179,7 +178,7 @@ def report_tables(report: dict[str, Any]) -> str:
     ]
     return "\n\n".join(
         (
-            f"{list(report['arguments']['hidden_sizes'])} networks, {report['accelerator'] or 'no accelerator'}",
+            f"{list(report['arguments']['hidden_sizes'])} networks, {report['gpu'] or 'no CUDA GPU'}",
             markdown_table(header, generation),
             markdown_table(["Device", "Networks a training step", "Time", "Times as fast"], training),
         )

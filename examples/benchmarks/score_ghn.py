@@ -25,6 +25,7 @@ from nnit_diffusers.utils import markdown_table, provenance, write_json
 
 
 sys.path.append(str(Path(__file__).parents[1]))
+from evaluate_nnit import open_report
 from evaluation_sections import describe, sum_up
 from evaluation_summary import summary
 
@@ -65,25 +66,6 @@ def score(ghn: GraphHyperNetwork, task: Task, architecture: MLPArchitecture, arg
     return {**describe(architecture), **summary(results)}
 
 
-def open_report(arguments: Arguments) -> dict[str, Any]:
-    """The report begun at `output_path`, or an empty one.
-
-    Raises:
-        `ValueError`: If it was made with other arguments.
-    """
-    path, settings = Path(arguments.output_path), json.loads(json.dumps(asdict(arguments)))
-    if not path.exists():
-        return {"arguments": settings, **provenance(), "splits": {}}
-    report = json.loads(path.read_text(encoding="utf-8"))
-    others = [name for name in settings if report["arguments"].get(name) != settings[name]]
-    if others:
-        raise ValueError(
-            f"`output_path` must be a new file or one made with the same arguments, but received {str(path)!r}, which "
-            f"differs in {others}."
-        )
-    return report
-
-
 def report_table(report: dict[str, Any]) -> str:
     rows = []
     for split, section in report["splits"].items():
@@ -104,7 +86,9 @@ def report_table(report: dict[str, Any]) -> str:
 def main(arguments: Arguments) -> None:
     ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path)
     task = get_task(arguments.task)
-    report = open_report(arguments)
+    report = open_report(Path(arguments.output_path), json.loads(json.dumps(asdict(arguments))))
+    report["runs"].append(provenance())
+    report.setdefault("splits", {})
     with tqdm(total=len(arguments.splits) * arguments.num_architectures, unit="architecture") as bar:
         for split in arguments.splits:
             rows = report["splits"].get(split, {}).get("architectures", [])

@@ -17,6 +17,28 @@ ONE_PROCESS = ("accelerate.commands.launch", "--cpu", "--num_processes", "1")
 # `accelerate launch --cpu --num_processes 2` quietly starts one.
 TWO_PROCESSES = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
+# The smallest trainings there are.
+TINY_NNIT = {
+    "num_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "train_batch_size": 4,
+    "latents_per_architecture": 2,
+    "architecture_batch_size": 4,
+    "lr_warmup_steps": 2,
+    "max_train_steps": 6,
+    "validation_architectures": 1,
+}
+TINY_GHN = {
+    "latent_dim": 4,
+    "node_dim": 8,
+    "map_channels": 4,
+    "num_templates": 2,
+    "num_architectures": 2,
+    "train_batch_size": 16,
+    "validation_architectures": 1,
+}
+
 
 def flags(arguments):
     """Arguments as a command line gives them."""
@@ -39,7 +61,7 @@ def launch(launcher, script, *command_line):
 
 @contextmanager
 def fresh_accelerate(cpu=True):
-    """Within it accelerate, which keeps its first settings for all of a process, has none yet but to use the CPU."""
+    """Within it accelerate, which keeps its first settings for all of a process, has none yet but for the device."""
 
     def forget():
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import train_ghn
 import train_nnit
-from launching import assert_same_files, fresh_accelerate
+from launching import TINY_GHN, TINY_NNIT, assert_same_files, fresh_accelerate
 
 from nnit_diffusers import NNiTPipeline
 
@@ -17,29 +17,7 @@ pytestmark = [
 ]
 
 ARCHITECTURES = [[20, 17], [64], [19, 30, 32]]
-TINY_NNIT = {
-    "num_layers": 1,
-    "num_attention_heads": 2,
-    "attention_head_dim": 8,
-    "train_batch_size": 4,
-    "latents_per_architecture": 2,
-    "architecture_batch_size": 4,
-    "lr_warmup_steps": 2,
-    "max_train_steps": 6,
-    "checkpointing_steps": 3,
-    "validation_architectures": 1,
-}
-TINY_GHN = {
-    "latent_dim": 4,
-    "node_dim": 8,
-    "map_channels": 4,
-    "num_templates": 2,
-    "num_architectures": 2,
-    "train_batch_size": 16,
-    "max_train_steps": 6,
-    "checkpointing_steps": 3,
-    "validation_architectures": 1,
-}
+SIX_STEPS = {"max_train_steps": 6, "checkpointing_steps": 3}
 
 
 def load(folder, **kwargs):
@@ -113,14 +91,14 @@ def test_networks_run_where_they_were_generated_and_elsewhere(digits_pipeline_fo
 
 @pytest.mark.parametrize("asked_for", [{}, {"mixed_precision": "bf16", "function_loss_weight": 1.0}], ids=str)
 def test_a_transformer_trains_and_resumes(digits_pipeline_folder, tmp_path, asked_for):
-    arguments = {**TINY_NNIT, "ghn_name_or_path": str(digits_pipeline_folder / "ghn"), **asked_for}
+    arguments = {**TINY_NNIT, **SIX_STEPS, "ghn_name_or_path": str(digits_pipeline_folder / "ghn"), **asked_for}
     resume(train_nnit, tmp_path, arguments)
     pipe = load(tmp_path / "whole" / "pipeline")
     assert vectors(pipe, ARCHITECTURES).isfinite().all()
 
 
 def test_a_hypernetwork_trains_and_resumes(tmp_path):
-    resume(train_ghn, tmp_path, TINY_GHN)
+    resume(train_ghn, tmp_path, {**TINY_GHN, **SIX_STEPS})
 
 
 def resume(script, folder, arguments):

@@ -58,5 +58,5 @@ def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(arguments, monkeypat
 def test_scores_made_with_other_arguments_are_not_added_to(arguments):
     main(arguments)
     arguments.num_networks = 2
-    with pytest.raises(ValueError, match=r"same arguments.*differs in \['num_networks'\]"):
+    with pytest.raises(ValueError, match=r"same settings.*differs in \['num_networks'\]"):
         main(arguments)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import train_ghn as script
 from launching import ONE_PROCESS, assert_same_files, cpu_environment, flags, launch, logged, run
+from launching import TINY_GHN as TINY
 
 from nnit_diffusers import GraphHyperNetwork, evaluate
 from nnit_diffusers.training_utils import checkpoint_step, find_checkpoint, list_checkpoints
@@ -18,15 +19,6 @@ from nnit_diffusers.training_utils import checkpoint_step, find_checkpoint, list
 # diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
 
-TINY = {
-    "latent_dim": 4,
-    "node_dim": 8,
-    "map_channels": 4,
-    "num_templates": 2,
-    "num_architectures": 2,
-    "train_batch_size": 16,
-    "validation_architectures": 1,
-}
 # A training whose steps do not depend on how many there will be.
 ENDLESS = {**TINY, "lr_scheduler": "constant", "diversity_target": 1.0, "validation_steps": 10**6}
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import train_nnit as script
 from launching import ONE_PROCESS, assert_same_files, cpu_environment, flags, fresh_accelerate, launch, logged, run
+from launching import TINY_NNIT as TINY
 
 from nnit_diffusers import NNiTPipeline, NNiTTransformer
 from nnit_diffusers.data import GHNWeightStream
@@ -15,18 +16,6 @@ from nnit_diffusers.data import GHNWeightStream
 
 # diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
-
-TINY = {
-    "num_layers": 1,
-    "num_attention_heads": 2,
-    "attention_head_dim": 8,
-    "train_batch_size": 4,
-    "latents_per_architecture": 2,
-    "architecture_batch_size": 4,
-    "lr_warmup_steps": 2,
-    "max_train_steps": 6,
-    "validation_architectures": 1,
-}
 
 
 @pytest.fixture(autouse=True)
