@@ -49,8 +49,9 @@ evaluate: $(INSTALLED)  ## what nnit/digits reaches; parts that nnit/digits/eval
 benchmarks: $(INSTALLED)  ## time and memory of generating a network, beside training one
 	$(VENV)/bin/python examples/benchmarks/benchmark_generation.py
 
-figures: $(INSTALLED)  ## draw docs/images from the evaluation that is committed
-	$(VENV)/bin/python examples/figures/plot_evaluation.py --output_dir docs/images
+figures: $(INSTALLED)  ## draw the pictures of every evaluation that is committed, and docs/images/weights.png
+	for path in nnit/*/evaluation.json; do \
+		$(VENV)/bin/python examples/figures/plot_evaluation.py --evaluation_path $$path || exit 1; done
 	$(VENV)/bin/python examples/figures/plot_weights.py --output_dir docs/images
 
 clean:  ## remove the environment and the caches, nothing else

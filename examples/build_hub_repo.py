@@ -2,11 +2,12 @@
 
     python examples/build_hub_repo.py --pipeline_dir outputs/digits/nnit/pipeline --repo_dir nnit/digits
     python examples/evaluate_nnit.py --pretrained_model_name_or_path nnit/digits
+    python examples/figures/plot_evaluation.py --evaluation_path nnit/digits/evaluation.json
     python examples/build_hub_repo.py --repo_dir nnit/digits
 
 The first call writes the weights, so that what is evaluated is what is published; the last one writes the card from
-`model_card.md` and the evaluation. Neither repeats the other's work. For a robot task, `--film_dir` adds what
-`examples/figures/film_rollouts.py` filmed, and the card has it, with what fails and how to run a rollout.
+`model_card.md`, the evaluation and its pictures. Neither repeats the other's work. For a robot task, `--film_dir` adds
+what `examples/figures/film_rollouts.py` filmed, and the card has it, with what fails and how to run a rollout.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 import tyro
-from evaluation_report import SPLIT_NAMES, report_tables
+from evaluation_report import PICTURES, SPLIT_NAMES, report_tables
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from robot_card import DEFINITIONS, copy_film, robot_tables
 
@@ -192,11 +193,12 @@ def write_card(arguments: Arguments) -> None:
     report = json.loads((repo_dir / "evaluation.json").read_text(encoding="utf-8"))
     pipeline = NNiTPipeline.from_pretrained(repo_dir)
     task = get_task(arguments.task)
-    settings, tables = report["settings"], report_tables(report)
+    settings = report["settings"]
+    tables = report_tables(report, [name for name in PICTURES if (repo_dir / f"{name}.png").is_file()])
     architecture, budget = (48, 40), 4000
     if isinstance(task, ManiSkillTask):
         architecture, budget = (128, 256), 20_000
-        tables = robot_tables(task, report, repo_dir, model_id)
+        tables = robot_tables(task, tables, report, repo_dir, model_id)
     architecture = arguments.example_architecture or architecture
     trainings = [
         (title, json.dumps(json.loads((repo_dir / name).read_text(encoding="utf-8"))["arguments"], indent=2))

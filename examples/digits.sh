@@ -63,14 +63,13 @@ python examples/benchmarks/benchmark_generation.py \
     --task digits \
     --pretrained_model_name_or_path nnit/digits \
     --output_path nnit/digits/benchmark.json
+
+# 5. Pictures of the evaluation, the card, and a picture for the README.
+python examples/figures/plot_evaluation.py \
+    --evaluation_path nnit/digits/evaluation.json
 python examples/build_hub_repo.py \
     --task digits \
     --repo_dir nnit/digits
-
-# 5. The pictures of the README and of the card.
-python examples/figures/plot_evaluation.py \
-    --evaluation_path nnit/digits/evaluation.json \
-    --output_dir docs/images
 python examples/figures/plot_weights.py \
     --task digits \
     --pretrained_model_name_or_path nnit/digits \

@@ -3,9 +3,10 @@
 python examples/evaluation_report.py nnit/digits/evaluation.json
 """
 
+import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,13 +189,33 @@ TABLES = {
 }
 
 
-def report_tables(report: dict[str, Any]) -> str:
-    """Tables of every section that the report has."""
-    return "\n\n".join(
-        f"### {title}\n\n{make_table(report[section])}"
-        for title, (section, make_table) in TABLES.items()
-        if section in report
-    )
+# Sections that `figures/plot_evaluation.py` draws, and what their pictures show.
+PICTURES = {
+    "splits": "Scores on architectures seen and never seen, of NNiT and of the GHN it learned from",
+    "widths": "Scores against width, of NNiT and of the GHN it learned from",
+    "joint": "Architectures that the model chooses when nothing is asked for, and how they score",
+    "comparison": "Distances of generated networks, and scores of simpler ways to a new one",
+    "steps": "Scores against denoising steps",
+}
+
+
+def section_fingerprint(report: dict[str, Any], section: str) -> str:
+    """What a picture of a section is marked with, to tell whether it was drawn from these figures."""
+    return hashlib.sha256(json.dumps(report[section], sort_keys=True).encode()).hexdigest()
+
+
+def report_tables(report: dict[str, Any], pictures: Collection[str] = ()) -> str:
+    """Tables of every section that the report has, under the pictures of those that have one beside it."""
+    blocks, drawn = [], set()
+    for title, (section, make_table) in TABLES.items():
+        if section not in report:
+            continue
+        blocks.append(f"### {title}")
+        if section in pictures and section not in drawn:
+            blocks.append(f"![{PICTURES[section]}]({section}.png)")
+            drawn.add(section)
+        blocks.append(make_table(report[section]))
+    return "\n\n".join(blocks)
 
 
 if __name__ == "__main__":

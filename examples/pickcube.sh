@@ -133,15 +133,14 @@ python examples/benchmarks/benchmark_generation.py \
     --validation_steps 100 \
     --validation_growth 1.3
 
-# 5. A film that shows failures too, and the card.
+# 5. A film that shows failures too, pictures of the evaluation, and the card.
 python examples/figures/film_rollouts.py \
     --task pickcube \
     --pretrained_model_name_or_path nnit/pickcube \
     --output_dir outputs/pickcube/film
+python examples/figures/plot_evaluation.py \
+    --evaluation_path nnit/pickcube/evaluation.json
 python examples/build_hub_repo.py \
     --task pickcube \
     --repo_dir nnit/pickcube \
     --film_dir outputs/pickcube/film
-python examples/figures/plot_evaluation.py \
-    --evaluation_path nnit/pickcube/evaluation.json \
-    --output_dir docs/images

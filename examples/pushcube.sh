@@ -133,15 +133,14 @@ python examples/benchmarks/benchmark_generation.py \
     --validation_steps 100 \
     --validation_growth 1.3
 
-# 5. A film that shows failures too, and the card.
+# 5. A film that shows failures too, pictures of the evaluation, and the card.
 python examples/figures/film_rollouts.py \
     --task pushcube \
     --pretrained_model_name_or_path nnit/pushcube \
     --output_dir outputs/pushcube/film
+python examples/figures/plot_evaluation.py \
+    --evaluation_path nnit/pushcube/evaluation.json
 python examples/build_hub_repo.py \
     --task pushcube \
     --repo_dir nnit/pushcube \
     --film_dir outputs/pushcube/film
-python examples/figures/plot_evaluation.py \
-    --evaluation_path nnit/pushcube/evaluation.json \
-    --output_dir docs/images

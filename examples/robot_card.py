@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from evaluation_report import SPLIT_NAMES, architecture_name, percent, report_tables
+from evaluation_report import SPLIT_NAMES, architecture_name, percent
 
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 
@@ -72,14 +72,14 @@ def what_fails(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def robot_tables(task: ManiSkillTask, report: dict[str, Any], repo_dir: Path, model_id: str) -> str:
-    """Film, tables, what fails, and how to run a rollout, in Markdown."""
+def robot_tables(task: ManiSkillTask, tables: str, report: dict[str, Any], repo_dir: Path, model_id: str) -> str:
+    """Film, what fails, how to run a rollout, and then the tables, in Markdown."""
     template = jinja2.Template(
         TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True, undefined=jinja2.StrictUndefined
     )
     return template.render(
         film=read_film(repo_dir),
-        tables=report_tables(report),
+        tables=tables,
         failures=what_fails(report),
         env_id=task.env_id,
         in_features=task.in_features,

@@ -134,16 +134,15 @@ python examples/benchmarks/benchmark_generation.py \
     --validation_steps 100 \
     --validation_growth 1.3
 
-# 5. A film that shows failures too, and the card.
+# 5. A film that shows failures too, pictures of the evaluation, and the card.
 python examples/figures/film_rollouts.py \
     --task stackcube-easy \
     --pretrained_model_name_or_path nnit/stackcube-easy \
     --architectures 64-64 128-256 61-102 64-48-96-80 32-32 \
     --output_dir outputs/stackcube-easy/film
+python examples/figures/plot_evaluation.py \
+    --evaluation_path nnit/stackcube-easy/evaluation.json
 python examples/build_hub_repo.py \
     --task stackcube-easy \
     --repo_dir nnit/stackcube-easy \
     --film_dir outputs/stackcube-easy/film
-python examples/figures/plot_evaluation.py \
-    --evaluation_path nnit/stackcube-easy/evaluation.json \
-    --output_dir docs/images

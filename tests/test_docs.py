@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import nnit_diffusers
 
@@ -79,3 +80,18 @@ def test_no_table_of_the_readme_is_out_of_date(measured):
     in_readme = [table for table in markdown_tables((ROOT / "README.md").read_text()) if table[0] in headers]
     assert len(in_readme) >= len(EVALUATIONS)
     assert [table for table in in_readme if table not in tables] == []
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
+def test_pictures_are_of_the_evaluation_they_lie_beside(evaluation, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from evaluation_report import PICTURES, section_fingerprint
+
+    report = json.loads(evaluation.read_text())
+    card = evaluation.with_name("README.md").read_text()
+    for section in PICTURES:
+        path = evaluation.with_name(f"{section}.png")
+        assert path.exists() == (section in report) == (f"]({section}.png)" in card)
+        if path.exists():
+            with Image.open(path) as picture:
+                assert picture.text["Source"] == section_fingerprint(report, section)

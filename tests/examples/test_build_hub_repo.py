@@ -102,6 +102,19 @@ def test_without_an_evaluation_there_is_no_card(trained, tmp_path, capsys):
     assert "evaluate_nnit.py" in capsys.readouterr().out
 
 
+def test_the_card_shows_the_pictures_that_lie_beside_the_evaluation(tmp_path):
+    repo = tmp_path / "digits"
+    shutil.copytree(PUBLISHED, repo)
+    for name in ("splits", "widths", "joint", "comparison", "steps"):
+        (repo / f"{name}.png").unlink(missing_ok=True)
+    write_card(Arguments(repo_dir=str(repo)))
+    assert ".png)" not in (repo / "README.md").read_text()
+    (repo / "comparison.png").write_bytes(b"picture")
+    write_card(Arguments(repo_dir=str(repo)))
+    # Once, though two tables are of what it shows.
+    assert re.findall(r"\]\((\w+\.png)\)", (repo / "README.md").read_text()) == ["comparison.png"]
+
+
 def film(folder, **report):
     """A film as `film_rollouts.py` leaves it behind, but for what is to be seen."""
     folder.mkdir()

@@ -6,7 +6,9 @@ import plot_evaluation
 import plot_weights
 import pytest
 import torch
+from evaluation_report import section_fingerprint
 from matplotlib.image import imread
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +57,25 @@ def test_a_section_that_was_not_evaluated_is_left_out(evaluation_path, tmp_path)
     assert [file.name for file in tmp_path.glob("*.png")] == ["steps.png"]
 
 
-def test_pictures_of_rollouts_say_success_and_have_a_name_of_their_own(rollouts_path, tmp_path, capsys):
-    plot_evaluation.main(plot_evaluation.Arguments(str(rollouts_path), str(tmp_path)))
-    assert [file.name for file in tmp_path.iterdir()] == ["tiny_demand-splits.png"]
+def test_pictures_lie_beside_the_evaluation_unless_told_otherwise(rollouts_path, tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text(rollouts_path.read_text())
+    plot_evaluation.main(plot_evaluation.Arguments(str(path)))
+    assert {file.name for file in tmp_path.iterdir()} == {"evaluation.json", "splits.png"}
+
+
+def test_a_picture_says_of_which_figures_it_is(evaluation_path, tmp_path):
+    plot_evaluation.main(plot_evaluation.Arguments(str(evaluation_path), str(tmp_path)))
+    report = json.loads(evaluation_path.read_text())
+    for section in evaluate_nnit.SECTIONS:
+        with Image.open(tmp_path / f"{section}.png") as picture:
+            assert picture.text["Source"] == section_fingerprint(report, section)
+    fingerprint = section_fingerprint(report, "steps")
+    report["steps"]["1"]["held_out_widths"]["mean"] += 0.01
+    assert section_fingerprint(report, "steps") != fingerprint
+
+
+def test_pictures_of_rollouts_say_success(rollouts_path):
     report = json.loads(rollouts_path.read_text())
     figure = plot_evaluation.draw_splits(report["splits"], report, plot_evaluation.default_score_name("tiny_demand"))
     assert figure.axes[0].get_ylabel() == "success on tiny_demand (%)"
@@ -71,13 +89,6 @@ def test_rounding_makes_no_bar_of_negative_length():
         [0.0],
         [0.0],
     ]
-
-
-def test_names_of_pictures_do_not_collide():
-    tasks = ("digits", "pickcube", "pushcube", "stackcube-easy")
-    names = [plot_evaluation.picture_name(task, section) for task in tasks for section in plot_evaluation.DRAWINGS]
-    assert len(set(names)) == len(names)
-    assert {"splits.png", "pickcube-splits.png"} <= set(names)
 
 
 def test_what_the_paper_states_is_labelled_as_the_papers_and_drawn_of_its_tasks_alone(rollouts_path):
