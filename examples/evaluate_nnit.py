@@ -4,10 +4,11 @@
         --output_path nnit/digits/evaluation.json
 
 Every part is written as soon as it is computed: the same command, given again, goes on where it was interrupted, and
-`--sections` adds to the same file. Networks are scored on test data; those selected are selected on validation data.
-A data set scores all networks on all of it. Where an episode is a rollout in a simulator, `--num_episodes 20
---num_final_episodes 100` screens all of them on a few validation episodes, each of which ends with its first success,
-and the selected ones on more of the test's, to their last step: `success_at_end` stands beside their scores alone.
+`--sections` adds to the same file, also while another process does. Networks are scored on test data; those selected
+are selected on validation data. A data set scores all networks on all of it. Where an episode is a rollout in a
+simulator, `--num_episodes 20 --num_final_episodes 100` screens all of them on a few validation episodes, each of which
+ends with its first success, and the selected ones on more of the test's, to their last step: `success_at_end` stands
+beside their scores alone.
 """
 
 import json
@@ -139,6 +140,21 @@ def open_report(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
+def add_part(
+    path: Path, settings: dict[str, Any], run: dict[str, Any], section: str, name: str, result: dict[str, Any]
+) -> dict[str, Any]:
+    """The evaluation at `path` with one more part, which is written.
+
+    It is read again each time: two processes that evaluate different sections or splits can share a file.
+    """
+    report = open_report(path, settings)
+    if not SECTIONS[section].is_stored(report.get(section, {}), name):
+        SECTIONS[section].store(report.setdefault(section, {}), name, result)
+        report["runs"] += [run] if run not in report["runs"] else []
+        write_json(path, report)
+    return report
+
+
 def main(arguments: Arguments) -> None:
     pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     if pipe.ghn is None:
@@ -148,8 +164,8 @@ def main(arguments: Arguments) -> None:
         )
     pipe.set_progress_bar_config(disable=True)
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
-    path = Path(arguments.output_path)
-    report = open_report(path, settings_of(pipe, task, arguments))
+    path, settings, run = Path(arguments.output_path), settings_of(pipe, task, arguments), provenance()
+    report = open_report(path, settings)
 
     with tqdm(desc="Evaluation", unit="network") as bar:
         evaluator = Evaluator(pipe, task, arguments, bar)
@@ -160,15 +176,12 @@ def main(arguments: Arguments) -> None:
             if not SECTIONS[section].is_stored(report.get(section, {}), name)
         }
         bar.reset(total=sum(part.num_networks for part in parts.values()))
-        if parts:
-            report["runs"].append(provenance())
         for (section, name), part in parts.items():
             bar.set_postfix_str(f"{section} {name}")
             start = time.perf_counter()
             result = {**part.compute(), "num_networks": part.num_networks}
             result["seconds"] = time.perf_counter() - start
-            SECTIONS[section].store(report.setdefault(section, {}), name, result)
-            write_json(path, report)
+            report = add_part(path, settings, run, section, name, result)
     print(report_tables(report))
 
 

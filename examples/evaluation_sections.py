@@ -135,7 +135,7 @@ def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[Evaluati
 
 
 def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) -> None:
-    """Adds the row of an architecture to its split, and sums the split up anew."""
+    """Adds the row of an architecture to its split, and sums the split up anew; splits stay in their order."""
     split, _ = name.split("/")
     rows = [*section.get(split, {}).get("architectures", []), row]
     differences = [row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]
@@ -148,6 +148,9 @@ def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) 
         "num_networks": sum(row["num_networks"] for row in rows),
         "architectures": rows,
     }
+    for later in SPLITS[SPLITS.index(split) + 1 :]:
+        if later in section:
+            section[later] = section.pop(later)
 
 
 def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

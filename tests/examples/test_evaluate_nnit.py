@@ -1,7 +1,9 @@
 import json
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
+import evaluate_nnit
 import pytest
 import torch
 import tyro
@@ -217,9 +219,28 @@ def test_a_later_session_adds_splits_and_sections_to_the_same_file(in_episodes):
     main(replace(in_episodes, sections=("splits",), splits=("train",)))
     main(replace(in_episodes, sections=("joint",)))
     report = read(in_episodes)
-    assert list(report["splits"]) == ["deeper", "train"]
+    # In their order, whichever came first.
+    assert list(report["splits"]) == ["train", "deeper"]
     assert list(report["joint"]) == ["free", "max_parameters", "parameter_range", "fill_in"]
     assert len(report["runs"]) == 3
+
+
+def test_two_evaluations_of_one_file_add_to_each_other(arguments, tmp_path, monkeypatch):
+    """The second begins and ends while the first computes its first part."""
+    first = replace(arguments, output_path=str(tmp_path / "evaluation.json"), sections=("steps",))
+
+    class Interleaved(Evaluator):
+        def generate(self, *args, **kwargs):
+            monkeypatch.setattr(evaluate_nnit, "Evaluator", Evaluator)
+            if not Path(first.output_path).exists():
+                main(replace(first, sections=("steps", "widths")))
+            return super().generate(*args, **kwargs)
+
+    monkeypatch.setattr(evaluate_nnit, "Evaluator", Interleaved)
+    main(first)
+    report = read(first)
+    assert set(report) == {"settings", "runs", "steps", "widths"}
+    assert list(report["steps"]) == ["1", "2"]
 
 
 def test_widths_beyond_the_training_grid_are_named_so(report):
