@@ -143,14 +143,14 @@ def open_report(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def add_part(
     path: Path, settings: dict[str, Any], run: dict[str, Any], section: str, name: str, result: dict[str, Any]
 ) -> dict[str, Any]:
-    """The evaluation at `path` with one more part, which is written.
+    """The evaluation at `path` with one more part, which is written, and with the run that made it.
 
     It is read again each time: two processes that evaluate different sections or splits can share a file.
     """
     report = open_report(path, settings)
     if not SECTIONS[section].is_stored(report.get(section, {}), name):
         SECTIONS[section].store(report.setdefault(section, {}), name, result)
-        report["runs"] += [run] if run not in report["runs"] else []
+        report["runs"] += [] if run in report["runs"] else [run]
         write_json(path, report)
     return report
 

@@ -79,7 +79,7 @@ def provenance() -> dict[str, Any]:
     """
     return {
         "command": shlex.join(sys.argv),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "git_commit": _git_commit(),
         "versions": {
             package: import_module(package).__version__ for package in ("nnit_diffusers", "torch", "diffusers")
