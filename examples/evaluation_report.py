@@ -189,6 +189,29 @@ TABLES = {
 }
 
 
+def widths_of_tasks_table(sections: dict[str, dict[str, Any]]) -> str:
+    """Section `widths` of several tasks beside each other: NNiT, and the GHN in brackets."""
+
+    def cell(part: dict[str, Any] | None) -> str:
+        return f"{percent(part['nnit']['mean'])} ({percent(part['ghn']['mean'])})" if part else "-"
+
+    widths = sorted({width for section in sections.values() for width in section}, key=int)
+    rows = [[width, *(cell(section.get(width)) for section in sections.values())] for width in widths]
+    return table(["Units in both layers", *sections], rows)
+
+
+def steps_of_tasks_table(sections: dict[str, dict[str, Any]]) -> str:
+    """Section `steps` of several tasks beside each other: held-out combinations, and held-out widths."""
+
+    def cell(part: dict[str, Any] | None) -> str:
+        splits = ("held_out_combinations", "held_out_widths")
+        return ", ".join(percent(part[split]["mean"]) for split in splits) if part else "-"
+
+    steps = sorted({step for section in sections.values() for step in section}, key=int)
+    rows = [[step, *(cell(section.get(step)) for section in sections.values())] for step in steps]
+    return table(["Steps", *sections], rows)
+
+
 # Sections that `figures/plot_evaluation.py` draws, and what their pictures show.
 PICTURES = {
     "splits": "Scores on architectures seen and never seen, of NNiT and of the GHN it learned from",

@@ -82,6 +82,20 @@ def test_no_table_of_the_readme_is_out_of_date(measured):
     assert [table for table in in_readme if table not in tables] == []
 
 
+@pytest.mark.parametrize("section", ["widths", "steps"])
+def test_tables_of_all_robots_are_those_of_their_evaluations(section, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    import evaluation_report
+
+    tasks = {"PushCube": "pushcube", "PickCube": "pickcube", "StackCubeEasy": "stackcube-easy"}
+    sections = {
+        name: json.loads((ROOT / "nnit" / task / "evaluation.json").read_text()).get(section, {})
+        for name, task in tasks.items()
+    }
+    (table,) = markdown_tables(getattr(evaluation_report, f"{section}_of_tasks_table")(sections))
+    assert table in markdown_tables((ROOT / "README.md").read_text())
+
+
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
 def test_pictures_are_of_the_evaluation_they_lie_beside(evaluation, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
