@@ -145,7 +145,8 @@ def add_part(
 ) -> dict[str, Any]:
     """The evaluation at `path` with one more part, which is written, and with the run that made it.
 
-    It is read again each time: two processes that evaluate different sections or splits can share a file.
+    It is read again each time: two processes that evaluate different sections or splits can share a file. A part lost
+    because both write in the same instant is measured again when the command is given again.
     """
     report = open_report(path, settings)
     if not SECTIONS[section].is_stored(report.get(section, {}), name):
