@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import tyro
-from evaluation_report import PICTURES, SPLIT_NAMES, report_tables
+from evaluation_report import PICTURES, REGION_NAMES, report_tables
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from robot_card import DEFINITIONS, copy_film, robot_tables
 
@@ -114,20 +114,20 @@ def card_data(task_name: str, report: dict[str, Any]) -> ModelCardData:
     metric, task_type = METRICS.get(task_name, METRIC_OF_POLICIES)
     is_robot = task_name not in METRICS
     # Where policies are screened on validation episodes, only the selected ones are run in test episodes.
-    data_split = "validation" if is_robot and report.get("settings", {}).get("num_final_episodes") else "test"
+    data_region = "validation" if is_robot and report.get("settings", {}).get("num_final_episodes") else "test"
     results = [
         EvalResult(
             task_type=task_type,
             dataset_type=task_name,
-            dataset_name=f"{task_name}, networks of split {split}",
-            dataset_config=split,
-            dataset_split=data_split,
+            dataset_name=f"{task_name}, networks of region {region}",
+            dataset_config=region,
+            dataset_split=data_region,
             metric_type=metric,
             metric_name=f"mean {metric.replace('_', ' ')} of all generated networks",
             metric_value=round(part["nnit"]["mean"], 4),
             **(source_of(task_name, part["nnit"]) if is_robot else {}),
         )
-        for split, part in report.get("splits", {}).items()
+        for region, part in report.get("regions", {}).items()
     ]
     return ModelCardData(
         license="apache-2.0",
@@ -164,12 +164,12 @@ def protocol(report: dict[str, Any]) -> str:
     intervals = f"Intervals are of 95%, over architectures, and no narrower than those of all {samples} together."
     generated = f"Mean over all networks generated with {settings['num_inference_steps']} steps, none left out"
     counts = (
-        f"{settings['num_architectures']} architectures a split, {settings['num_networks']} networks each, "
+        f"{settings['num_architectures']} architectures a region, {settings['num_networks']} networks each, "
         f"seed {settings['seed']}"
     )
     unfinished = {
-        SPLIT_NAMES[split]: len(part["architectures"])
-        for split, part in report.get("splits", {}).items()
+        REGION_NAMES[region]: len(part["architectures"])
+        for region, part in report.get("regions", {}).items()
         if len(part["architectures"]) < settings["num_architectures"]
     }
     if unfinished:

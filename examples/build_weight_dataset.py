@@ -48,8 +48,8 @@ class Arguments:
     """Folder of your own networks instead, one folder each; those of held-out architectures are marked as such."""
     seed: int = 0
     """Seed of architectures and latents."""
-    split: Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "train"
-    """Split that the architectures of the GHN's networks are drawn from."""
+    region: Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "seen"
+    """Region that the architectures of the GHN's networks are drawn from."""
     num_networks: int = 1000
     """Networks that the GHN writes."""
     networks_per_shard: int = 256
@@ -74,10 +74,10 @@ class GHNNetworks:
     def shard(self, number: int, start: int, stop: int) -> list[tuple[MLP, dict[str, Any]]]:
         """The networks `start…stop` and where they come from."""
         generator = step_generator(self.arguments.seed, number)
-        architectures = self.task.splits.sample(self.arguments.split, stop - start, generator)
+        architectures = self.task.regions.sample(self.arguments.region, stop - start, generator)
         latents = torch.randn(stop - start, self.ghn.config.latent_dim, generator=generator)
         networks = self.ghn.generate(architectures, latents=latents.to(self.ghn.device))
-        common = {"split": self.arguments.split, "origin": "ghn", "seed": self.arguments.seed}
+        common = {"region": self.arguments.region, "origin": "ghn", "seed": self.arguments.seed}
         return [(network, {"latent": latent, **common}) for network, latent in zip(networks, latents.tolist())]
 
 
@@ -100,8 +100,8 @@ class SavedNetworks:
         entries = []
         for folder in self.folders[start:stop]:
             network = MLP.from_pretrained(folder)
-            split = self.task.splits.split_of(network.architecture.hidden_sizes)
-            entries.append((network, {"split": split, "origin": str(folder.relative_to(self.networks_dir))}))
+            region = self.task.regions.region_of(network.architecture.hidden_sizes)
+            entries.append((network, {"region": region, "origin": str(folder.relative_to(self.networks_dir))}))
         return entries
 
 

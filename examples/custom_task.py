@@ -49,7 +49,7 @@ def train(task, architecture, num_steps=300):
 
 def main():
     task = get_task("breast_cancer")
-    architectures = [task.splits.architecture(hidden_sizes) for hidden_sizes in ([16], [32, 24])]
+    architectures = [task.regions.architecture(hidden_sizes) for hidden_sizes in ([16], [32, 24])]
     networks = [train(task, architecture) for architecture in architectures]
     print(f"{'architecture':>16}  {'accuracy':>8}  95% interval")
     for result in evaluate(networks, task):

@@ -77,7 +77,7 @@ def generate(pipe: NNiTPipeline, task: ClassificationTask, num_networks: int, se
 
 
 def print_table(outcomes: dict[str, Outcome]) -> None:
-    header = ["architecture", "split", "parameters", "mean accuracy", "best by validation", "time a network"]
+    header = ["architecture", "region", "parameters", "mean accuracy", "best by validation", "time a network"]
     rows = []
     for name, outcome in outcomes.items():
         low, high = mean_interval(outcome.scores)

@@ -48,9 +48,9 @@ def show_policy(parsed: argparse.Namespace, task: ManiSkillTask) -> None:
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(parsed.seed)
     (policy,) = pipe(arch=ARCHITECTURE, generator=generator).networks
-    split = task.splits.split_of(ARCHITECTURE).replace("_", " ")
+    region = task.regions.region_of(ARCHITECTURE).replace("_", " ")
     print(
-        f"Generated a policy with hidden layers {ARCHITECTURE} ({split}; {policy.architecture.num_parameters:,} "
+        f"Generated a policy with hidden layers {ARCHITECTURE} ({region}; {policy.architecture.num_parameters:,} "
         f"parameters) in {time.perf_counter() - start:.1f} s"
     )
     (result,) = evaluate([policy], task, num_episodes=parsed.num_episodes, seed=parsed.seed)
@@ -69,7 +69,7 @@ def show_policy(parsed: argparse.Namespace, task: ManiSkillTask) -> None:
     figure.suptitle("Generated weights, layer by layer (magnitude)", fontsize=12)
     statistics = pipe.tokenizer.config
     magnitudes = demo.weight_magnitudes(policy, statistics.observation_mean, statistics.observation_std)
-    demo.draw_weights(figure, {f"{ARCHITECTURE} – {split}": magnitudes})
+    demo.draw_weights(figure, {f"{ARCHITECTURE} – {region}": magnitudes})
     figure.savefig(output_dir / "weights.png")
     successes = sum(episode.success_once for episode in filmed)
     print(

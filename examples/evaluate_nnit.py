@@ -24,13 +24,13 @@ from tqdm.auto import tqdm
 
 from nnit_diffusers import NNiTPipeline, Task, evaluate, get_task
 from nnit_diffusers.pipelines.fingerprint import fingerprint
-from nnit_diffusers.splits import SPLITS
+from nnit_diffusers.regions import REGIONS
 from nnit_diffusers.utils import provenance, write_json
 
 
 # What says where things are and which of them are measured, not how.
-PLACES = ("pretrained_model_name_or_path", "data_dir", "output_path", "sections", "splits")
-# What a task's training split is drawn from.
+PLACES = ("pretrained_model_name_or_path", "data_dir", "output_path", "sections", "regions")
+# What a task's seen region is drawn from.
 GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
@@ -46,8 +46,8 @@ class Arguments:
     """Where the task finds or downloads its data, if it needs any."""
     output_path: str = "nnit/digits/evaluation.json"
     """The JSON to write, or to add to."""
-    sections: tuple[Literal["splits", "widths", "joint", "comparison", "steps"], ...] = (
-        "splits",
+    sections: tuple[Literal["regions", "widths", "joint", "comparison", "steps"], ...] = (
+        "regions",
         "widths",
         "joint",
         "comparison",
@@ -61,18 +61,18 @@ class Arguments:
     num_episodes: int | None = None
     """Episodes (samples) that a network is scored on; the task's own number by default."""
 
-    splits: tuple[Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = SPLITS
-    """`splits`: splits to draw architectures from, unless they are there already."""
+    regions: tuple[Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = REGIONS
+    """`regions`: regions to draw architectures from, unless they are there already."""
     num_architectures: int = 10
-    """`splits`: architectures drawn from each split."""
+    """`regions`: architectures drawn from each region."""
     num_networks: int = 100
-    """`splits`: networks of each of them."""
+    """`regions`: networks of each of them."""
     num_ghn_networks: int | None = None
-    """`splits`: networks of the GHN of each of them; as many by default."""
+    """`regions`: networks of the GHN of each of them; as many by default."""
     num_selected: int = 10
-    """`splits` and `joint`: networks of each architecture or request selected on validation data."""
+    """`regions` and `joint`: networks of each architecture or request selected on validation data."""
     num_final_episodes: int | None = None
-    """`splits`, `joint`: test episodes of those selected; then all are scored on others, and by success alone."""
+    """`regions`, `joint`: test episodes of those selected; then all are scored on others, and by success alone."""
 
     widths: tuple[int, ...] = (4, 8, 12, 16, 24, 32, 37, 48, 56, 64, 72, 80, 96, 100, 112, 128, 160, 200)
     """`widths`: networks of two hidden layers of each of these widths."""
@@ -93,7 +93,7 @@ class Arguments:
     """`joint`: the budget of these."""
 
     documented_architecture: tuple[int, ...] = (48, 40)
-    """`comparison`: compared beside an architecture of every split."""
+    """`comparison`: compared beside an architecture of every region."""
     num_compared_networks: int = 32
     """`comparison`: networks of each architecture, and as many fresh ones of the GHN."""
     num_references: int = 256
@@ -104,14 +104,14 @@ class Arguments:
     steps: tuple[int, ...] = (1, 2, 4, 8, 20, 50)
     """`steps`: numbers of denoising steps."""
     num_step_architectures: int = 5
-    """`steps`: architectures of each of two splits."""
+    """`steps`: architectures of each of two regions."""
     num_step_networks: int = 20
     """`steps`: networks of each architecture, the same noise for every number of steps."""
 
 
 def settings_of(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, Any]:
     """What makes an evaluation this one: arguments, weights, task; as JSON has it."""
-    network = pipe.ghn.generate([task.splits.architecture(arguments.documented_architecture)])
+    network = pipe.ghn.generate([task.regions.architecture(arguments.documented_architecture)])
     (scored,) = evaluate(network, task.for_screening(), arguments.num_episodes, split="test")
     settings = {
         **{name: value for name, value in asdict(arguments).items() if name not in PLACES},
@@ -145,7 +145,7 @@ def add_part(
 ) -> dict[str, Any]:
     """The evaluation at `path` with one more part, which is written, and with the run that made it.
 
-    It is read again each time: two processes that evaluate different sections or splits can share a file. A part lost
+    It is read again each time: two processes that evaluate different sections or regions can share a file. A part lost
     because both write in the same instant is measured again when the command is given again.
     """
     report = open_report(path, settings)

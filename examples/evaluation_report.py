@@ -13,8 +13,8 @@ from typing import Any
 from nnit_diffusers.utils import markdown_table as table
 
 
-SPLIT_NAMES = {
-    "train": "seen in training",
+REGION_NAMES = {
+    "seen": "seen in training",
     "held_out_combinations": "held-out combinations",
     "held_out_widths": "held-out widths",
     "deeper": "deeper",
@@ -69,16 +69,16 @@ def without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]], 
     return table([header[index] for index in kept], [[row[index] for index in kept] for row in rows])
 
 
-def splits_table(section: dict[str, Any]) -> str:
+def regions_table(section: dict[str, Any]) -> str:
     rows = []
-    for split, part in section.items():
+    for region, part in section.items():
         nnit, ghn, difference = part["nnit"], part["ghn"], part["nnit_minus_ghn"]
         low, high = (100 * bound for bound in difference["interval"])
         # Of a single architecture nothing says how others would differ.
         interval = f" ({low:+.1f} to {high:+.1f})" if len(part["architectures"]) > 1 else ""
         rows.append(
             [
-                SPLIT_NAMES[split],
+                REGION_NAMES[region],
                 with_interval(nnit),
                 percent(nnit["min"]),
                 with_interval(nnit["selected"]),
@@ -105,13 +105,13 @@ def widths_table(section: dict[str, Any]) -> str:
     rows = [
         [
             architecture_name(part["hidden_sizes"]),
-            SPLIT_NAMES[part["split"]],
+            REGION_NAMES[part["region"]],
             with_interval(part["nnit"]),
             with_interval(part["ghn"]),
         ]
         for part in section.values()
     ]
-    return table(["Architecture", "Split", "NNiT", "GHN"], rows)
+    return table(["Architecture", "Region", "NNiT", "GHN"], rows)
 
 
 def joint_table(section: dict[str, Any]) -> str:
@@ -140,7 +140,7 @@ def comparison_table(section: dict[str, Any]) -> str:
     rows = [
         [
             architecture_name(part["hidden_sizes"]),
-            SPLIT_NAMES[part["split"]],
+            REGION_NAMES[part["region"]],
             f"{part['nearest_distance_ratio']:.2f}",
             f"{part['mean_distance_ratio']:.2f}",
             f"{part['nnit']['participation_ratio']:.1f} / {part['ghn']['participation_ratio']:.1f}",
@@ -151,7 +151,7 @@ def comparison_table(section: dict[str, Any]) -> str:
         ]
         for part in section.values()
     ]
-    header = ["Architecture", "Split", "Nearest, ratio", "Mutual, ratio", "Directions"]
+    header = ["Architecture", "Region", "Nearest, ratio", "Mutual, ratio", "Directions"]
     return table([*header, "Agreement with nearest", "Mutual agreement"], rows)
 
 
@@ -177,7 +177,7 @@ def steps_table(section: dict[str, Any]) -> str:
 
 
 TABLES = {
-    "Architectures": ("splits", splits_table),
+    "Architectures": ("regions", regions_table),
     "Widths": ("widths", widths_table),
     "Architectures chosen by the model": ("joint", joint_table),
     "Against networks of the GHN: distance, variety, agreement (NNiT / GHN)": (
@@ -204,8 +204,8 @@ def steps_of_tasks_table(sections: dict[str, dict[str, Any]]) -> str:
     """Section `steps` of several tasks beside each other: held-out combinations, and held-out widths."""
 
     def cell(part: dict[str, Any] | None) -> str:
-        splits = ("held_out_combinations", "held_out_widths")
-        return ", ".join(percent(part[split]["mean"]) for split in splits) if part else "-"
+        regions = ("held_out_combinations", "held_out_widths")
+        return ", ".join(percent(part[region]["mean"]) for region in regions) if part else "-"
 
     steps = sorted({step for section in sections.values() for step in section}, key=int)
     rows = [[step, *(cell(section.get(step)) for section in sections.values())] for step in steps]
@@ -214,7 +214,7 @@ def steps_of_tasks_table(sections: dict[str, dict[str, Any]]) -> str:
 
 # Sections that `figures/plot_evaluation.py` draws, and what their pictures show.
 PICTURES = {
-    "splits": "Scores on architectures seen and never seen, of NNiT and of the GHN it learned from",
+    "regions": "Scores on architectures seen and never seen, of NNiT and of the GHN it learned from",
     "widths": "Scores against width, of NNiT and of the GHN it learned from",
     "joint": "Architectures that the model chooses when nothing is asked for, and how they score",
     "comparison": "Distances of generated networks, and scores of simpler ways to a new one",

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from nnit_diffusers import MLP, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
 from nnit_diffusers.evaluation import select_top
-from nnit_diffusers.splits import SPLITS
+from nnit_diffusers.regions import REGIONS
 
 
 class Part(NamedTuple):
@@ -41,8 +41,8 @@ class Evaluator:
         key = ":".join((str(self.arguments.seed), *names))
         return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
 
-    def sample(self, split: str, num_architectures: int, generator: torch.Generator) -> list[MLPArchitecture]:
-        return self.task.splits.sample(split, num_architectures, generator, distinct=True)
+    def sample(self, region: str, num_architectures: int, generator: torch.Generator) -> list[MLPArchitecture]:
+        return self.task.regions.sample(region, num_architectures, generator, distinct=True)
 
     def generate(
         self, arch: Any, num_networks: int, generator: torch.Generator, num_steps: int | None = None, **budget: int
@@ -84,28 +84,33 @@ def describe(architecture: MLPArchitecture) -> dict[str, Any]:
     return {"hidden_sizes": list(architecture.hidden_sizes), "num_parameters": architecture.num_parameters}
 
 
-# Section `splits`: the paper's table.
+# Section `regions`: the paper's table.
+
+# The random streams keep the names that regions had when the published evaluations were drawn: a renamed stream would
+# draw other architectures.
+SEED_NAMES = {"seen": "train"}
 
 
-def split_parts(evaluator: Evaluator) -> dict[str, Part]:
-    """A part for every architecture of every split; an evaluation cut short has about as many of each split."""
+def region_parts(evaluator: Evaluator) -> dict[str, Part]:
+    """A part for every architecture of every region; an evaluation cut short has about as many of each region."""
     arguments, architectures = evaluator.arguments, {}
-    for split in arguments.splits:
-        generator = evaluator.generator("splits", split)
-        architectures[split] = evaluator.sample(split, arguments.num_architectures, generator)
+    for region in arguments.regions:
+        generator = evaluator.generator("splits", SEED_NAMES.get(region, region))
+        architectures[region] = evaluator.sample(region, arguments.num_architectures, generator)
     parts = {}
     for number in range(arguments.num_architectures):
-        for split in arguments.splits:
-            architecture = architectures[split][number]
+        for region in arguments.regions:
+            architecture = architectures[region][number]
             name = "-".join(map(str, architecture.hidden_sizes))
-            compute = partial(score_architecture, evaluator, split, architecture)
-            parts[f"{split}/{name}"] = Part(arguments.num_networks, compute)
+            compute = partial(score_architecture, evaluator, region, architecture)
+            parts[f"{region}/{name}"] = Part(arguments.num_networks, compute)
     return parts
 
 
-def score_architecture(evaluator: Evaluator, split: str, architecture: MLPArchitecture) -> dict[str, Any]:
+def score_architecture(evaluator: Evaluator, region: str, architecture: MLPArchitecture) -> dict[str, Any]:
     """NNiT and the raw GHN on the same architecture: all networks, and of NNiT's those selected on validation data."""
-    arguments, generator = evaluator.arguments, evaluator.generator("splits", split, str(architecture))
+    arguments = evaluator.arguments
+    generator = evaluator.generator("splits", SEED_NAMES.get(region, region), str(architecture))
     num_ghn_networks = arguments.num_ghn_networks or arguments.num_networks
     results, selected = select(evaluator, evaluator.generate(architecture, arguments.num_networks, generator))
     ghn_networks = evaluator.generate_by_ghn(architecture, num_ghn_networks, generator)
@@ -135,11 +140,11 @@ def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[Evaluati
 
 
 def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) -> None:
-    """Adds the row of an architecture to its split, and sums the split up anew; splits stay in their order."""
-    split, _ = name.split("/")
-    rows = [*section.get(split, {}).get("architectures", []), row]
+    """Adds the row of an architecture to its region, and sums the region up anew; regions stay in their order."""
+    region, _ = name.split("/")
+    rows = [*section.get(region, {}).get("architectures", []), row]
     differences = [row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]
-    section[split] = {
+    section[region] = {
         **{name: sum_up([row[name] for row in rows]) for name in ("nnit", "ghn")},
         "nnit_minus_ghn": {
             "mean": statistics.fmean(differences),
@@ -148,7 +153,7 @@ def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) 
         "num_networks": sum(row["num_networks"] for row in rows),
         "architectures": rows,
     }
-    for later in SPLITS[SPLITS.index(split) + 1 :]:
+    for later in REGIONS[REGIONS.index(region) + 1 :]:
         if later in section:
             section[later] = section.pop(later)
 
@@ -171,8 +176,8 @@ def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def is_architecture_stored(section: dict[str, Any], name: str) -> bool:
-    split, sizes = name.split("/")
-    rows = section.get(split, {}).get("architectures", [])
+    region, sizes = name.split("/")
+    rows = section.get(region, {}).get("architectures", [])
     return sizes in {"-".join(map(str, row["hidden_sizes"])) for row in rows}
 
 
@@ -187,12 +192,12 @@ def width_parts(evaluator: Evaluator) -> dict[str, Part]:
 
 
 def score_width(evaluator: Evaluator, width: int) -> dict[str, Any]:
-    splits, num_networks = evaluator.task.splits, evaluator.arguments.num_width_networks
+    regions, num_networks = evaluator.task.regions, evaluator.arguments.num_width_networks
     generator = evaluator.generator("widths", str(width))
-    architecture = splits.architecture([width, width])
+    architecture = regions.architecture([width, width])
     result = {
         **describe(architecture),
-        "split": splits.region_of([width, width]),
+        "region": regions.region_of([width, width]),
     }
     for name, generate in (("nnit", evaluator.generate), ("ghn", evaluator.generate_by_ghn)):
         result[name] = with_interval(evaluator.results(generate(architecture, num_networks, generator)))
@@ -230,7 +235,7 @@ def score_joint(
     max_parameters: int | None = None,
 ) -> dict[str, Any]:
     """Networks whose architectures the model chose, those selected, and whether they are what was asked for."""
-    splits, request = evaluator.task.splits, {"min_parameters": min_parameters, "max_parameters": max_parameters}
+    regions, request = evaluator.task.regions, {"min_parameters": min_parameters, "max_parameters": max_parameters}
     networks = evaluator.generate(arch, num_networks, evaluator.generator("joint", name), **request)
     results, selected = select(evaluator, networks)
     architectures = [network.architecture for network in networks]
@@ -244,9 +249,9 @@ def score_joint(
         ),
         "num_distinct": len(set(architectures)),
         **describe_population(architectures),
-        "splits": dict(Counter(splits.split_of(architecture.hidden_sizes) for architecture in architectures)),
+        "regions": dict(Counter(regions.region_of(architecture.hidden_sizes) for architecture in architectures)),
         # As many of the training grid, for what the model should do when it is asked for nothing in particular.
-        "training_grid": describe_population(splits.sample("train", 2000, evaluator.generator("training grid"))),
+        "training_grid": describe_population(regions.sample("seen", 2000, evaluator.generator("training grid"))),
         "networks": {
             "hidden_sizes": ["-".join(map(str, architecture.hidden_sizes)) for architecture in architectures],
             "num_parameters": [architecture.num_parameters for architecture in architectures],
@@ -285,8 +290,8 @@ def describe_population(architectures: Sequence[MLPArchitecture]) -> dict[str, A
 
 def comparison_parts(evaluator: Evaluator) -> dict[str, Part]:
     generator = evaluator.generator("comparison")
-    architectures = [evaluator.task.splits.architecture(evaluator.arguments.documented_architecture)]
-    architectures += [evaluator.sample(split, 1, generator)[0] for split in SPLITS]
+    architectures = [evaluator.task.regions.architecture(evaluator.arguments.documented_architecture)]
+    architectures += [evaluator.sample(region, 1, generator)[0] for region in REGIONS]
     num_networks = evaluator.arguments.num_compared_networks
     return {
         "-".join(map(str, architecture.hidden_sizes)): Part(num_networks, partial(compare, evaluator, architecture))
@@ -318,7 +323,7 @@ def compare(evaluator: Evaluator, architecture: MLPArchitecture) -> dict[str, An
         ]
     return {
         **describe(architecture),
-        "split": evaluator.task.splits.split_of(architecture.hidden_sizes),
+        "region": evaluator.task.regions.region_of(architecture.hidden_sizes),
         "num_references": arguments.num_references,
         **ratios,
         **closeness,
@@ -340,13 +345,13 @@ def step_parts(evaluator: Evaluator) -> dict[str, Part]:
 
 def score_steps(evaluator: Evaluator, num_steps: int) -> dict[str, Any]:
     arguments, result = evaluator.arguments, {}
-    for split in ("held_out_combinations", "held_out_widths"):
-        generator = evaluator.generator("steps", split)
-        architectures = evaluator.sample(split, arguments.num_step_architectures, generator)
+    for region in ("held_out_combinations", "held_out_widths"):
+        generator = evaluator.generator("steps", region)
+        architectures = evaluator.sample(region, arguments.num_step_architectures, generator)
         start = time.perf_counter()
         networks = evaluator.generate(architectures, arguments.num_step_networks, generator, num_steps)
         seconds = time.perf_counter() - start
-        result[split] = {**with_interval(evaluator.results(networks)), "seconds_per_network": seconds / len(networks)}
+        result[region] = {**with_interval(evaluator.results(networks)), "seconds_per_network": seconds / len(networks)}
     return result
 
 
@@ -367,7 +372,7 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "splits": Section(split_parts, store_architecture, is_architecture_stored),
+    "regions": Section(region_parts, store_architecture, is_architecture_stored),
     "widths": Section(width_parts),
     "joint": Section(joint_parts),
     "comparison": Section(comparison_parts),

@@ -28,7 +28,7 @@ def collect_round(
     seed: int,
     generator: torch.Generator,
 ) -> None:
-    """Writes a round of DAgger: the states of policies of the training split, with the expert's actions.
+    """Writes a round of DAgger: the states of policies of the seen region, with the expert's actions.
 
     Parameters:
         path (`Path`): The file; one that is there already, of a training that was interrupted, stays.
@@ -39,7 +39,7 @@ def collect_round(
     """
     if path.exists():
         return
-    drawn = task.splits.sample("train", POOL * num_policies, generator)
+    drawn = task.regions.sample("seen", POOL * num_policies, generator)
     architectures = sorted(drawn, key=lambda architecture: architecture.num_parameters)[:num_policies]
     policies = ghn.generate(architectures, generator=generator)
     observations, actions = task.collect(policies, seed=seed, num_episodes=num_episodes)

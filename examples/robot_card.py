@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from evaluation_report import SPLIT_NAMES, architecture_name, percent
+from evaluation_report import REGION_NAMES, architecture_name, percent
 
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 
@@ -51,16 +51,16 @@ def read_film(repo_dir: Path) -> dict[str, Any] | None:
 def what_fails(report: dict[str, Any]) -> list[str]:
     """Where generated policies are worst, as far as the report has it."""
     lines = []
-    for split, part in report.get("splits", {}).items():
+    for region, part in report.get("regions", {}).items():
         if part["nnit"]["min"] == 1:
-            lines.append(f"{SPLIT_NAMES[split]}: no policy failed in any episode.")
+            lines.append(f"{REGION_NAMES[region]}: no policy failed in any episode.")
             continue
         row = min(part["architectures"], key=lambda row: row["nnit"]["mean"])
         name, num_architectures = architecture_name(row["hidden_sizes"]), len(part["architectures"])
         of_all = f"of {num_architectures} architectures, `{name}` is worst" if num_architectures > 1 else f"`{name}`"
         lines.append(
-            f"{SPLIT_NAMES[split]}: {of_all}, {percent(row['nnit']['mean'])} on average; the worst single policy of "
-            f"the split is at {percent(part['nnit']['min'])}."
+            f"{REGION_NAMES[region]}: {of_all}, {percent(row['nnit']['mean'])} on average; the worst single policy of "
+            f"the region is at {percent(part['nnit']['min'])}."
         )
     failing = [
         f"`{architecture_name(part['hidden_sizes'])}` {percent(part['nnit']['mean'])}"

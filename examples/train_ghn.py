@@ -2,7 +2,7 @@
 
     accelerate launch examples/train_ghn.py --task digits --output_dir outputs/digits/ghn
 
-Every step draws architectures of the training split, a few latents for each, and one batch of the task. The loss is
+Every step draws architectures of the seen region, a few latents for each, and one batch of the task. The loss is
 the task's own plus a penalty where the networks of an architecture lie closer together than a target in any of their
 directions: without it the latent is ignored, and with its full strength from the start training stalls, so the target
 grows in the first half.
@@ -124,7 +124,7 @@ class Arguments:
     validation_steps: int = 1000
     """Steps between scorings on the validation split."""
     validation_architectures: int = 12
-    """Architectures of each split scored in validation."""
+    """Architectures of each region scored in validation."""
     validation_episodes: int | None = None
     """Episodes (samples) that each is scored on; the task's own number by default."""
     report_to: Literal["tensorboard", "none"] = "tensorboard"
@@ -157,18 +157,18 @@ def diversity_target(arguments: Arguments, step: int) -> float:
 
 @torch.no_grad()
 def validate(ghn: GraphHyperNetwork, task: Task, arguments: Arguments) -> dict[str, float]:
-    """Mean score on validation data over fixed architectures of three splits, and how many directions latents span."""
+    """Mean validation score over fixed architectures of three regions, and how many directions latents span."""
     figures = {}
-    for split in ("train", "held_out_combinations", "held_out_widths"):
+    for region in ("seen", "held_out_combinations", "held_out_widths"):
         generator = step_generator(arguments.seed, 0, stream=3)
-        architectures = task.splits.sample(split, arguments.validation_architectures, generator)
+        architectures = task.regions.sample(region, arguments.validation_architectures, generator)
         results = evaluate(
             ghn.generate(architectures, generator=generator),
             task,
             split="validation",
             num_episodes=arguments.validation_episodes,
         )
-        figures[f"validation/{split}"] = sum(result.score for result in results) / len(results)
+        figures[f"validation/{region}"] = sum(result.score for result in results) / len(results)
     latents = torch.randn(MEASURED_LATENTS, arguments.latent_dim, generator=generator).to(ghn.device)
     stacked = stack_state_dicts(ghn(architectures[:1] * MEASURED_LATENTS, latents))
     figures["validation/participation_ratio"] = participation_ratio(fan_in_scaled(stacked))
@@ -257,7 +257,7 @@ class Training:
     def draw(self, generator: torch.Generator) -> tuple[list[MLPArchitecture], torch.Tensor, torch.Tensor, Any]:
         """Architectures, each as often as it has latents, latents, standardised inputs, and targets."""
         arguments, device = self.arguments, self.accelerator.device
-        drawn = self.task.splits.sample_training(arguments.num_architectures, generator, arguments.narrow_fraction)
+        drawn = self.task.regions.sample_training(arguments.num_architectures, generator, arguments.narrow_fraction)
         architectures = [a for a in sorted(drawn, key=str) for _ in range(arguments.latents_per_architecture)]
         latents = torch.randn(len(architectures), arguments.latent_dim, generator=generator)
         inputs, targets = self.task.training_batch(arguments.train_batch_size, generator)

@@ -3,7 +3,7 @@
     accelerate launch examples/train_nnit.py --task digits --ghn_name_or_path outputs/digits/ghn/ghn \
         --output_dir outputs/digits/nnit
 
-Every step draws networks of the training split, noises their patches, and asks for the clean ones; in some of the
+Every step draws networks of the seen region, noises their patches, and asks for the clean ones; in some of the
 networks the architecture is masked too, with a time of its own. A second batch of bare architectures, which costs next
 to nothing, teaches p(a).
 """
@@ -155,7 +155,7 @@ class Arguments:
     validation_steps: int = 1000
     """Steps between scorings on the validation split."""
     validation_architectures: int = 8
-    """Architectures of each split scored in validation, two networks each."""
+    """Architectures of each region scored in validation, two networks each."""
     validation_episodes: int | None = None
     """Episodes (samples) that each is scored on; the task's own number by default."""
     report_to: Literal["tensorboard", "none"] = "tensorboard"
@@ -189,7 +189,7 @@ def create_source(task: Task, arguments: Arguments, device: torch.device) -> GHN
     if arguments.ghn_name_or_path:
         ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).to(device)
         source = GHNWeightStream(
-            ghn, tokenizer, task.splits, arguments.latents_per_architecture, arguments.narrow_fraction
+            ghn, tokenizer, task.regions, arguments.latents_per_architecture, arguments.narrow_fraction
         )
     else:
         source = WeightDataset(arguments.dataset_name, tokenizer)
@@ -226,18 +226,18 @@ def create_optimizer(transformer: NNiTTransformer, arguments: Arguments) -> torc
 
 @torch.no_grad()
 def validate(pipeline: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, float]:
-    """Mean score on validation data: fixed architectures of three splits, and networks of the model's own choice."""
+    """Mean score on validation data: fixed architectures of three regions, and networks of the model's own choice."""
     pipeline.set_progress_bar_config(disable=True)
     figures = {}
-    for split in ("train", "held_out_combinations", "held_out_widths", "joint"):
+    for region in ("seen", "held_out_combinations", "held_out_widths", "joint"):
         generator = step_generator(arguments.seed, 0, stream=3)
-        if split == "joint":
+        if region == "joint":
             networks = pipeline(num_networks=arguments.validation_architectures, generator=generator).networks
         else:
-            architectures = task.splits.sample(split, arguments.validation_architectures, generator)
+            architectures = task.regions.sample(region, arguments.validation_architectures, generator)
             networks = pipeline(arch=architectures, num_networks=2, generator=generator).networks
         results = evaluate(networks, task, split="validation", num_episodes=arguments.validation_episodes)
-        figures[f"validation/{split}"] = sum(result.score for result in results) / len(results)
+        figures[f"validation/{region}"] = sum(result.score for result in results) / len(results)
     return figures
 
 
@@ -346,7 +346,7 @@ class Training:
     def draw(self, generator: torch.Generator) -> tuple[WeightPatchBatch, torch.Tensor, torch.Tensor | None]:
         """Networks of one batch, the tokens of its bare architectures, and inputs if any are needed."""
         batch = self.source.batch(self.arguments.train_batch_size, generator)
-        bare = self.task.splits.sample("train", self.arguments.architecture_batch_size, generator)
+        bare = self.task.regions.sample("seen", self.arguments.architecture_batch_size, generator)
         max_depth = self.source.tokenizer.config.max_depth
         inputs = None
         if self.arguments.function_loss_weight:

@@ -55,22 +55,22 @@ def test_citation_is_of_this_version():
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Tables of every evaluation that is committed, and for each the one of its splits."""
+    """Tables of every evaluation that is committed, and for each the one of its regions."""
     monkeypatch.syspath_prepend(ROOT / "examples")
-    from evaluation_report import report_tables, splits_table
+    from evaluation_report import regions_table, report_tables
 
     reports = {path: json.loads(path.read_text()) for path in EVALUATIONS}
     return {
-        path: (markdown_tables(report_tables(report)), *markdown_tables(splits_table(report["splits"])))
+        path: (markdown_tables(report_tables(report)), *markdown_tables(regions_table(report["regions"])))
         for path, report in reports.items()
     }
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
 def test_tables_are_those_of_the_evaluation(evaluation, measured):
-    tables, splits = measured[evaluation]
+    tables, regions = measured[evaluation]
     card = markdown_tables(evaluation.with_name("README.md").read_text())
-    assert splits in markdown_tables((ROOT / "README.md").read_text())
+    assert regions in markdown_tables((ROOT / "README.md").read_text())
     assert [table for table in tables if table not in card] == []
 
 

@@ -113,7 +113,7 @@ def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: 
         }
         bar.update()
     highest = max(row["validation_score"] for row in rows.values())
-    architecture = task.splits.architecture(arguments.hidden_sizes)
+    architecture = task.regions.architecture(arguments.hidden_sizes)
     curves = []
     for seed in arguments.sgd_seeds:
         bar.set_postfix_str(f"SGD, seed {seed}")

@@ -40,8 +40,8 @@ class Arguments:
     """Name of a registered task."""
     data_dir: str | None = None
     """Where the task finds or downloads its data, or has its demonstrations, if it needs any."""
-    split: Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "held_out_widths"
-    """Split to draw architectures from."""
+    region: Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "held_out_widths"
+    """Region to draw architectures from."""
     num_architectures: int = 6
     """Architectures."""
     num_networks: int = 8
@@ -116,7 +116,7 @@ def main(arguments: Arguments) -> None:
         )
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     generator = torch.Generator().manual_seed(arguments.seed)
-    architectures = task.splits.sample(arguments.split, arguments.num_architectures, generator, distinct=True)
+    architectures = task.regions.sample(arguments.region, arguments.num_architectures, generator, distinct=True)
     report = {
         "what": "Training loss of networks of the GHN, of the same ones noised and restored by the transformer in one "
         "step, and of networks sampled from noise; of restored ones also the squared difference to what the network "

@@ -3,7 +3,7 @@
     python examples/benchmarks/score_ghn.py --task stackcube --ghn_name_or_path outputs/stackcube/ghn/ghn \
         --num_networks 10 --num_episodes 20 --output_path docs/measurements/stackcube_ghn_scores.json
 
-Architectures of every split, networks of each with a latent of their own, all of them scored on test data: the column
+Architectures of every region, networks of each with a latent of their own, all of them scored on test data: the column
 "GHN" of an evaluation, on architectures and episodes of its own. Every architecture is written as soon as it is
 scored: the same command, given again, goes on where it was interrupted.
 """
@@ -19,7 +19,7 @@ import tyro
 from tqdm.auto import tqdm
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
-from nnit_diffusers.splits import SPLITS
+from nnit_diffusers.regions import REGIONS
 from nnit_diffusers.training_utils import step_generator
 from nnit_diffusers.utils import markdown_table, provenance, write_json
 
@@ -40,10 +40,10 @@ class Arguments:
     """The JSON to write, or to add to."""
     task: str = "digits"
     """Name of a registered task."""
-    splits: tuple[Literal["train", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = SPLITS
-    """Splits to draw architectures from."""
+    regions: tuple[Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = REGIONS
+    """Regions to draw architectures from."""
     num_architectures: int = 10
-    """Architectures of each split."""
+    """Architectures of each region."""
     num_networks: int = 10
     """Networks of each of them."""
     num_episodes: int | None = None
@@ -52,9 +52,9 @@ class Arguments:
     """Seed of architectures, latents and episodes."""
 
 
-def draw(task: Task, split: str, arguments: Arguments) -> list[MLPArchitecture]:
-    generator = step_generator(arguments.seed, SPLITS.index(split), stream=1)
-    return task.splits.sample(split, arguments.num_architectures, generator, distinct=True)
+def draw(task: Task, region: str, arguments: Arguments) -> list[MLPArchitecture]:
+    generator = step_generator(arguments.seed, REGIONS.index(region), stream=1)
+    return task.regions.sample(region, arguments.num_architectures, generator, distinct=True)
 
 
 def score(ghn: GraphHyperNetwork, task: Task, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, Any]:
@@ -68,19 +68,19 @@ def score(ghn: GraphHyperNetwork, task: Task, architecture: MLPArchitecture, arg
 
 def report_table(report: dict[str, Any]) -> str:
     rows = []
-    for split, section in report["splits"].items():
+    for region, section in report["regions"].items():
         low, high = section["interval"]
         worst = min(section["architectures"], key=lambda row: row["mean"])
         rows.append(
             [
-                split,
+                region,
                 str(len(section["architectures"])),
                 f"{section['mean']:.1%} ({100 * low:.1f} to {100 * high:.1f})",
                 f"{section['success_at_end']:.1%}" if "success_at_end" in section else "-",
                 f"{worst['hidden_sizes']}: {worst['mean']:.1%}",
             ]
         )
-    return markdown_table(["Split", "Architectures", "GHN, mean", "at the end", "Worst architecture"], rows)
+    return markdown_table(["Region", "Architectures", "GHN, mean", "at the end", "Worst architecture"], rows)
 
 
 def main(arguments: Arguments) -> None:
@@ -88,14 +88,14 @@ def main(arguments: Arguments) -> None:
     task = get_task(arguments.task)
     report = open_report(Path(arguments.output_path), json.loads(json.dumps(asdict(arguments))))
     report["runs"].append(provenance())
-    report.setdefault("splits", {})
-    with tqdm(total=len(arguments.splits) * arguments.num_architectures, unit="architecture") as bar:
-        for split in arguments.splits:
-            rows = report["splits"].get(split, {}).get("architectures", [])
+    report.setdefault("regions", {})
+    with tqdm(total=len(arguments.regions) * arguments.num_architectures, unit="architecture") as bar:
+        for region in arguments.regions:
+            rows = report["regions"].get(region, {}).get("architectures", [])
             bar.update(len(rows))
-            for architecture in draw(task, split, arguments)[len(rows) :]:
+            for architecture in draw(task, region, arguments)[len(rows) :]:
                 rows.append(score(ghn, task, architecture, arguments))
-                report["splits"][split] = {**sum_up(rows), "architectures": rows}
+                report["regions"][region] = {**sum_up(rows), "architectures": rows}
                 write_json(Path(arguments.output_path), report)
                 bar.update()
     print(report_table(report))

@@ -61,7 +61,7 @@ def hidden_sizes_of(name: str) -> list[int]:
 def train(task: Task, hidden_sizes: list[int], seed: int, arguments: Arguments) -> tuple[MLP, float]:
     """A trained network that takes raw inputs, and the mean loss of its last hundred steps."""
     torch.manual_seed(seed)
-    network = MLP.from_architecture(task.splits.architecture(hidden_sizes))
+    network = MLP.from_architecture(task.regions.architecture(hidden_sizes))
     optimizer = torch.optim.Adam(network.parameters(), lr=arguments.learning_rate)
     schedule = get_cosine_schedule_with_warmup(optimizer, 0, arguments.max_train_steps)
     generator = torch.Generator().manual_seed(seed)

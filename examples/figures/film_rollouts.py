@@ -41,8 +41,8 @@ BAND_HEIGHT = 48
 MAX_BYTES = 3 * 2**18
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 RUNNING, SUCCESS, FAILURE = (70, 70, 70), (0, 114, 90), (180, 70, 0)
-SPLIT_NAMES = {
-    "train": "seen in training",
+REGION_NAMES = {
+    "seen": "seen in training",
     "held_out_combinations": "held-out combination",
     "held_out_widths": "held-out widths",
     "deeper": "deeper than trained",
@@ -87,7 +87,7 @@ class Clip:
     """
 
     hidden_sizes: tuple[int, ...]
-    split: str
+    region: str
     number: int
     episode: Episode
     frames: list[np.ndarray]
@@ -105,12 +105,12 @@ class Clip:
             outcome, colour = f"success at step {self.first_success}", SUCCESS
         elif step >= len(self.frames) - 1:
             outcome, colour = "failure", FAILURE
-        return [f"{list(self.hidden_sizes)} {SPLIT_NAMES[self.split]}", f"episode {self.number}: {outcome}"], colour
+        return [f"{list(self.hidden_sizes)} {REGION_NAMES[self.split]}", f"episode {self.number}: {outcome}"], colour
 
     def describe(self) -> dict[str, Any]:
         return {
             "hidden_sizes": list(self.hidden_sizes),
-            "split": self.split,
+            "region": self.split,
             "episode": self.number,
             "environment_seed": self.episode.seed,
             "success_once": self.episode.success_once,
@@ -134,7 +134,7 @@ def check_arguments(arguments: Arguments, task: Any) -> None:
 
 def make_policies(arguments: Arguments, task: ManiSkillTask) -> list[MLP]:
     """One policy for each architecture."""
-    wanted = [task.splits.architecture([int(width) for width in name.split("-")]) for name in arguments.architectures]
+    wanted = [task.regions.architecture([int(width) for width in name.split("-")]) for name in arguments.architectures]
     generator = torch.Generator().manual_seed(arguments.seed)
     if arguments.ghn_name_or_path is not None:
         return GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).generate(wanted, generator=generator)
@@ -187,8 +187,8 @@ def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Epis
     if (episode.success_once, episode.success_at_end) != (known.success_once, known.success_at_end):
         raise RuntimeError(f"An episode that was run again came out otherwise: first {known}, then {episode}.")
     hidden_sizes = policy.architecture.hidden_sizes
-    split = task.splits.region_of(hidden_sizes)
-    return Clip(tuple(hidden_sizes), split, number, episode, frames, camera.successes)
+    region = task.regions.region_of(hidden_sizes)
+    return Clip(tuple(hidden_sizes), region, number, episode, frames, camera.successes)
 
 
 def labelled(frame: np.ndarray, lines: Sequence[str], colour: tuple[int, int, int]) -> np.ndarray:
@@ -279,7 +279,7 @@ def describe_policies(policies: Sequence[MLP], task: ManiSkillTask, outcomes: An
         rows.append(
             {
                 "hidden_sizes": list(policy.architecture.hidden_sizes),
-                "split": task.splits.region_of(policy.architecture.hidden_sizes),
+                "region": task.regions.region_of(policy.architecture.hidden_sizes),
                 "num_parameters": policy.architecture.num_parameters,
                 "num_successes": num_successes,
                 "num_episodes": len(episodes),

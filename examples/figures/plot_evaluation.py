@@ -2,7 +2,7 @@
 
     python examples/figures/plot_evaluation.py --evaluation_path nnit/pickcube/evaluation.json
 
-One picture for each section that the evaluation has, beside it: `splits.png`, `widths.png`, `joint.png`,
+One picture for each section that the evaluation has, beside it: `regions.png`, `widths.png`, `joint.png`,
 `comparison.png` and `steps.png`. The model card shows those that it finds there.
 """
 
@@ -31,8 +31,8 @@ from evaluation_report import section_fingerprint
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#8c8c8c"
 COLOURS = {"nnit": BLUE, "selected": GREEN, "ghn": ORANGE}
-SPLIT_LABELS = {
-    "train": "seen in\ntraining",
+REGION_LABELS = {
+    "seen": "seen in\ntraining",
     "held_out_combinations": "held-out\ncombinations",
     "held_out_widths": "held-out\nwidths",
     "deeper": "deeper\n(depth {depth})",
@@ -83,9 +83,9 @@ def default_score_name(task: str) -> str:
     return "test accuracy" if task in DATA_SETS else f"success on {task}"
 
 
-def split_label(split: str, report: dict[str, Any]) -> str:
+def region_label(region: str, report: dict[str, Any]) -> str:
     grid = report["settings"]["training_grid"]
-    return SPLIT_LABELS[split].format(depth=grid["max_depth"] + 1, width=grid["max_width"])
+    return REGION_LABELS[region].format(depth=grid["max_depth"] + 1, width=grid["max_width"])
 
 
 def error_bars(summary: dict[str, Any]) -> list[list[float]]:
@@ -95,7 +95,7 @@ def error_bars(summary: dict[str, Any]) -> list[list[float]]:
     return [[100 * max(summary["mean"] - low, 0.0)], [100 * max(high - summary["mean"], 0.0)]]
 
 
-def draw_splits(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+def draw_regions(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
     """The paper's figure: architectures seen and never seen, all networks and the selected ones, beside the GHN's."""
     num_networks, num_selected = (report["settings"][name] for name in ("num_networks", "num_selected"))
     kinds = {
@@ -103,22 +103,23 @@ def draw_splits(section: dict[str, Any], report: dict[str, Any], score_name: str
         "selected": ("^", f"NNiT, best {num_selected} of {num_networks} by validation"),
         "ghn": ("s", "GHN that it learned from, mean"),
     }
-    splits = [split for split in SPLIT_LABELS if split in section]
+    regions = [region for region in REGION_LABELS if region in section]
     figure = Figure(figsize=(8, 4.2))
     axes = figure.subplots()
-    for column, split in enumerate(splits):
+    for column, region in enumerate(regions):
         for offset, (name, (marker, label)) in zip((-0.22, 0, 0.22), kinds.items()):
-            draw_kind(axes, section[split], name, column + offset, marker, label if column == 0 else None)
-    first_unseen = splits.index("train") + 1 if "train" in splits else 0
-    if first_unseen < len(splits):
-        axes.axvspan(first_unseen - 0.5, len(splits) - 0.5, color=GREY, alpha=0.1, linewidth=0)
+            draw_kind(axes, section[region], name, column + offset, marker, label if column == 0 else None)
+    first_unseen = regions.index("seen") + 1 if "seen" in regions else 0
+    if first_unseen < len(regions):
+        axes.axvspan(first_unseen - 0.5, len(regions) - 0.5, color=GREY, alpha=0.1, linewidth=0)
         axes.annotate("never trained on", (0.99, 1.01), xycoords="axes fraction", ha="right", color="#555555")
         percent = PAPER_PERCENT.get(report["settings"]["task"])
         if percent is not None:
-            span, label = [first_unseen - 0.5, len(splits) - 0.5], f"arXiv 2603.00180: over {percent}%, best 10 of 100"
+            span = [first_unseen - 0.5, len(regions) - 0.5]
+            label = f"arXiv 2603.00180: over {percent}%, best 10 of 100"
             axes.plot(span, [percent] * 2, "--", color=GREY, label=label)
-    axes.set_xticks(range(len(splits)), [split_label(split, report) for split in splits])
-    axes.set(xlim=(-0.5, len(splits) - 0.5), ylabel=f"{score_name} (%)")
+    axes.set_xticks(range(len(regions)), [region_label(region, report) for region in regions])
+    axes.set(xlim=(-0.5, len(regions) - 0.5), ylabel=f"{score_name} (%)")
     # Where everything succeeds, the axis would show nothing but how wide the intervals are.
     axes.set_ylim(bottom=min(axes.get_ylim()[0], HIGHEST_BOTTOM))
     axes.set_xlabel("dashes: mean of each architecture; bars: 95% interval over architectures", fontsize=8.5)
@@ -129,7 +130,7 @@ def draw_splits(section: dict[str, Any], report: dict[str, Any], score_name: str
 
 
 def draw_kind(axes: Axes, part: dict[str, Any], name: str, x: float, marker: str, label: str | None) -> None:
-    """One kind of network in one split: a dash for each architecture, their mean and its interval."""
+    """One kind of network in one region: a dash for each architecture, their mean and its interval."""
 
     def of(row: dict[str, Any]) -> dict[str, Any]:
         return row["nnit"]["selected"] if name == "selected" else row[name]
@@ -154,7 +155,7 @@ def draw_widths(section: dict[str, Any], report: dict[str, Any], score_name: str
     grid = report["settings"]["training_grid"]
     span = (grid["min_width"], grid["max_width"])
     # A second one without those narrower than trained, if there are any, so that the rest can be told apart.
-    shown = [part for part in parts if part["split"] != "narrower"]
+    shown = [part for part in parts if part["region"] != "narrower"]
     num_panels = 2 if 0 < len(shown) < len(parts) else 1
     figure = Figure(figsize=(10.5 if num_panels == 2 else 6.5, 3.8))
     all_axes = figure.subplots(1, num_panels, squeeze=False)[0]
@@ -245,8 +246,8 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
     steps = [int(name) for name, _ in parts]
     figure = Figure(figsize=(8, 3.8))
     axes = figure.subplots()
-    for split, marker, colour in (("held_out_combinations", "o", BLUE), ("held_out_widths", "D", GREEN)):
-        summaries = [part[split] for _, part in parts]
+    for region, marker, colour in (("held_out_combinations", "o", BLUE), ("held_out_widths", "D", GREEN)):
+        summaries = [part[region] for _, part in parts]
         bars = np.concatenate([error_bars(summary) for summary in summaries], axis=1)
         axes.errorbar(
             steps,
@@ -255,7 +256,7 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
             fmt=marker + "-",
             color=colour,
             capsize=3,
-            label=SPLIT_LABELS[split].replace("\n", " "),
+            label=REGION_LABELS[region].replace("\n", " "),
         )
     axes.set_xscale("log")
     milliseconds = [1000 * part["held_out_combinations"]["seconds_per_network"] for _, part in parts]
@@ -267,7 +268,7 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
 
 
 DRAWINGS: dict[str, Callable[[dict[str, Any], dict[str, Any], str], Figure]] = {
-    "splits": draw_splits,
+    "regions": draw_regions,
     "widths": draw_widths,
     "joint": draw_joint,
     "comparison": draw_comparison,

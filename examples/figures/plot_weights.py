@@ -77,7 +77,7 @@ def make_matrices(arguments: Arguments) -> dict[str, torch.Tensor]:
     ghn = GraphHyperNetwork.from_pretrained(arguments.pretrained_model_name_or_path, subfolder="ghn")
     matrices = {}
     for width in arguments.widths:
-        architecture = task.splits.architecture([width, width])
+        architecture = task.regions.architecture([width, width])
         made = {"ghn": generate(ghn, architecture, arguments), "sgd": train(task, architecture, arguments)}
         for source, stacked in made.items():
             matrices[f"{source}.{width}"] = stacked["2.weight"].contiguous()

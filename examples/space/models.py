@@ -15,7 +15,7 @@ import torch
 from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
 from nnit_diffusers.cli.sources import fetch, load_pipeline, load_task, task_name_of
 from nnit_diffusers.export import EXPORT_FORMATS, export_network
-from nnit_diffusers.splits import ArchitectureSplits
+from nnit_diffusers.regions import ArchitectureRegions
 from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
 from nnit_diffusers.tasks.maniskill.tasks import ManiSkillTask
@@ -141,18 +141,18 @@ class Model:
         return isinstance(self.task, ClassificationTask) and self.task.name == "digits"
 
     @cached_property
-    def splits(self) -> ArchitectureSplits:
+    def regions(self) -> ArchitectureRegions:
         """The architectures trained on."""
         grid = self.evaluation.get("settings", {}).get("training_grid", {})
-        return ArchitectureSplits(self.task.in_features, self.task.out_features, self.task.activation, **grid)
+        return ArchitectureRegions(self.task.in_features, self.task.out_features, self.task.activation, **grid)
 
     @property
     def min_width(self) -> int:
-        return self.splits.min_width
+        return self.regions.min_width
 
     @property
     def max_width(self) -> int:
-        return max(self.splits.max_width, _WIDEST)
+        return max(self.regions.max_width, _WIDEST)
 
     @property
     def max_depth(self) -> int:
@@ -163,8 +163,8 @@ class Model:
     def budgets(self) -> tuple[int, int]:
         """Parameters of the smallest and the largest network that the model chooses by itself."""
         deepest = self.pipe.config.max_depth or self.max_depth
-        sizes = [self.min_width] * self.splits.min_depth, [self.pipe.transformer.config.max_width] * deepest
-        least, most = (self.splits.architecture(hidden).num_parameters for hidden in sizes)
+        sizes = [self.min_width] * self.regions.min_depth, [self.pipe.transformer.config.max_width] * deepest
+        least, most = (self.regions.architecture(hidden).num_parameters for hidden in sizes)
         return least, most
 
     @cached_property
@@ -173,11 +173,11 @@ class Model:
         usual = self.evaluation.get("settings", {}).get("num_inference_steps", MAX_STEPS)
         measured = self.evaluation.get("steps", {})
         means = {
-            int(steps): {split: entry["mean"] for split, entry in row.items() if isinstance(entry, dict)}
+            int(steps): {region: entry["mean"] for region, entry in row.items() if isinstance(entry, dict)}
             for steps, row in measured.items()
         }
         for steps in sorted(means):
-            if all(mean >= means.get(usual, {}).get(split, 1.0) for split, mean in means[steps].items()):
+            if all(mean >= means.get(usual, {}).get(region, 1.0) for region, mean in means[steps].items()):
                 return min(steps, MAX_STEPS)
         return min(usual, MAX_STEPS)
 
@@ -285,12 +285,12 @@ class Model:
         return {
             "narrower": "narrower than any network the model has seen",
             "shallower": "of fewer layers than any network the model has seen",
-            "train": "a shape like those in the training data",
+            "seen": "a shape like those in the training data",
             "held_out_combinations": "a combination of widths the model has never seen",
             "held_out_widths": "a width the model has never seen",
             "deeper": "deeper than any network the model has seen",
             "wider": "wider than any network the model has seen",
-        }[self.splits.region_of(architecture.hidden_sizes)]
+        }[self.regions.region_of(architecture.hidden_sizes)]
 
     @torch.no_grad()
     def read(self, networks: Sequence[MLP], digit) -> torch.Tensor:

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "architecture": ["MLPArchitecture"],
     "networks": ["MLP"],
-    "splits": ["ArchitectureSplits"],
+    "regions": ["ArchitectureRegions"],
     "export": ["EXPORT_FORMATS", "export_network"],
     "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
     "models.graph_hypernetwork": ["GraphHyperNetwork"],
@@ -47,9 +47,9 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .networks import MLP as MLP
     from .pipelines import NNiTPipeline as NNiTPipeline
     from .pipelines import NNiTPipelineOutput as NNiTPipelineOutput
+    from .regions import ArchitectureRegions as ArchitectureRegions
     from .schedulers import NNiTArchitectureScheduler as NNiTArchitectureScheduler
     from .schedulers import NNiTArchitectureSchedulerOutput as NNiTArchitectureSchedulerOutput
-    from .splits import ArchitectureSplits as ArchitectureSplits
     from .tasks import ClassificationTask as ClassificationTask
     from .tasks import Task as Task
     from .tasks import get_task as get_task

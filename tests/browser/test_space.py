@@ -54,14 +54,14 @@ def test_every_published_folder_is_offered_and_the_environment_can_name_others(m
 def test_the_default_steps_are_the_fewest_that_lost_nothing(digits):
     steps = digits.evaluation["steps"]
     usual = str(digits.evaluation["settings"]["num_inference_steps"])
-    for split in ("held_out_combinations", "held_out_widths"):
-        assert steps[str(digits.default_steps)][split]["mean"] >= steps[usual][split]["mean"]
+    for region in ("held_out_combinations", "held_out_widths"):
+        assert steps[str(digits.default_steps)][region]["mean"] >= steps[usual][region]["mean"]
     fewer = [number for number in map(int, steps) if number < digits.default_steps]
     assert all(
         any(
-            steps[str(number)][split]["mean"] < steps[usual][split]["mean"]
-            for split in steps[usual]
-            if "held" in split
+            steps[str(number)][region]["mean"] < steps[usual][region]["mean"]
+            for region in steps[usual]
+            if "held" in region
         )
         for number in fewer
     )

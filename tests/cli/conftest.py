@@ -14,7 +14,7 @@ from nnit_diffusers.utils import write_json
 
 def write_card(folder, **data):
     results = [
-        EvalResult("tabular-classification", "tiny_data", "tiny", "accuracy", 0.3457, dataset_config="train"),
+        EvalResult("tabular-classification", "tiny_data", "tiny", "accuracy", 0.3457, dataset_config="seen"),
         EvalResult("tabular-classification", "tiny_data", "tiny", "accuracy", 0.3, dataset_config="deeper"),
     ]
     defaults = {"license": "apache-2.0", "library_name": "nnit-diffusers", "model_name": "nnit/tiny"}
@@ -33,8 +33,8 @@ def published(tmp_path):
     figures = {"min": 0.1, "interval": [0.2, 0.5]}
     report = {
         "settings": {"task": "tiny_data", "num_inference_steps": 20, "weights_sha256": fingerprint(pipeline)},
-        "splits": {
-            "train": {"nnit": {"mean": 0.34567, **figures}, "num_networks": 10},
+        "regions": {
+            "seen": {"nnit": {"mean": 0.34567, **figures}, "num_networks": 10},
             "deeper": {"nnit": {"mean": 0.3, **figures}, "num_networks": 10},
         },
     }

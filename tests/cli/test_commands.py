@@ -168,9 +168,9 @@ def test_info_tells_what_is_in_a_pipeline_and_what_was_measured(nnit, published)
     assert sizes == {"transformer": sum(t.numel() for t in pipeline.transformer.state_dict().values()),
                      "ghn": sum(t.numel() for t in pipeline.ghn.state_dict().values())}  # fmt: skip
     assert (told["task"], told["in_features"], told["out_features"], told["max_width"]) == ("tiny_data", 5, 3, 12)
-    assert told["measured"]["train"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1,
+    assert told["measured"]["seen"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1,
                                          "success_at_end": None, "num_networks": 10}  # fmt: skip
-    assert "train                  34.6% (20.0% to 50.0%), worst 10.0%, 10 networks" in nnit("info", published).out
+    assert "seen                   34.6% (20.0% to 50.0%), worst 10.0%, 10 networks" in nnit("info", published).out
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_info_tells_what_is_in_a_pipeline_and_what_was_measured(nnit, published)
 def test_info_of_a_robot_has_what_it_takes_to_run_it(nnit, published, task, env_id, num_observed, observed):
     report = json.loads((published / "evaluation.json").read_text())
     report["settings"] |= {"task": task, "num_test_episodes": 400}
-    report["splits"]["train"]["nnit"]["success_at_end"] = 0.3
+    report["regions"]["seen"]["nnit"]["success_at_end"] = 0.3
     write_json(published / "evaluation.json", report)
     told = nnit("info", published, "--json").json
     assert (told["environment"], told["control_mode"]) == (env_id, "pd_joint_delta_pos")
@@ -277,7 +277,7 @@ def change_weights(folder):
 
 def change_figure(folder):
     report = json.loads((folder / "evaluation.json").read_text())
-    report["splits"]["train"]["nnit"]["mean"] = 0.99
+    report["regions"]["seen"]["nnit"]["mean"] = 0.99
     write_json(folder / "evaluation.json", report)
 
 
@@ -298,13 +298,13 @@ def in_the_card(old, new):
         (truncate_weights, "it loads", "transformer"),
         (poison_weights, "it generates networks of finite weights", "not finite"),
         (change_weights, "evaluation.json is of these weights", "but is of"),
-        (change_figure, "the card's metadata has the results", "{'train': 0.99, 'deeper': 0.3}"),
-        (in_the_card("0.3457", "0.9457"), "the card's metadata has the results", "but says {'train': 0.9457,"),
+        (change_figure, "the card's metadata has the results", "{'seen': 0.99, 'deeper': 0.3}"),
+        (in_the_card("0.3457", "0.9457"), "the card's metadata has the results", "but says {'seen': 0.9457,"),
         (in_the_card("34.6% (", "94.6% ("), "the card's tables show what was measured", "94.6% (20.0 to 50.0)"),
         (
             in_the_card("34.6%", "35%"),
             "the card's tables show what was measured",
-            "34.6% (20.0 to 50.0) for split 'train'",
+            "34.6% (20.0 to 50.0) for region 'seen'",
         ),
         (lambda folder: (folder / "README.md").unlink(), "the card has the metadata", "README.md"),
         (lambda folder: write_card(folder, library_name="diffusers"), "the card has the metadata", "'diffusers'"),

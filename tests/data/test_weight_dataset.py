@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nnit_diffusers import MLP, ArchitectureSplits, GraphHyperNetwork, WeightPatchTokenizer
+from nnit_diffusers import MLP, ArchitectureRegions, GraphHyperNetwork, WeightPatchTokenizer
 from nnit_diffusers.data import GHNWeightStream, WeightDataset, WeightDatasetWriter, shard_path
 
 
-SPLITS = ArchitectureSplits(5, 3, min_width=4, max_width=12)
+REGIONS = ArchitectureRegions(5, 3, min_width=4, max_width=12)
 TOKENIZER = WeightPatchTokenizer(
     in_features=5,
     out_features=3,
@@ -28,14 +28,14 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def networks_of(split, num_networks, seed=0):
+def networks_of(region, num_networks, seed=0):
     torch.manual_seed(seed)
-    return [MLP.from_architecture(a) for a in SPLITS.sample(split, num_networks, generator(seed))]
+    return [MLP.from_architecture(a) for a in REGIONS.sample(region, num_networks, generator(seed))]
 
 
 @pytest.fixture(scope="module")
 def networks():
-    return networks_of("train", 40) + networks_of("held_out_combinations", 3)
+    return networks_of("seen", 40) + networks_of("held_out_combinations", 3)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def original(networks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset")
     with WeightDatasetWriter(folder, networks_per_shard=16) as writer:
         for seed, network in enumerate(networks):
-            split = SPLITS.split_of(network.architecture.hidden_sizes)
-            writer.add(network, task="toy", split=split, seed=seed)
+            region = REGIONS.region_of(network.architecture.hidden_sizes)
+            writer.add(network, task="toy", region=region, seed=seed)
     return folder
 
 
@@ -63,7 +63,7 @@ def rewrite_index(folder, column, values):
 
 
 def test_networks_come_back_as_they_were_written(original, networks):
-    dataset = WeightDataset(original, TOKENIZER, split=None)
+    dataset = WeightDataset(original, TOKENIZER, region=None)
     assert len(dataset) == len(networks) == 43
     for index in (0, 17, 42, -1):
         assert dataset[index].architecture == networks[index].architecture
@@ -73,25 +73,25 @@ def test_networks_come_back_as_they_were_written(original, networks):
         dataset[43]
 
 
-def test_a_split_has_its_networks_alone(original):
+def test_a_region_has_its_networks_alone(original):
     dataset = WeightDataset(original, TOKENIZER)
     assert len(dataset) == 40
     assert dataset.index["seed"].to_pylist() == list(range(40))
-    held_out = WeightDataset(original, TOKENIZER, split="held_out_combinations")
+    held_out = WeightDataset(original, TOKENIZER, region="held_out_combinations")
     assert held_out.index["seed"].to_pylist() == [40, 41, 42]
     drawn = {str(a) for _ in range(5) for a in held_out.batch(8, generator()).architectures}
     assert drawn <= {str(architecture) for architecture in held_out.architectures}
 
 
-def test_a_split_without_networks_is_refused_by_those_that_have_any(original):
-    with pytest.raises(ValueError, match=r"None or one of \['train', 'held_out_combinations'\].*received 'wider'"):
-        WeightDataset(original, TOKENIZER, split="wider")
+def test_a_region_without_networks_is_refused_by_those_that_have_any(original):
+    with pytest.raises(ValueError, match=r"None or one of \['seen', 'held_out_combinations'\].*received 'wider'"):
+        WeightDataset(original, TOKENIZER, region="wider")
 
 
 def test_a_batch_is_what_the_tokenizer_makes_of_the_networks(original):
     batch = WeightDataset(original, TOKENIZER).batch(6, generator())
     originals = {}
-    for network in networks_of("train", 40):
+    for network in networks_of("seen", 40):
         encoded = TOKENIZER.encode([network])
         originals[str(encoded.patches.sum().item())] = encoded
     assert len(batch.architectures) == len(batch.patches) == 6
@@ -127,19 +127,19 @@ def test_networks_of_a_batch_are_of_similar_size_and_each_as_likely(original):
 
 
 def test_a_batch_may_be_larger_than_the_dataset(original):
-    dataset = WeightDataset(original, TOKENIZER, split="held_out_combinations")
+    dataset = WeightDataset(original, TOKENIZER, region="held_out_combinations")
     assert len(dataset.batch(20, generator()).architectures) == 20
 
 
 def test_the_dataset_and_the_stream_are_used_alike(original):
     torch.manual_seed(0)
     ghn = GraphHyperNetwork(5, 3, max_width=12, latent_dim=4, node_dim=8, map_channels=4, num_templates=2)
-    for source in (WeightDataset(original, TOKENIZER), GHNWeightStream(ghn, TOKENIZER, SPLITS)):
+    for source in (WeightDataset(original, TOKENIZER), GHNWeightStream(ghn, TOKENIZER, REGIONS)):
         batch, again = source.batch(7, generator(3)), source.batch(7, generator(3))
         assert len(batch.architectures) == 7
         assert batch.patches.shape == batch.element_mask.shape
         assert torch.equal(batch.patches, again.patches)
-        assert {SPLITS.split_of(architecture.hidden_sizes) for architecture in batch.architectures} == {"train"}
+        assert {REGIONS.region_of(architecture.hidden_sizes) for architecture in batch.architectures} == {"seen"}
 
 
 def test_a_dataset_loads_from_the_hub_by_way_of_its_cache(original, networks, tmp_path):

@@ -36,7 +36,7 @@ def files_of(folder):
 def test_every_network_is_in_a_shard_and_its_provenance_in_the_index(tmp_path):
     latent = [0.1, -1 / 3]
     with WeightDatasetWriter(tmp_path, networks_per_shard=2) as writer:
-        writer.add(network_of(0), task="toy", split="deeper", origin="ghn", latent=latent, seed=7, step=9, score=0.25)
+        writer.add(network_of(0), task="toy", region="deeper", origin="ghn", latent=latent, seed=7, step=9, score=0.25)
         writer.add(network_of(1), task="toy")
         writer.add(network_of(2), task="toy")
     assert writer.num_networks == 3
@@ -53,16 +53,16 @@ def test_every_network_is_in_a_shard_and_its_provenance_in_the_index(tmp_path):
         **network_of(0).architecture.to_dict(),
         "num_parameters": network_of(0).architecture.num_parameters,
         "task": "toy",
-        "split": "deeper",
+        "region": "deeper",
         "origin": "ghn",
         "latent": torch.tensor(latent).tolist(),
         "seed": 7,
         "step": 9,
         "score": 0.25,
     }
-    unknown = {name: rows[1][name] for name in ("split", "origin", "latent", "seed", "step", "score")}
+    unknown = {name: rows[1][name] for name in ("region", "origin", "latent", "seed", "step", "score")}
     nothing = dict.fromkeys(("latent", "seed", "step", "score"))
-    assert unknown == {"split": "train", "origin": "user", **nothing}
+    assert unknown == {"region": "seen", "origin": "user", **nothing}
     for seed, row in enumerate(rows):
         tensors = load_file(tmp_path / "shards" / row["shard"])
         for name, tensor in network_of(seed).state_dict().items():
@@ -167,7 +167,7 @@ def test_shards_of_several_processes_make_one_dataset_in_order(tmp_path):
 def test_the_card_tells_the_hub_and_people_what_there_is(tmp_path):
     with WeightDatasetWriter(tmp_path) as writer:
         writer.add(network_of(0), task="toy", origin="ghn", score=0.5)
-        writer.add(network_of(1), task="toy", origin="ghn", split="deeper", score=1.0)
+        writer.add(network_of(1), task="toy", origin="ghn", region="deeper", score=1.0)
         writer.add(network_of(1), task="toy", origin="sgd")
     card = DatasetCard.load(tmp_path / "README.md")
     assert card.data.size_categories == ["n<1K"]
@@ -177,7 +177,7 @@ def test_the_card_tells_the_hub_and_people_what_there_is(tmp_path):
         "| networks | 3 |",
         "| architectures | 2 |",
         "| parameters | 26 to 54 |",
-        "| splits | deeper (1), train (2) |",
+        "| regions | deeper (1), seen (2) |",
         "| origins | ghn (2), sgd (1) |",
         "| mean score | 75.0% of 2 |",
     ):

@@ -68,7 +68,7 @@ def robot_pipeline_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rollouts_path(tmp_path_factory):
-    """The evaluation of an untrained pipeline on a task of episodes: one section, without one of its splits."""
+    """The evaluation of an untrained pipeline on a task of episodes: one section, without one of its regions."""
     import evaluate_nnit
 
     folder = tmp_path_factory.mktemp("rollouts")
@@ -78,8 +78,8 @@ def rollouts_path(tmp_path_factory):
             str(folder / "pipeline"),
             task="tiny_demand",
             output_path=str(folder / "evaluation.json"),
-            sections=("splits",),
-            splits=("train", "held_out_combinations", "deeper", "wider"),
+            sections=("regions",),
+            regions=("seen", "held_out_combinations", "deeper", "wider"),
             num_inference_steps=1,
             num_episodes=20,
             num_final_episodes=30,

@@ -90,10 +90,10 @@ def test_the_tables_have_a_row_for_every_measurement(ran):
 
 def test_sgd_stops_when_it_is_as_good_as_asked(ran, digits):
     arguments, _ = ran
-    curve = sgd_curve(digits, digits.splits.architecture([20]), Arguments(max_train_steps=500), 0, target=0.6)
+    curve = sgd_curve(digits, digits.regions.architecture([20]), Arguments(max_train_steps=500), 0, target=0.6)
     assert curve[-1][1] >= 0.6
     assert all(score < 0.6 for _, score in curve[:-1])
-    assert len(sgd_curve(digits, digits.splits.architecture([20]), arguments, 0, target=1.1)) == 1
+    assert len(sgd_curve(digits, digits.regions.architecture([20]), arguments, 0, target=1.1)) == 1
 
 
 def test_the_time_to_reach_a_score_is_when_it_was_first_reached():

@@ -84,15 +84,15 @@ def test_the_published_card_is_what_its_evaluation_gives(tmp_path):
     assert card.data.library_name == "nnit-diffusers"
     report = json.loads((repo / "evaluation.json").read_text())
     published = {result.dataset_config: result.metric_value for result in card.data.eval_results}
-    assert published == {split: round(part["nnit"]["mean"], 4) for split, part in report["splits"].items()}
+    assert published == {region: round(part["nnit"]["mean"], 4) for region, part in report["regions"].items()}
 
 
 def test_the_metadata_of_a_robot_task_reports_success():
     settings = {"num_final_episodes": 100}
-    data = card_data("pickcube", {"settings": settings, "splits": {"train": {"nnit": {"mean": 0.91239}}}})
+    data = card_data("pickcube", {"settings": settings, "regions": {"seen": {"nnit": {"mean": 0.91239}}}})
     (result,) = ModelCard(f"---\n{data.to_yaml()}\n---\n").data.eval_results
     assert (result.task_type, result.metric_type, result.metric_value) == ("robotics", "success_rate", 0.9124)
-    assert (result.dataset_type, result.dataset_config, result.dataset_split) == ("pickcube", "train", "validation")
+    assert (result.dataset_type, result.dataset_config, result.dataset_split) == ("pickcube", "seen", "validation")
     assert result.metric_name == "mean success rate of all generated networks"
 
 
@@ -105,7 +105,7 @@ def test_without_an_evaluation_there_is_no_card(trained, tmp_path, capsys):
 def test_the_card_shows_the_pictures_that_lie_beside_the_evaluation(tmp_path):
     repo = tmp_path / "digits"
     shutil.copytree(PUBLISHED, repo)
-    for name in ("splits", "widths", "joint", "comparison", "steps"):
+    for name in ("regions", "widths", "joint", "comparison", "steps"):
         (repo / f"{name}.png").unlink(missing_ok=True)
     write_card(Arguments(repo_dir=str(repo)))
     assert ".png)" not in (repo / "README.md").read_text()
@@ -127,7 +127,7 @@ def film(folder, **report):
 
 @pytest.fixture
 def robot_repo(robot_pipeline_folder, rollouts_path, tmp_path):
-    """A robot's repository with an evaluation of some splits."""
+    """A robot's repository with an evaluation of some regions."""
     repo = tmp_path / "pickcube"
     shutil.copytree(robot_pipeline_folder, repo)
     report = json.loads(rollouts_path.read_text())
@@ -155,11 +155,11 @@ def test_the_card_of_a_robot_has_film_failures_and_how_to_run_it(robot_repo, tmp
 def test_the_hub_accepts_the_metadata_of_a_robot_with_intervals_and_their_source(robot_repo):
     write_card(Arguments(repo_dir=str(robot_repo), task="pickcube"))
     data = ModelCard.load(robot_repo / "README.md").data
-    splits = json.loads((robot_repo / "evaluation.json").read_text())["splits"]
+    regions = json.loads((robot_repo / "evaluation.json").read_text())["regions"]
     assert data.pipeline_tag == "robotics"
-    assert [result.dataset_config for result in data.eval_results] == list(splits)
+    assert [result.dataset_config for result in data.eval_results] == list(regions)
     for result in data.eval_results:
-        measured = splits[result.dataset_config]["nnit"]
+        measured = regions[result.dataset_config]["nnit"]
         assert result.metric_value == round(measured["mean"], 4)
         assert result.metric_args == {"confidence_interval_95": [round(bound, 4) for bound in measured["interval"]]}
         assert result.source_name == "evaluation.json"
@@ -169,14 +169,14 @@ def test_the_hub_accepts_the_metadata_of_a_robot_with_intervals_and_their_source
 
 def test_what_was_not_measured_leaves_no_hole_in_the_card(robot_repo):
     report = json.loads((robot_repo / "evaluation.json").read_text())
-    for splits in ({"train": report["splits"]["train"]}, None):
-        left = {name: part for name, part in (report | {"splits": splits}).items() if part is not None}
+    for regions in ({"seen": report["regions"]["seen"]}, None):
+        left = {name: part for name, part in (report | {"regions": regions}).items() if part is not None}
         (robot_repo / "evaluation.json").write_text(json.dumps(left))
         write_card(Arguments(repo_dir=str(robot_repo), task="pickcube"))
         card = (robot_repo / "README.md").read_text()
         assert not re.search(r"None[^,\]]|\{\{|\{%|rollout.mp4\)", card)
-        assert ("Not measured yet." in card) == (splits is None)
-        assert ("seen in training" in card) == (splits is not None)
+        assert ("Not measured yet." in card) == (regions is None)
+        assert ("seen in training" in card) == (regions is not None)
     assert ModelCard.load(robot_repo / "README.md").data.eval_results is None
 
 

@@ -61,7 +61,7 @@ def test_the_networks_are_the_ghns_with_their_latents_and_scores(tmp_path, ghn_f
         (network,) = ghn.generate([dataset.architectures[index]], latents=torch.tensor([row["latent"]]))
         state_dict = dataset[index].state_dict()
         torch.testing.assert_close(state_dict, network.state_dict(), atol=1e-4, rtol=1e-4)
-    assert {(row["task"], row["split"], row["origin"], row["seed"]) for row in rows} == {("digits", "train", "ghn", 3)}
+    assert {(row["task"], row["region"], row["origin"], row["seed"]) for row in rows} == {("digits", "seen", "ghn", 3)}
     scores = [result.score for result in evaluate([dataset[index] for index in range(11)], digits, split="validation")]
     assert [row["score"] for row in rows] == scores
     assert len({tuple(row["latent"]) for row in rows}) == 11
@@ -79,10 +79,10 @@ def test_a_build_goes_on_where_it_was_killed(tmp_path, ghn_folder):
     assert shard_path(killed, 2).stat().st_mtime_ns == kept
 
 
-def test_architectures_are_drawn_from_the_split_asked_for(tmp_path, ghn_folder, digits):
-    script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, split="held_out_widths"))
-    dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10), split="held_out_widths")
-    assert {digits.splits.split_of(a.hidden_sizes) for a in dataset.architectures} == {"held_out_widths"}
+def test_architectures_are_drawn_from_the_region_asked_for(tmp_path, ghn_folder, digits):
+    script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, region="held_out_widths"))
+    dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10), region="held_out_widths")
+    assert {digits.regions.region_of(a.hidden_sizes) for a in dataset.architectures} == {"held_out_widths"}
     assert dataset.index["score"].null_count == 11
 
 
@@ -93,10 +93,10 @@ def test_a_users_own_networks_are_imported(tmp_path, digits):
     script.main(arguments(tmp_path / "data", networks_dir=str(tmp_path / "mine"), networks_per_shard=2, score=True))
     assert [number for number, _ in list_shards(tmp_path / "data")] == [0, 1]
     rows = pq.read_table(tmp_path / "data" / "index.parquet").to_pylist()
-    assert [(row["origin"], row["split"], row["activation"]) for row in rows] == [
+    assert [(row["origin"], row["region"], row["activation"]) for row in rows] == [
         ("a/1", "held_out_combinations", "tanh"),
         ("a/2", "held_out_widths", "relu"),
-        ("b", "train", "relu"),
+        ("b", "seen", "relu"),
     ]
     (network,) = WeightDataset(tmp_path / "data", WeightPatchTokenizer(64, 10))
     assert torch.equal(network[0].weight, networks["b"][0].weight)

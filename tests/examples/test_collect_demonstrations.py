@@ -52,7 +52,7 @@ def test_a_collection_goes_on_where_it_was_killed_and_is_the_same_for_any_number
 def test_the_expert_is_measured_on_test_episodes(tmp_path):
     main(arguments(tmp_path, num_episodes=3, evaluate_only=True))
     report = json.loads((tmp_path / "expert.json").read_text())
-    assert (report["env_id"], report["split"], report["failed_seeds"]) == ("PushCube-v1", "test", [])
+    assert (report["env_id"], report["region"], report["failed_seeds"]) == ("PushCube-v1", "test", [])
     assert report["success_once"]["num_successes"] == report["success_at_end"]["num_successes"] == 3
     assert report["success_once"]["confidence_interval"][0] == pytest.approx(0.4385, abs=1e-3)
 

@@ -26,13 +26,13 @@ def test_the_demo_prints_a_row_for_every_request_and_writes_a_picture(digits_pip
 
 
 def test_what_is_called_held_out_is(outcomes, digits):
-    splits = {
-        name: {digits.splits.split_of(network.architecture.hidden_sizes) for network in outcome.networks}
+    regions = {
+        name: {digits.regions.region_of(network.architecture.hidden_sizes) for network in outcome.networks}
         for name, outcome in outcomes.items()
     }
-    assert splits["held-out combination"] == {"held_out_combinations"}
-    assert splits["held-out widths"] == {"held_out_widths"}
-    assert splits["deeper than trained"] == {"deeper"}
+    assert regions["held-out combination"] == {"held_out_combinations"}
+    assert regions["held-out widths"] == {"held_out_widths"}
+    assert regions["deeper than trained"] == {"deeper"}
 
 
 def test_the_budget_holds(outcomes):

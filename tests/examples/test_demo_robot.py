@@ -39,7 +39,7 @@ def test_without_a_vulkan_device_it_says_what_to_install_and_runs_the_digits_dem
 
 
 def test_the_architecture_is_held_out():
-    assert get_task("pickcube").splits.split_of(demo_robot.ARCHITECTURE) == "held_out_combinations"
+    assert get_task("pickcube").regions.region_of(demo_robot.ARCHITECTURE) == "held_out_combinations"
 
 
 def test_without_a_pipeline_it_says_where_it_looked(tmp_path, capsys):

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from nnit_diffusers import MLPArchitecture, NNiTPipeline, evaluate, register_task
 from nnit_diffusers.evaluation import mean_interval, select_top, wilson_interval
-from nnit_diffusers.splits import SPLITS
+from nnit_diffusers.regions import REGIONS
 from nnit_diffusers.tasks.digits import DigitsTask
 
 
@@ -69,8 +69,8 @@ def in_episodes(arguments, tmp_path):
         arguments,
         task="digits_in_episodes",
         output_path=str(tmp_path / "evaluation.json"),
-        sections=("splits", "joint"),
-        splits=("deeper",),
+        sections=("regions", "joint"),
+        regions=("deeper",),
         num_episodes=20,
         num_final_episodes=50,
     )
@@ -109,16 +109,16 @@ def without_times(part):
     return part
 
 
-def test_every_split_is_scored_on_distinct_architectures_of_its_own(report, digits):
-    assert list(report["splits"]) == list(SPLITS)
-    for split, part in report["splits"].items():
+def test_every_region_is_scored_on_distinct_architectures_of_its_own(report, digits):
+    assert list(report["regions"]) == list(REGIONS)
+    for region, part in report["regions"].items():
         drawn = [tuple(row["hidden_sizes"]) for row in part["architectures"]]
         assert len(set(drawn)) == FEW["num_architectures"]
-        assert {digits.splits.split_of(hidden_sizes) for hidden_sizes in drawn} == {split}
+        assert {digits.regions.region_of(hidden_sizes) for hidden_sizes in drawn} == {region}
 
 
-def test_the_mean_of_a_split_is_that_of_its_architectures_and_lies_in_its_interval(report):
-    for part in report["splits"].values():
+def test_the_mean_of_a_region_is_that_of_its_architectures_and_lies_in_its_interval(report):
+    for part in report["regions"].values():
         for name in ("nnit", "ghn"):
             means = [row[name]["mean"] for row in part["architectures"]]
             assert part[name]["mean"] == pytest.approx(sum(means) / len(means))
@@ -130,12 +130,12 @@ def test_the_mean_of_a_split_is_that_of_its_architectures_and_lies_in_its_interv
 
 def test_networks_are_selected_on_validation_data_and_scored_on_test_data(report, arguments, pipe, digits):
     evaluator = Evaluator(pipe, digits, arguments, tqdm(disable=True))
-    drawn = evaluator.sample("train", arguments.num_architectures, evaluator.generator("splits", "train"))
+    drawn = evaluator.sample("seen", arguments.num_architectures, evaluator.generator("splits", "train"))
     architecture = drawn[0]
     generator = evaluator.generator("splits", "train", str(architecture))
     networks = pipe(architecture, num_networks=3, num_inference_steps=1, generator=generator).networks
     (best,) = select_top([result.score for result in evaluate(networks, digits, split="validation")], 1)
-    row = report["splits"]["train"]["architectures"][0]
+    row = report["regions"]["seen"]["architectures"][0]
     assert row["hidden_sizes"] == list(architecture.hidden_sizes)
     assert row["nnit"]["selected"]["mean"] == evaluate(networks[best : best + 1], digits, split="test")[0].score
 
@@ -146,15 +146,15 @@ def test_where_episodes_are_rolled_out_the_selected_networks_get_episodes_of_the
     rolled_out = replace(
         arguments,
         output_path=str(tmp_path / "evaluation.json"),
-        sections=("splits",),
-        splits=("deeper",),
+        sections=("regions",),
+        regions=("deeper",),
         num_episodes=20,
         num_ghn_networks=2,
         num_final_episodes=50,
     )
     main(rolled_out)
-    row = read(rolled_out)["splits"]["deeper"]["architectures"][0]
-    architecture = digits.splits.architecture(row["hidden_sizes"])
+    row = read(rolled_out)["regions"]["deeper"]["architectures"][0]
+    architecture = digits.regions.architecture(row["hidden_sizes"])
     generator = Evaluator(pipe, digits, rolled_out, tqdm(disable=True)).generator(
         "splits", "deeper", str(architecture)
     )
@@ -185,9 +185,9 @@ def test_selected_networks_of_joint_generation_are_selected_on_validation_data_t
 def test_success_at_end_stands_beside_the_success_of_selected_networks(report, in_episodes):
     main(in_episodes)
     episodes = read(in_episodes)
-    selected = [episodes["splits"]["deeper"]["nnit"]["selected"], episodes["joint"]["free"]["selected"]]
+    selected = [episodes["regions"]["deeper"]["nnit"]["selected"], episodes["joint"]["free"]["selected"]]
     assert [part["success_at_end"] for part in selected] == pytest.approx([part["mean"] for part in selected])
-    assert "success_at_end" not in episodes["splits"]["deeper"]["nnit"]
+    assert "success_at_end" not in episodes["regions"]["deeper"]["nnit"]
     assert report_tables(episodes).count(f"| {AT_END} ") == 2
     assert AT_END not in report_tables(report)
 
@@ -199,28 +199,28 @@ def test_an_evaluation_interrupted_within_an_architecture_loses_that_one_alone(i
     monkeypatch.setattr(DigitsInEpisodesTask, "calls_left", 1 + 3 + 2)
     with pytest.raises(KeyboardInterrupt):
         main(interrupted)
-    assert len(read(interrupted)["splits"]["deeper"]["architectures"]) == 1
+    assert len(read(interrupted)["regions"]["deeper"]["architectures"]) == 1
     monkeypatch.undo()
     main(interrupted)
-    for section in ("splits", "joint"):
+    for section in ("regions", "joint"):
         assert without_times(read(interrupted)[section]) == without_times(read(in_episodes)[section])
 
 
-def test_an_evaluation_cut_short_has_as_many_architectures_of_each_split(in_episodes, monkeypatch):
+def test_an_evaluation_cut_short_has_as_many_architectures_of_each_region(in_episodes, monkeypatch):
     monkeypatch.setattr(DigitsInEpisodesTask, "calls_left", 1 + 2 * 3 + 1)
     with pytest.raises(KeyboardInterrupt):
-        main(replace(in_episodes, splits=("train", "deeper")))
-    splits = read(in_episodes)["splits"]
-    assert {split: len(part["architectures"]) for split, part in splits.items()} == {"train": 1, "deeper": 1}
+        main(replace(in_episodes, regions=("seen", "deeper")))
+    regions = read(in_episodes)["regions"]
+    assert {region: len(part["architectures"]) for region, part in regions.items()} == {"seen": 1, "deeper": 1}
 
 
-def test_a_later_session_adds_splits_and_sections_to_the_same_file(in_episodes):
-    main(replace(in_episodes, sections=("splits",)))
-    main(replace(in_episodes, sections=("splits",), splits=("train",)))
+def test_a_later_session_adds_regions_and_sections_to_the_same_file(in_episodes):
+    main(replace(in_episodes, sections=("regions",)))
+    main(replace(in_episodes, sections=("regions",), regions=("seen",)))
     main(replace(in_episodes, sections=("joint",)))
     report = read(in_episodes)
     # In their order, whichever came first.
-    assert list(report["splits"]) == ["train", "deeper"]
+    assert list(report["regions"]) == ["seen", "deeper"]
     assert list(report["joint"]) == ["free", "max_parameters", "parameter_range", "fill_in"]
     assert len(report["runs"]) == 3
 
@@ -244,7 +244,7 @@ def test_two_evaluations_of_one_file_add_to_each_other(arguments, tmp_path, monk
 
 
 def test_widths_beyond_the_training_grid_are_named_so(report):
-    assert {width: part["split"] for width, part in report["widths"].items()} == {"8": "narrower", "80": "wider"}
+    assert {width: part["region"] for width, part in report["widths"].items()} == {"8": "narrower", "80": "wider"}
 
 
 def test_joint_generation_breaks_no_request(report, arguments):
@@ -279,13 +279,13 @@ def test_joint_generation_describes_what_it_chose(report):
     for part in report["joint"].values():
         assert sum(part["depths"].values()) == pytest.approx(1)
         assert part["num_distinct"] == len(set(part["networks"]["hidden_sizes"]))
-        assert sum(part["splits"].values()) == part["num_networks"] == len(part["networks"]["score"])
+        assert sum(part["regions"].values()) == part["num_networks"] == len(part["networks"]["score"])
         assert part["num_parameters"] == sorted(part["num_parameters"])
 
 
-def test_the_documented_architecture_and_one_of_every_split_are_compared_with_the_ghn(report):
+def test_the_documented_architecture_and_one_of_every_region_are_compared_with_the_ghn(report):
     assert "48-40" in report["comparison"]
-    assert {part["split"] for part in report["comparison"].values()} == set(SPLITS)
+    assert {part["region"] for part in report["comparison"].values()} == set(REGIONS)
     for part in report["comparison"].values():
         ratio = part["nnit"]["nearest_distance"] / part["ghn"]["nearest_distance"]
         assert part["nearest_distance_ratio"] == pytest.approx(ratio)
@@ -294,7 +294,7 @@ def test_the_documented_architecture_and_one_of_every_split_are_compared_with_th
 
 
 def test_copies_lie_at_no_distance_and_agree_in_everything(pipe, digits):
-    architecture = digits.splits.architecture([20, 17])
+    architecture = digits.regions.architecture([20, 17])
     references = pipe.ghn.generate([architecture] * 5, generator=torch.Generator().manual_seed(0))
     closeness = closeness_of(references[1:4], references, pipe.tokenizer, digits)
     assert closeness["nearest_distance"] == pytest.approx(0, abs=1e-6)
@@ -305,7 +305,7 @@ def test_copies_lie_at_no_distance_and_agree_in_everything(pipe, digits):
 
 
 def test_baselines_are_half_way_between_networks_and_as_far_from_them_as_asked(pipe, digits):
-    architecture = digits.splits.architecture([20, 17])
+    architecture = digits.regions.architecture([20, 17])
     networks = pipe.ghn.generate([architecture] * 3, generator=torch.Generator().manual_seed(0))
     made = baselines(networks, pipe.tokenizer, 12.5, torch.Generator().manual_seed(0))
     patches = {name: patches_of(members, pipe.tokenizer) for name, members in {**made, "ghn": networks}.items()}
@@ -321,19 +321,19 @@ def test_baselines_are_half_way_between_networks_and_as_far_from_them_as_asked(p
 
 @pytest.mark.parametrize("hidden_sizes", [[20], [20, 17, 31]])
 def test_an_ensemble_averages_the_outputs_of_its_networks(pipe, digits, hidden_sizes):
-    architecture = digits.splits.architecture(hidden_sizes)
+    architecture = digits.regions.architecture(hidden_sizes)
     networks = pipe.ghn.generate([architecture] * 3, generator=torch.Generator().manual_seed(0))
     inputs = 16 * torch.rand(7, 64)
     mean = torch.stack([network(inputs) for network in networks]).mean(dim=0)
     torch.testing.assert_close(ensemble(networks)(inputs), mean)
 
 
-def test_every_number_of_steps_is_scored_on_both_held_out_splits_and_timed(report):
+def test_every_number_of_steps_is_scored_on_both_held_out_regions_and_timed(report):
     assert list(report["steps"]) == ["1", "2"]
     for part in report["steps"].values():
-        for split in ("held_out_combinations", "held_out_widths"):
-            assert 0 < part[split]["mean"] < 1
-            assert part[split]["seconds_per_network"] > 0
+        for region in ("held_out_combinations", "held_out_widths"):
+            assert 0 < part[region]["mean"] < 1
+            assert part[region]["seconds_per_network"] > 0
 
 
 def test_every_table_has_a_row_for_every_part(report):
@@ -346,12 +346,12 @@ def test_every_table_has_a_row_for_every_part(report):
 def test_an_interrupted_evaluation_goes_on_and_gives_the_same(report, arguments, tmp_path):
     resumed = replace(arguments, output_path=str(tmp_path / "evaluation.json"))
     partial = json.loads(json.dumps(report))
-    del partial["steps"], partial["splits"]["wider"], partial["joint"]["fill_in"]
-    # Killed after the first architecture of a split.
-    partial["splits"]["deeper"]["architectures"].pop()
+    del partial["steps"], partial["regions"]["wider"], partial["joint"]["fill_in"]
+    # Killed after the first architecture of a region.
+    partial["regions"]["deeper"]["architectures"].pop()
     (tmp_path / "evaluation.json").write_text(json.dumps(partial))
     main(resumed)
-    for section in ("splits", "joint", "steps"):
+    for section in ("regions", "joint", "steps"):
         assert without_times(read(resumed)[section]) == without_times(report[section])
     assert len(read(resumed)["runs"]) == 2
 

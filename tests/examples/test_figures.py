@@ -61,7 +61,7 @@ def test_pictures_lie_beside_the_evaluation_unless_told_otherwise(rollouts_path,
     path = tmp_path / "evaluation.json"
     path.write_text(rollouts_path.read_text())
     plot_evaluation.main(plot_evaluation.Arguments(str(path)))
-    assert {file.name for file in tmp_path.iterdir()} == {"evaluation.json", "splits.png"}
+    assert {file.name for file in tmp_path.iterdir()} == {"evaluation.json", "regions.png"}
 
 
 def test_a_picture_says_of_which_figures_it_is(evaluation_path, tmp_path):
@@ -77,7 +77,7 @@ def test_a_picture_says_of_which_figures_it_is(evaluation_path, tmp_path):
 
 def test_pictures_of_rollouts_say_success(rollouts_path):
     report = json.loads(rollouts_path.read_text())
-    figure = plot_evaluation.draw_splits(report["splits"], report, plot_evaluation.default_score_name("tiny_demand"))
+    figure = plot_evaluation.draw_regions(report["regions"], report, plot_evaluation.default_score_name("tiny_demand"))
     assert figure.axes[0].get_ylabel() == "success on tiny_demand (%)"
     texts = drawn_texts(figure)
     assert {"deeper\n(depth 4)", "wider\n(over 12)"} <= set(texts)
@@ -94,20 +94,20 @@ def test_rounding_makes_no_bar_of_negative_length():
 def test_what_the_paper_states_is_labelled_as_the_papers_and_drawn_of_its_tasks_alone(rollouts_path):
     report = json.loads(rollouts_path.read_text())
     report["settings"]["task"] = "pickcube"
-    texts = drawn_texts(plot_evaluation.draw_splits(report["splits"], report, "success"))
+    texts = drawn_texts(plot_evaluation.draw_regions(report["regions"], report, "success"))
     assert "arXiv 2603.00180: over 85%, best 10 of 100" in texts
     report["settings"]["task"] = "stackcube-easy"
-    texts = drawn_texts(plot_evaluation.draw_splits(report["splits"], report, "success"))
+    texts = drawn_texts(plot_evaluation.draw_regions(report["regions"], report, "success"))
     assert not any("2603.00180" in text for text in texts)
 
 
-@pytest.mark.parametrize("present", [("train",), ("wider",), ("deeper", "train")])
-def test_splits_that_were_not_measured_are_left_out(present, rollouts_path):
+@pytest.mark.parametrize("present", [("seen",), ("wider",), ("deeper", "seen")])
+def test_regions_that_were_not_measured_are_left_out(present, rollouts_path):
     report = json.loads(rollouts_path.read_text())
-    figure = plot_evaluation.draw_splits({split: report["splits"][split] for split in present}, report, "success")
+    figure = plot_evaluation.draw_regions({region: report["regions"][region] for region in present}, report, "success")
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    in_order = [split for split in plot_evaluation.SPLIT_LABELS if split in present]
-    assert labels == [plot_evaluation.split_label(split, report) for split in in_order]
+    in_order = [region for region in plot_evaluation.REGION_LABELS if region in present]
+    assert labels == [plot_evaluation.region_label(region, report) for region in in_order]
 
 
 def test_a_section_without_what_its_picture_needs_is_left_out(evaluation_path, tmp_path):
@@ -127,11 +127,11 @@ def test_every_axis_is_labelled(section, evaluation_path):
     assert any("success rate" in text for text in drawn_texts(figure))
 
 
-def test_the_figure_of_splits_shows_the_means_that_the_report_has(evaluation_path):
+def test_the_figure_of_regions_shows_the_means_that_the_report_has(evaluation_path):
     report = json.loads(evaluation_path.read_text())
-    figure = plot_evaluation.draw_splits(report["splits"], report, "test accuracy")
+    figure = plot_evaluation.draw_regions(report["regions"], report, "test accuracy")
     drawn = {round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].lines if len(line.get_ydata()) == 1}
-    for part in report["splits"].values():
+    for part in report["regions"].values():
         for summary in (part["nnit"], part["nnit"]["selected"], part["ghn"]):
             assert round(100 * summary["mean"], 6) in drawn
 
@@ -167,7 +167,7 @@ def test_the_figure_of_weights_is_written(weights_arguments, tmp_path):
 
 
 def test_sgd_trains_every_network_from_an_initialisation_of_its_own(digits, weights_arguments):
-    architecture = digits.splits.architecture([16, 16])
+    architecture = digits.regions.architecture([16, 16])
     untrained = plot_weights.train(digits, architecture, replace(weights_arguments, num_train_steps=0))
     trained = plot_weights.train(digits, architecture, replace(weights_arguments, num_train_steps=60))
     assert not torch.equal(untrained["0.weight"][0], untrained["0.weight"][1])

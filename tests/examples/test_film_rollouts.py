@@ -55,10 +55,10 @@ def test_a_strip_has_a_row_for_each_clip():
     ]
 
 
-def test_the_default_architectures_are_of_the_splits_they_stand_for():
-    splits = get_task("pickcube").splits
-    shown = [splits.split_of([int(width) for width in name.split("-")]) for name in Arguments("").architectures]
-    assert shown == ["train", "held_out_combinations", "held_out_widths", "deeper", "train"]
+def test_the_default_architectures_are_of_the_regions_they_stand_for():
+    regions = get_task("pickcube").regions
+    shown = [regions.region_of([int(width) for width in name.split("-")]) for name in Arguments("").architectures]
+    assert shown == ["seen", "held_out_combinations", "held_out_widths", "deeper", "seen"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_untrained_policies_are_filmed_and_their_failures_not_hidden(robot_pipel
     )
     film_rollouts.main(arguments)
     report = json.loads((tmp_path / "film" / "rollout.json").read_text())
-    assert [row["split"] for row in report["policies"]] == ["train", "held_out_combinations"]
+    assert [row["region"] for row in report["policies"]] == ["seen", "held_out_combinations"]
     assert [row["num_episodes"] for row in report["policies"]] == [2, 2]
     num_failures = sum(row["num_episodes"] - row["num_successes"] for row in report["policies"])
     assert f"{num_failures} of all 4 episodes failed" in report["caption"]

@@ -61,7 +61,9 @@ def test_pushing_up_the_smallest_spread_separates_networks_that_shared_a_line():
 
 
 def test_every_network_has_the_loss_it_would_have_alone(ghn, digits):
-    architectures = [digits.splits.architecture(sizes) for sizes in ([20], [20], [17, 18]) for _ in range(NUM_LATENTS)]
+    architectures = [
+        digits.regions.architecture(sizes) for sizes in ([20], [20], [17, 18]) for _ in range(NUM_LATENTS)
+    ]
     latents, inputs = torch.randn(len(architectures), 4), torch.randn(6, 64)
     targets = torch.randint(10, (6,))
     losses = training_losses(ghn, digits, architectures, latents, inputs, targets, NUM_LATENTS)

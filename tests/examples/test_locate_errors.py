@@ -38,7 +38,7 @@ def test_a_network_that_is_seen_without_noise_comes_back(published, digits):
     """Up to what the transformer itself loses."""
     generator = torch.Generator().manual_seed(0)
     inputs, targets = digits.training_batch(100, generator)
-    networks = published.ghn.generate([digits.splits.architecture([48, 40])] * 2, generator=generator)
+    networks = published.ghn.generate([digits.regions.architecture([48, 40])] * 2, generator=generator)
     restored, errors = restore(published, networks, 0.0, generator, inputs)
     assert max(errors) < 0.1
     for ours, theirs in zip(restored, networks):

@@ -10,32 +10,32 @@ def arguments(digits_pipeline_folder, tmp_path):
     return Arguments(
         str(digits_pipeline_folder / "ghn"),
         str(tmp_path / "scores.json"),
-        splits=("train", "deeper"),
+        regions=("seen", "deeper"),
         num_architectures=2,
         num_networks=3,
     )
 
 
-def test_every_architecture_of_every_split_is_scored(arguments, capsys):
+def test_every_architecture_of_every_region_is_scored(arguments, capsys):
     main(arguments)
     with open(arguments.output_path) as file:
         report = json.load(file)
-    assert {split: len(section["architectures"]) for split, section in report["splits"].items()} == {
-        "train": 2,
+    assert {region: len(section["architectures"]) for region, section in report["regions"].items()} == {
+        "seen": 2,
         "deeper": 2,
     }
-    for section in report["splits"].values():
+    for section in report["regions"].values():
         means = [row["mean"] for row in section["architectures"]]
         assert section["mean"] == pytest.approx(sum(means) / 2)
         assert section["interval"][0] <= section["mean"] <= section["interval"][1]
-    assert [len(row["hidden_sizes"]) for row in report["splits"]["deeper"]["architectures"]] == [4, 4]
+    assert [len(row["hidden_sizes"]) for row in report["regions"]["deeper"]["architectures"]] == [4, 4]
     assert capsys.readouterr().out.count("\n") == 4
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(arguments, monkeypatch):
     main(arguments)
     with open(arguments.output_path) as file:
-        whole = json.load(file)["splits"]
+        whole = json.load(file)["regions"]
     scored = []
     score = score_ghn.score
 
@@ -52,7 +52,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(arguments, monkeypat
     main(arguments)
     assert len(scored) == 5
     with open(arguments.output_path) as file:
-        assert json.load(file)["splits"] == whole
+        assert json.load(file)["regions"] == whole
 
 
 def test_scores_made_with_other_arguments_are_not_added_to(arguments):

@@ -65,7 +65,7 @@ def test_checkpoints_come_at_their_steps_and_the_oldest_go(trained):
 def test_the_final_ghn_and_those_of_a_checkpoint_write_networks(trained, digits):
     for folder in (trained / "ghn", trained / "checkpoint-40" / "ghn", trained / "checkpoint-40" / "ghn_ema"):
         ghn = GraphHyperNetwork.from_pretrained(folder)
-        networks = ghn.generate([digits.splits.architecture([48, 40])] * 20, generator=torch.manual_seed(0))
+        networks = ghn.generate([digits.regions.architecture([48, 40])] * 20, generator=torch.manual_seed(0))
         scores = [result.score for result in evaluate(networks, digits, split="validation")]
         assert sum(scores) / len(scores) > 0.3, folder
 
@@ -86,8 +86,8 @@ def test_the_loss_falls(trained):
 
 
 def test_validation_scores_are_logged_at_their_steps(trained):
-    for split in ("train", "held_out_combinations", "held_out_widths"):
-        scores = logged(trained, f"validation/{split}")
+    for region in ("seen", "held_out_combinations", "held_out_widths"):
+        scores = logged(trained, f"validation/{region}")
         assert list(scores) == [30, 60]
         assert all(0 < score < 1 for score in scores.values())
 

@@ -72,7 +72,7 @@ def test_the_final_pipeline_generates_networks_of_any_shape(trained, digits):
 
 def test_the_ghn_is_shipped_unless_it_is_not_wanted(trained, tmp_path, ghn_folder, digits):
     shipped = NNiTPipeline.from_pretrained(trained / "pipeline").ghn
-    (network,) = shipped.generate([digits.splits.architecture([48, 40])])
+    (network,) = shipped.generate([digits.regions.architecture([48, 40])])
     assert network(torch.rand(5, 64)).isfinite().all()
     without = training(tmp_path, ghn_name_or_path=ghn_folder, include_ghn=False)
     assert without.pipeline.ghn is None
@@ -96,7 +96,7 @@ def test_the_transformers_of_a_checkpoint_differ_from_the_final_one(trained):
 
 def test_patches_of_the_networks_learned_from_have_unit_rms(trained, digits):
     pipeline = NNiTPipeline.from_pretrained(trained / "pipeline")
-    stream = GHNWeightStream(pipeline.ghn, pipeline.tokenizer, digits.splits)
+    stream = GHNWeightStream(pipeline.ghn, pipeline.tokenizer, digits.regions)
     for rms in rms_of(stream):
         assert rms == pytest.approx([1, 1, 1], abs=0.1)
 

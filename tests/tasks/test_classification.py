@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nnit_diffusers import MLP, ArchitectureSplits, ClassificationTask
+from nnit_diffusers import MLP, ArchitectureRegions, ClassificationTask
 from nnit_diffusers.networks import stack_state_dicts
 
 
@@ -172,4 +172,4 @@ def test_the_architecture_splits_of_a_task_are_made_of_its_attributes():
         activation = "tanh"
         min_width, max_width, max_depth = 8, 24, 2
 
-    assert WideTask().splits == ArchitectureSplits(3, 3, "tanh", min_width=8, max_width=24, max_depth=2)
+    assert WideTask().regions == ArchitectureRegions(3, 3, "tanh", min_width=8, max_width=24, max_depth=2)

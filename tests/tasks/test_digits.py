@@ -74,5 +74,5 @@ def test_a_network_trained_on_the_batches_recognises_the_validation_digits(task)
 
 
 def test_the_training_grid_is_the_documented_one(task):
-    assert (task.splits.min_width, task.splits.max_width, task.splits.max_depth) == (16, 64, 3)
-    assert (task.splits.in_features, task.splits.out_features, task.splits.activation) == (64, 10, "relu")
+    assert (task.regions.min_width, task.regions.max_width, task.regions.max_depth) == (16, 64, 3)
+    assert (task.regions.in_features, task.regions.out_features, task.regions.activation) == (64, 10, "relu")

@@ -91,7 +91,7 @@ def test_a_file_of_anything_else_is_refused(tmp_path):
     [("pushcube", 35, 16, 1), ("pickcube", 42, 16, 1), ("stackcube", 48, 48, 2), ("stackcube-easy", 48, 48, 2)],
 )
 def test_the_training_grid_is_the_documented_one(name, in_features, min_width, min_depth):
-    splits = get_task(name).splits
+    splits = get_task(name).regions
     assert (splits.in_features, splits.out_features, splits.activation) == (in_features, 8, "relu")
     assert (splits.min_width, splits.max_width) == (min_width, 256)
     assert (splits.min_depth, splits.max_depth) == (min_depth, 3)

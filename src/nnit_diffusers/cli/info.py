@@ -66,14 +66,14 @@ def describe_pipeline(folder: Path) -> dict[str, Any]:
         payload["num_inference_steps"] = report["settings"].get("num_inference_steps")
         payload["num_test_episodes"] = report["settings"].get("num_test_episodes")
         payload["measured"] = {
-            split: {
+            region: {
                 "mean": part["nnit"]["mean"],
                 "interval": part["nnit"].get("interval"),
                 "min": part["nnit"]["min"],
                 "success_at_end": part["nnit"].get("success_at_end"),
                 "num_networks": part["num_networks"],
             }
-            for split, part in report.get("splits", {}).items()
+            for region, part in report.get("regions", {}).items()
         }
     return payload
 
@@ -173,9 +173,9 @@ def _lines(payload: dict[str, Any]) -> list[str]:
         episodes = " ".join(str(word) for word in (payload["num_test_episodes"], "test episodes") if word is not None)
         score = "success in any step, " if "environment" in payload else ""
         lines.append(f"Measured    {score}mean of all networks, {payload['num_inference_steps']} steps, {episodes}")
-        for split, part in payload["measured"].items():
+        for region, part in payload["measured"].items():
             interval = "" if part["interval"] is None else " ({:.1%} to {:.1%})".format(*part["interval"])
             at_end = "" if part["success_at_end"] is None else f"still so at the end {part['success_at_end']:.1%}, "
             rest = f"{at_end}worst {part['min']:.1%}, {part['num_networks']:,} networks"
-            lines.append(f"  {split:<22} {part['mean']:.1%}{interval}, {rest}")
+            lines.append(f"  {region:<22} {part['mean']:.1%}{interval}, {rest}")
     return lines

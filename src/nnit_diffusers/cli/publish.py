@@ -220,14 +220,14 @@ def check_card(folder: Path) -> None:
 def check_results(folder: Path) -> None:
     """Raises `ValueError` if a result in the card's metadata is not the one that was measured, or is missing."""
     report = read_json(folder / "evaluation.json")
-    measured = {split: round(part["nnit"]["mean"], 4) for split, part in report["splits"].items()}
+    measured = {region: round(part["nnit"]["mean"], 4) for region, part in report["regions"].items()}
     claimed = {result.dataset_config: result.metric_value for result in _card(folder).data.eval_results or []}
     if claimed != measured:
         raise ValueError(f"README.md must say {measured}, as evaluation.json does, but says {claimed}.")
 
 
 def check_tables(folder: Path) -> None:
-    """Raises `ValueError` if the card shows a figure that was not measured, or leaves out that of a split.
+    """Raises `ValueError` if the card shows a figure that was not measured, or leaves out that of a region.
 
     A figure is a mean with its interval, as in "97.6% (96.9 to 98.2)"; measured is what a JSON file beside the card
     holds.
@@ -238,10 +238,10 @@ def check_tables(folder: Path) -> None:
         raise ValueError(
             f"README.md must show figures of the JSON files beside it, but shows {sorted(shown - measured)}."
         )
-    for split, part in read_json(folder / "evaluation.json").get("splits", {}).items():
+    for region, part in read_json(folder / "evaluation.json").get("regions", {}).items():
         for wanted in _figures(part["nnit"]):
             if wanted not in shown:
-                raise ValueError(f"README.md must show {wanted} for split {split!r}, but does not.")
+                raise ValueError(f"README.md must show {wanted} for region {region!r}, but does not.")
 
 
 def check_weights(folder: Path, pipe: NNiTPipeline) -> None:

@@ -25,7 +25,7 @@ Trained multi-layer perceptrons for {tasks}, as plain torch weights: raw inputs 
 | networks | {num_networks:,} |
 | architectures | {num_architectures:,} |
 | parameters | {min_parameters:,} to {max_parameters:,} |
-| splits | {splits} |
+| regions | {regions} |
 | origins | {origins} |
 | mean score | {score} |
 
@@ -38,7 +38,7 @@ dataset[0]  # an MLP
 dataset.index.to_pandas()  # where every network comes from
 ```
 
-`index.parquet` has a row for every network: its architecture, task, split, origin, latent or seed, step and score
+`index.parquet` has a row for every network: its architecture, task, region, origin, latent or seed, step and score
 (on validation data), and the file in `shards/` and the key there that its weights are found under:
 `{{key}}0.weight`, `{{key}}0.bias`, `{{key}}2.weight`, …
 
@@ -63,7 +63,7 @@ def data_card(rows: list[dict[str, Any]]) -> str:
         num_architectures=len({tuple(row["hidden_sizes"]) for row in rows}),
         min_parameters=min(parameters),
         max_parameters=max(parameters),
-        splits=_counts(rows, "split"),
+        regions=_counts(rows, "region"),
         origins=_counts(rows, "origin"),
         score=f"{sum(scores) / len(scores):.1%} of {len(scores):,}" if scores else "not scored",
         **{name: rows[0][name] for name in ("in_features", "out_features", "activation")},

@@ -7,7 +7,7 @@ import torch
 from ..architecture import MLPArchitecture
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.weight_patch_tokenizer import WeightPatchBatch, WeightPatchTokenizer
-from ..splits import ArchitectureSplits
+from ..regions import ArchitectureRegions
 
 
 # Architectures are drawn this many batches at a time and grouped by size, so that little of a batch is padding.
@@ -15,34 +15,34 @@ _POOL_BATCHES = 8
 
 
 class GHNWeightStream:
-    """Batches of networks of the training split, a fresh latent each: nothing ever repeats.
+    """Batches of networks of the seen region, a fresh latent each: nothing ever repeats.
 
     Parameters:
         ghn (`GraphHyperNetwork`): Writes the networks.
         tokenizer (`WeightPatchTokenizer`): Cuts them into patches.
-        splits (`ArchitectureSplits`): Architectures come from its `"train"` split.
+        regions (`ArchitectureRegions`): Architectures come from its `"seen"` region.
         latents_per_architecture (`int`, defaults to 4): Networks of each architecture drawn.
-        narrow_fraction (`float`, defaults to 0): See [`~ArchitectureSplits.sample_training`].
+        narrow_fraction (`float`, defaults to 0): See [`~ArchitectureRegions.sample_training`].
     """
 
     def __init__(
         self,
         ghn: GraphHyperNetwork,
         tokenizer: WeightPatchTokenizer,
-        splits: ArchitectureSplits,
+        regions: ArchitectureRegions,
         latents_per_architecture: int = 4,
         narrow_fraction: float = 0.0,
     ):
         self.ghn = ghn.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.splits = splits
+        self.regions = regions
         self.latents_per_architecture = latents_per_architecture
         self.narrow_fraction = narrow_fraction
 
     def draw_architectures(self, num_networks: int, generator: torch.Generator) -> list[MLPArchitecture]:
         """Training architectures for `num_networks` networks, of similar size, each as likely as in a plain draw."""
         num_architectures = -(-num_networks // self.latents_per_architecture)
-        pool = self.splits.sample_training(num_architectures * _POOL_BATCHES, generator, self.narrow_fraction)
+        pool = self.regions.sample_training(num_architectures * _POOL_BATCHES, generator, self.narrow_fraction)
         pool.sort(key=self.tokenizer.num_patches)
         start = num_architectures * int(torch.randint(_POOL_BATCHES, (), generator=generator))
         drawn = pool[start : start + num_architectures]

@@ -40,7 +40,7 @@ def index_schema() -> Any:
             ("activation", pa.string()),
             ("num_parameters", pa.int64()),
             ("task", pa.string()),
-            ("split", pa.string()),
+            ("region", pa.string()),
             ("origin", pa.string()),
             ("latent", pa.list_(pa.float32())),
             ("seed", pa.int64()),
@@ -66,12 +66,12 @@ def write_index(folder: str | Path) -> None:
         pa.parquet.write_table(pa.Table.from_pylist(rows, schema=index_schema()), temporary)
 
 
-def read_index(folder: str | Path, split: str | None) -> Any:
-    """The index as a `pyarrow.Table`: the rows of one split, or all of them.
+def read_index(folder: str | Path, region: str | None) -> Any:
+    """The index as a `pyarrow.Table`: the rows of one region, or all of them.
 
     Raises:
         `OSError`: If there is none.
-        `ValueError`: If it is damaged, or has no row of the split.
+        `ValueError`: If it is damaged, or has no row of the region.
     """
     pa, path = import_pyarrow(), Path(folder) / INDEX_NAME
     if not path.is_file():
@@ -83,8 +83,8 @@ def read_index(folder: str | Path, split: str | None) -> Any:
     except (KeyError, OSError, ValueError, pa.ArrowException) as error:
         # A column that is missing or of another type, or no parquet.
         raise ValueError(f"{str(path)!r} is not the index of a weight dataset: {error}") from error
-    selected = index if split is None else index.filter(pa.compute.equal(index["split"], split))
+    selected = index if region is None else index.filter(pa.compute.equal(index["region"], region))
     if not len(selected):
-        available = pa.compute.unique(index["split"]).to_pylist()
-        raise ValueError(f"`split` must be None or one of {available} in {str(path)!r}, but received {split!r}.")
+        available = pa.compute.unique(index["region"]).to_pylist()
+        raise ValueError(f"`region` must be None or one of {available} in {str(path)!r}, but received {region!r}.")
     return selected

@@ -101,7 +101,7 @@ class ShardWriter:
         network: nn.Sequential,
         *,
         task: str,
-        split: str = "train",
+        region: str = "seen",
         origin: str = "user",
         latent: Sequence[float] | None = None,
         seed: int | None = None,
@@ -113,7 +113,7 @@ class ShardWriter:
         Parameters:
             network (`nn.Sequential`): An [`MLP`], or your own `nn.Sequential` of `nn.Linear` and activations.
             task (`str`): Name of the task it is for.
-            split (`str`, defaults to `"train"`): Split of its architecture; see [`~ArchitectureSplits.split_of`].
+            region (`str`, defaults to `"seen"`): Region of its architecture; see [`~ArchitectureRegions.region_of`].
             origin (`str`, defaults to `"user"`): What made it, `"ghn"` or `"sgd"` for instance.
             latent (`Sequence[float]`, *optional*): Latent that a GHN made it from.
             seed (`int`, *optional*): Seed that it was made from.
@@ -137,7 +137,7 @@ class ShardWriter:
                 **architecture.to_dict(),
                 "num_parameters": architecture.num_parameters,
                 "task": task,
-                "split": split,
+                "region": region,
                 "origin": origin,
                 "latent": None if latent is None else [float(value) for value in latent],
                 "seed": seed,

@@ -31,7 +31,7 @@ class WeightDataset:
     Parameters:
         path_or_repo (`str` or `Path`): Folder of the dataset, or its repository on the Hub.
         tokenizer (`WeightPatchTokenizer`): Cuts the networks into patches.
-        split (`str`, *optional*, defaults to `"train"`): Only networks of this split; `None` for all.
+        region (`str`, *optional*, defaults to `"seen"`): Only networks of this region; `None` for all.
         revision (`str`, *optional*): Branch, tag or commit of the repository.
         token (`str`, *optional*): Access token for the Hub; the one logged in with by default.
 
@@ -40,21 +40,21 @@ class WeightDataset:
 
     Raises:
         `OSError`: If there is no such dataset, or a shard of its index is missing.
-        `ValueError`: If the index is damaged, has no network of the split, or one that the tokenizer does not take.
+        `ValueError`: If the index is damaged, has no network of the region, or one that the tokenizer does not take.
     """
 
     def __init__(
         self,
         path_or_repo: str | os.PathLike,
         tokenizer: WeightPatchTokenizer,
-        split: str | None = "train",
+        region: str | None = "seen",
         revision: str | None = None,
         token: str | None = None,
     ):
         patterns = (INDEX_NAME, f"{SHARD_FOLDER}/*.safetensors")
         folder = find_folder(path_or_repo, patterns, repo_type="dataset", revision=revision, token=token)
         self.tokenizer = tokenizer
-        self.index = read_index(folder, split)
+        self.index = read_index(folder, region)
         self.architectures = _read_architectures(self.index, folder)
         for architecture in set(self.architectures):
             tokenizer.check_architecture(architecture)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..splits import ArchitectureSplits
+from ..regions import ArchitectureRegions
 
 
 DATA_SPLITS = ("train", "validation", "test")
@@ -90,9 +90,9 @@ class Task(ABC):
     search_plan: SearchPlan = SearchPlan()
 
     @property
-    def splits(self) -> ArchitectureSplits:
+    def regions(self) -> ArchitectureRegions:
         """The architectures trained on and held out."""
-        return ArchitectureSplits(
+        return ArchitectureRegions(
             self.in_features,
             self.out_features,
             self.activation,

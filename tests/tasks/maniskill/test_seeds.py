@@ -29,7 +29,7 @@ def test_more_episodes_are_the_same_and_further_ones():
 
 
 @pytest.mark.parametrize(
-    ("split", "seed", "num_episodes", "message"),
+    ("region", "seed", "num_episodes", "message"),
     [
         ("demonstrations", 0, 1, "`split` must be one of .*'dagger'.* but received 'demonstrations'"),
         ("test", -1, 1, "`seed` must be 0 to 16383, but received -1"),

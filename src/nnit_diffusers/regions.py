@@ -12,7 +12,7 @@ import torch
 from .architecture import MLPArchitecture
 
 
-SPLITS = ("train", "held_out_combinations", "held_out_widths", "deeper", "wider")
+REGIONS = ("seen", "held_out_combinations", "held_out_widths", "deeper", "wider")
 
 # Chosen once so that the widths people ask for first (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on
 # while the architectures of the documentation, [48, 40] and [128, 256], are held out as combinations. Changing it
@@ -35,13 +35,13 @@ def is_held_out_combination(hidden_sizes: Sequence[int]) -> bool:
 
 
 @dataclass(frozen=True)
-class ArchitectureSplits:
+class ArchitectureRegions:
     """The training grid of a task and what is held out around it.
 
     Every integer width `min_width…max_width` that is not held out, in every combination that is not held out, at
-    `min_depth…max_depth` hidden layers is `"train"`. Held out are: `"held_out_combinations"` of training widths,
-    `"held_out_widths"`, networks `"deeper"` than `max_depth`, and networks `"wider"` than `max_width` in any layer
-    (of several reasons, the last of this list counts).
+    `min_depth…max_depth` hidden layers is `"seen"` in training. Held out are: `"held_out_combinations"` of training
+    widths, `"held_out_widths"`, networks `"deeper"` than `max_depth`, and networks `"wider"` than `max_width` in any
+    layer. Of several reasons, the last of this list counts.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of the task.
@@ -80,33 +80,23 @@ class ArchitectureSplits:
         """Every width of the range that no network of the training data has."""
         return [w for w in range(self.min_width, self.max_width + 1) if is_held_out_width(w)]
 
-    def split_of(self, hidden_sizes: Sequence[int]) -> str:
-        """The split that `hidden_sizes` belongs to, one of `SPLITS`.
+    def region_of(self, hidden_sizes: Sequence[int]) -> str:
+        """The region that `hidden_sizes` belongs to: one of `REGIONS`, or `"shallower"` or `"narrower"`.
 
-        Raises:
-            `ValueError`:
-                If a width lies below `min_width`, or there are fewer than `min_depth` layers: such networks belong to
-                no split.
+        Networks with fewer layers than `min_depth`, or a layer narrower than `min_width`, lie below the training grid.
+        No evaluation draws them, but a user may ask for one.
         """
         if len(hidden_sizes) < self.min_depth:
-            raise ValueError(
-                f"`hidden_sizes` must have {self.min_depth} layers or more, but received {list(hidden_sizes)}."
-            )
+            return "shallower"
         if min(hidden_sizes) < self.min_width:
-            raise ValueError(f"`hidden_sizes` must be {self.min_width} or wider, but received {list(hidden_sizes)}.")
+            return "narrower"
         if max(hidden_sizes) > self.max_width:
             return "wider"
         if len(hidden_sizes) > self.max_depth:
             return "deeper"
         if any(is_held_out_width(width) for width in hidden_sizes):
             return "held_out_widths"
-        return "held_out_combinations" if is_held_out_combination(hidden_sizes) else "train"
-
-    def region_of(self, hidden_sizes: Sequence[int]) -> str:
-        """The split of `hidden_sizes`, or `"narrower"` or `"shallower"` if it lies below the grid and is of none."""
-        if len(hidden_sizes) < self.min_depth:
-            return "shallower"
-        return "narrower" if min(hidden_sizes) < self.min_width else self.split_of(hidden_sizes)
+        return "held_out_combinations" if is_held_out_combination(hidden_sizes) else "seen"
 
     def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
         """`hidden_sizes` with the inputs, outputs and activation of the task."""
@@ -115,7 +105,7 @@ class ArchitectureSplits:
     def sample_training(
         self, num_architectures: int, generator: torch.Generator | None = None, narrow_fraction: float = 0.0
     ) -> list[MLPArchitecture]:
-        """Draws architectures of the training split, a part of them with every width log-uniform.
+        """Draws architectures of the seen region, a part of them with every width log-uniform.
 
         Narrow networks have the least room for error, and of widths drawn uniformly few are narrow.
 
@@ -130,55 +120,55 @@ class ArchitectureSplits:
         if not 0 <= narrow_fraction <= 1:
             raise ValueError(f"`narrow_fraction` must be 0 to 1, but received {narrow_fraction}.")
         num_narrow = round(narrow_fraction * num_architectures)
-        drawn = self.sample("train", num_architectures - num_narrow, generator)
-        return drawn + self.sample("train", num_narrow, generator, log_uniform=True)
+        drawn = self.sample("seen", num_architectures - num_narrow, generator)
+        return drawn + self.sample("seen", num_narrow, generator, log_uniform=True)
 
     def sample(
         self,
-        split: str,
+        region: str,
         num_architectures: int,
         generator: torch.Generator | None = None,
         distinct: bool = False,
         log_uniform: bool = False,
     ) -> list[MLPArchitecture]:
-        """Draws architectures of one split: depth uniform, then every width uniform.
+        """Draws architectures of one region: depth uniform, then every width uniform.
 
         In `"held_out_widths"` every width is a held-out one; `"deeper"` has `max_depth + 1` layers of training widths;
         `"wider"` has at least one layer of `max_width + 1` to `2 * max_width`, the others between half of `max_width`
         and that.
 
         Parameters:
-            split (`str`): One of `SPLITS`.
+            region (`str`): One of `REGIONS`.
             num_architectures (`int`): How many to draw.
             generator (`torch.Generator`, *optional*): Source of randomness, on the CPU.
             distinct (`bool`, defaults to `False`): Never draw the same architecture twice.
             log_uniform (`bool`, defaults to `False`): Draw widths w with a probability that goes as 1 / w.
 
         Raises:
-            `ValueError`: If `split` is unknown, or has fewer than `num_architectures` distinct architectures.
+            `ValueError`: If `region` is unknown, or has fewer than `num_architectures` distinct architectures.
         """
-        if split not in SPLITS:
-            raise ValueError(f"`split` must be one of {SPLITS}, but received {split!r}.")
+        if region not in REGIONS:
+            raise ValueError(f"`region` must be one of {REGIONS}, but received {region!r}.")
         widths = self.train_widths
-        if split == "held_out_widths":
+        if region == "held_out_widths":
             widths = self.held_out_widths
-        elif split == "wider":
+        elif region == "wider":
             widths = list(range(max(self.min_width, self.max_width // 2), 2 * self.max_width + 1))
         drawn: list[tuple[int, ...]] = []
         tries = 0
         while len(drawn) < num_architectures:
             if tries > 1000 + 100 * num_architectures:
                 raise ValueError(
-                    f"`num_architectures` must be at most the number of distinct architectures of split {split!r} "
+                    f"`num_architectures` must be at most the number of distinct architectures of region {region!r} "
                     f"with widths {self.min_width}…{self.max_width} and depths {self.min_depth}…{self.max_depth}, but "
                     f"received {num_architectures}; found {len(drawn)}."
                 )
             tries += 1
             depth = self.max_depth + 1
-            if split != "deeper":
+            if region != "deeper":
                 depth = int(torch.randint(self.min_depth, self.max_depth + 1, (), generator=generator))
             hidden_sizes = _draw_widths(widths, depth, generator, log_uniform)
-            if not hidden_sizes or self.split_of(hidden_sizes) != split or (distinct and hidden_sizes in drawn):
+            if not hidden_sizes or self.region_of(hidden_sizes) != region or (distinct and hidden_sizes in drawn):
                 continue
             drawn.append(hidden_sizes)
         return [self.architecture(hidden_sizes) for hidden_sizes in drawn]

@@ -3,12 +3,12 @@ from itertools import product
 import pytest
 import torch
 
-from nnit_diffusers import ArchitectureSplits
-from nnit_diffusers.splits import SPLITS, is_held_out_combination, is_held_out_width
+from nnit_diffusers import ArchitectureRegions
+from nnit_diffusers.regions import REGIONS, is_held_out_combination, is_held_out_width
 
 
-def splits(**kwargs):
-    return ArchitectureSplits(64, 10, **kwargs)
+def regions(**kwargs):
+    return ArchitectureRegions(64, 10, **kwargs)
 
 
 def generator(seed=0):
@@ -34,16 +34,16 @@ def test_a_fifth_of_the_widths_and_a_quarter_of_the_combinations_are_held_out():
 
 
 def test_every_integer_width_is_trained_on_or_held_out():
-    grid = splits(min_width=16, max_width=64)
+    grid = regions(min_width=16, max_width=64)
     assert sorted(grid.train_widths + grid.held_out_widths) == list(range(16, 65))
     assert len(grid.held_out_widths) == 9
 
 
 @pytest.mark.parametrize(
-    ("hidden_sizes", "split"),
+    ("hidden_sizes", "region"),
     [
-        ([32], "train"),
-        ([64, 64], "train"),
+        ([32], "seen"),
+        ([64, 64], "seen"),
         ([48, 40], "held_out_combinations"),
         ([25], "held_out_widths"),
         ([32, 25], "held_out_widths"),
@@ -53,36 +53,37 @@ def test_every_integer_width_is_trained_on_or_held_out():
         ([32, 32, 32, 128], "wider"),
     ],
 )
-def test_every_architecture_belongs_to_one_split_for_its_last_reason(hidden_sizes, split):
-    assert splits().split_of(hidden_sizes) == split
+def test_every_architecture_belongs_to_one_region_for_its_last_reason(hidden_sizes, region):
+    assert regions().region_of(hidden_sizes) == region
 
 
-def test_networks_narrower_than_the_range_belong_to_no_split():
-    with pytest.raises(ValueError, match=r"16 or wider, but received \[32, 15\]"):
-        splits().split_of([32, 15])
+def test_networks_below_the_grid_are_named_and_never_drawn():
+    assert regions().region_of([32, 15]) == "narrower"
+    assert regions(min_depth=2).region_of([32]) == "shallower"
+    assert not {"narrower", "shallower"} & set(REGIONS)
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_samples_come_from_their_split_alone(split):
-    grid = splits(activation="tanh")
-    architectures = grid.sample(split, 200, generator())
-    assert {grid.split_of(architecture.hidden_sizes) for architecture in architectures} == {split}
+@pytest.mark.parametrize("region", REGIONS)
+def test_samples_come_from_their_region_alone(region):
+    grid = regions(activation="tanh")
+    architectures = grid.sample(region, 200, generator())
+    assert {grid.region_of(architecture.hidden_sizes) for architecture in architectures} == {region}
     assert {(a.in_features, a.out_features, a.activation) for a in architectures} == {(64, 10, "tanh")}
 
 
 def test_samples_follow_the_generator():
-    assert splits().sample("train", 20, generator(1)) == splits().sample("train", 20, generator(1))
-    assert splits().sample("train", 20, generator(1)) != splits().sample("train", 20, generator(2))
+    assert regions().sample("seen", 20, generator(1)) == regions().sample("seen", 20, generator(1))
+    assert regions().sample("seen", 20, generator(1)) != regions().sample("seen", 20, generator(2))
 
 
 def test_training_samples_cover_every_width_and_depth():
-    architectures = splits(min_width=16, max_width=32).sample("train", 600, generator())
+    architectures = regions(min_width=16, max_width=32).sample("seen", 600, generator())
     assert {architecture.depth for architecture in architectures} == {1, 2, 3}
-    assert {w for a in architectures for w in a.hidden_sizes} == set(splits(min_width=16, max_width=32).train_widths)
+    assert {w for a in architectures for w in a.hidden_sizes} == set(regions(min_width=16, max_width=32).train_widths)
 
 
-def test_held_out_splits_draw_what_they_say():
-    grid = splits()
+def test_held_out_regions_draw_what_they_say():
+    grid = regions()
     for architecture in grid.sample("held_out_widths", 100, generator()):
         assert set(architecture.hidden_sizes) <= set(grid.held_out_widths)
     for architecture in grid.sample("held_out_combinations", 100, generator()):
@@ -97,39 +98,36 @@ def test_held_out_splits_draw_what_they_say():
 
 
 def test_a_grid_may_begin_with_deeper_networks():
-    grid = splits(min_width=16, max_width=64, min_depth=2, max_depth=3)
-    for split in ("train", "held_out_combinations", "held_out_widths"):
-        assert {architecture.depth for architecture in grid.sample(split, 100, generator())} == {2, 3}
-    assert grid.split_of([48, 40]) == splits(min_width=16, max_width=64).split_of([48, 40])
-    with pytest.raises(ValueError, match=r"must have 2 layers or more, but received \[48\]"):
-        grid.split_of([48])
+    grid = regions(min_width=16, max_width=64, min_depth=2, max_depth=3)
+    for region in ("seen", "held_out_combinations", "held_out_widths"):
+        assert {architecture.depth for architecture in grid.sample(region, 100, generator())} == {2, 3}
+    assert grid.region_of([48, 40]) == regions(min_width=16, max_width=64).region_of([48, 40])
     assert grid.region_of([48]) == "shallower"
     assert grid.region_of([48, 15]) == "narrower"
-    assert grid.region_of([48, 40]) == grid.split_of([48, 40])
 
 
 def test_distinct_samples_never_repeat():
-    grid = splits(min_width=16, max_width=20, max_depth=1)
+    grid = regions(min_width=16, max_width=20, max_depth=1)
     assert len(grid.train_widths) == 5
-    architectures = grid.sample("train", 5, generator(), distinct=True)
+    architectures = grid.sample("seen", 5, generator(), distinct=True)
     assert len(set(architectures)) == 5
-    assert len(grid.sample("train", 50, generator())) == 50
+    assert len(grid.sample("seen", 50, generator())) == 50
 
 
 def test_more_distinct_samples_than_there_are_is_refused():
-    grid = splits(min_width=16, max_width=20, max_depth=1)
-    with pytest.raises(ValueError, match=r"split 'train'.*but received 6; found 5"):
-        grid.sample("train", 6, generator(), distinct=True)
+    grid = regions(min_width=16, max_width=20, max_depth=1)
+    with pytest.raises(ValueError, match=r"region 'seen'.*but received 6; found 5"):
+        grid.sample("seen", 6, generator(), distinct=True)
 
 
-def test_a_split_that_is_empty_is_refused():
-    with pytest.raises(ValueError, match=r"split 'held_out_widths'.*but received 1; found 0"):
-        splits(min_width=16, max_width=20).sample("held_out_widths", 1, generator())
+def test_a_region_that_is_empty_is_refused():
+    with pytest.raises(ValueError, match=r"region 'held_out_widths'.*but received 1; found 0"):
+        regions(min_width=16, max_width=20).sample("held_out_widths", 1, generator())
 
 
-def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="one of .*'train'.* but received 'test'"):
-        splits().sample("test", 1)
+def test_an_unknown_region_is_refused():
+    with pytest.raises(ValueError, match="one of .*'seen'.* but received 'test'"):
+        regions().sample("test", 1)
 
 
 @pytest.mark.parametrize(
@@ -143,15 +141,15 @@ def test_an_unknown_split_is_refused():
 )
 def test_ranges_that_cannot_be_are_refused(sizes, received):
     with pytest.raises(ValueError, match=received):
-        splits(**sizes)
+        regions(**sizes)
 
 
 @pytest.mark.parametrize("narrow_fraction, num_narrow", [(0, 0), (0.3, 90), (1, 300)])
 def test_a_part_of_the_training_architectures_has_log_uniform_widths(narrow_fraction, num_narrow):
-    grid = splits(min_width=16, max_width=256)
+    grid = regions(min_width=16, max_width=256)
     architectures = grid.sample_training(300, generator(), narrow_fraction)
     assert len(architectures) == 300
-    assert {grid.split_of(architecture.hidden_sizes) for architecture in architectures} == {"train"}
+    assert {grid.region_of(architecture.hidden_sizes) for architecture in architectures} == {"seen"}
     # Half of the widths lie below the middle of the range, 136; of log-uniform ones below its geometric mean, 64.
     uniform, narrow = architectures[: 300 - num_narrow], architectures[300 - num_narrow :]
     for part, middle in ((uniform, 136), (narrow, 64)):
@@ -161,10 +159,10 @@ def test_a_part_of_the_training_architectures_has_log_uniform_widths(narrow_frac
 
 
 def test_without_a_narrow_part_training_architectures_are_a_plain_draw():
-    assert splits().sample_training(20, generator(1)) == splits().sample("train", 20, generator(1))
+    assert regions().sample_training(20, generator(1)) == regions().sample("seen", 20, generator(1))
 
 
 @pytest.mark.parametrize("narrow_fraction", [-0.1, 1.1, float("nan")])
 def test_a_narrow_part_is_a_part(narrow_fraction):
     with pytest.raises(ValueError, match="`narrow_fraction` must be 0 to 1, but received"):
-        splits().sample_training(20, generator(), narrow_fraction)
+        regions().sample_training(20, generator(), narrow_fraction)
