@@ -17,7 +17,7 @@ PIP := $(RUN) pip install --quiet --constraint constraints.txt
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo space test quality style evaluate benchmarks figures clean
+.PHONY: help setup demo space test lowest release quality style evaluate benchmarks figures clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,13 +33,20 @@ space: $(INSTALLED)  ## the web demo, at http://127.0.0.1:7860
 test: quality $(VULKAN) $(CHROMIUM)  ## everything that CI runs: `make quality`, then the test suite
 	$(ONE_THREAD) $(RUN) pytest --numprocesses 2 --dist worksteal
 
-quality: $(INSTALLED)  ## lint, format, types and the direction of imports
+lowest:  ## the test suite on the oldest versions that setup.py claims, in .venv/lowest
+	$(PYTHON) scripts/test_lowest.py --venv $(VENV)/lowest $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+release: $(INSTALLED)  ## sdist and wheel into dist/, checked, and the wheel used in a clean environment
+	TORCH_INDEX=$(TORCH_INDEX) scripts/check_release.sh $(VENV)/bin/python
+
+quality: $(INSTALLED)  ## lint, format, types, the direction of imports, and prose
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python scripts/check_prose.py
 
-style: $(INSTALLED)  ## mend what lint and format can mend
+style: $(INSTALLED)  ## fix what lint and format can fix
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 
@@ -49,10 +56,11 @@ evaluate: $(INSTALLED)  ## what nnit/digits reaches; parts that nnit/digits/eval
 benchmarks: $(INSTALLED)  ## time and memory of generating a network, beside training one
 	$(VENV)/bin/python examples/benchmarks/benchmark_generation.py
 
-figures: $(INSTALLED)  ## draw the pictures of every evaluation that is committed, and docs/images/weights.png
+figures: $(INSTALLED)  ## draw the pictures of every committed evaluation and docs/images/weights.png, write docs/results.md
 	for path in nnit/*/evaluation.json; do \
 		$(VENV)/bin/python examples/figures/plot_evaluation.py --evaluation_path $$path || exit 1; done
 	$(VENV)/bin/python examples/figures/plot_weights.py --output_dir docs/images
+	$(VENV)/bin/python examples/evaluation_results.py --output_path docs/results.md
 
 clean:  ## remove the environment and the caches, nothing else
 	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -6,9 +6,9 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
-# A floor is the oldest release known to do, a cap the first that is not known to: each says why. Together they stay
-# within what LeRobot 0.6.1 lets be installed beside it (huggingface_hub<2, torch<2.12, numpy<2.3). The environment
-# that the Makefile sets up is pinned, in constraints.txt.
+# A floor is the oldest release known to work, a cap the first one not known to: each states its reason. `make lowest`
+# installs the floors and runs the tests on them. Together they stay within what LeRobot 0.6.1 allows beside it
+# (huggingface_hub<2, torch<2.12, numpy<2.3). The environment that the Makefile sets up is pinned, in constraints.txt.
 INSTALL_REQUIRES = [
     # 1.0: beside an older one, an installed peft keeps diffusers from being imported. With accelerate, models load
     # without a second copy in memory, and can be offloaded.
@@ -22,11 +22,14 @@ INSTALL_REQUIRES = [
     "numpy>=1.26",
     # 0.8: what diffusers 0.42 asks for.
     "safetensors>=0.8",
+    # 1.11.2: the first for Python 3.12. Student's t intervals of an evaluation (scipy.special).
+    "scipy>=1.11.2",
     # 2.6: what diffusers 0.42 asks for.
     "torch>=2.6",
-    # 0.9.2: the oldest that the scripts were run with. Here and not in an extra, for pip installs the command `nnit`
-    # in any case, and a command has to work as it was installed; it brings three small packages of pure Python.
-    "tyro>=0.9.2",
+    # 1.0: older ones break the lines of the examples in `nnit COMMAND --help`; before 0.9.14, `nnit` does not start.
+    # Here and not in an extra, for pip installs the command `nnit` in any case, and a command has to work as it was
+    # installed; it brings three small packages of pure Python.
+    "tyro>=1.0",
 ]
 
 DIGITS = [
@@ -45,11 +48,13 @@ EXTRAS = {
     "training": [
         *DIGITS,
         *PICTURES,
-        # 14: the first for Python 3.12. The index of a weight dataset is a parquet file.
-        "pyarrow>=14",
-        # `--report_to tensorboard`, the default.
-        "tensorboard>=2.16",
-        "tqdm>=4.66",
+        # 15: what datasets 3 asks for. Reading a malicious parquet file in 14.0.0 could run code (CVE-2023-47248). The
+        # index of a weight dataset is a parquet file.
+        "pyarrow>=15",
+        # 2.16.2: 2.16.0 installs TensorFlow's nightly build. `--report_to tensorboard`, the default.
+        "tensorboard>=2.16.2",
+        # 4.66.3: what datasets 3 asks for.
+        "tqdm>=4.66.3",
     ],
     # `nnit search` draws a picture of what it found.
     "search": PICTURES,
@@ -85,14 +90,22 @@ EXTRAS = {
         "pytest>=8",
         "pytest-timeout",
         "pytest-xdist",
-        "scipy>=1.11.2",  # the first for Python 3.12
     ],
     # Their verdicts change with every release: constraints.txt has the ones that count.
     "quality": ["import-linter", "mypy", "ruff"],
+    # `make release`.
+    "release": [
+        "build>=1.2",
+        # 6.1: the first to check the licence files of metadata 2.4, which setuptools 77 writes.
+        "twine>=6.1",
+    ],
 }
 # What `make` installs.
-DEV = ("training", "maniskill", "onnx", "space", "test", "quality")
+DEV = ("training", "maniskill", "onnx", "space", "test", "quality", "release")
 EXTRAS["dev"] = sorted({needed for extra in DEV for needed in EXTRAS[extra]})
+
+
+REPOSITORY = "https://github.com/nnit-diffusers/nnit-diffusers"
 
 
 def version() -> str:
@@ -106,13 +119,31 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The nnit-diffusers authors",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    url=REPOSITORY,
+    project_urls={
+        "Documentation": f"{REPOSITORY}/tree/main/docs",
+        "Source": REPOSITORY,
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+        "Paper": "https://arxiv.org/abs/2603.00180",
+    },
     keywords="diffusion, hypernetwork, weight generation, neural network, diffusers",
     classifiers=[
         "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Software Development :: Libraries :: Python Modules",
         "Typing :: Typed",
     ],
     # 3.11: what diffusers 0.42 asks for.

@@ -1,14 +1,15 @@
-"""Stage 2, optional: writes networks into a weight dataset, to be exchanged, or trained on in place of a GHN's stream.
+"""Stage 2, optional: builds a weight dataset, to exchange or to train on instead of a GHN's stream.
 
     accelerate launch examples/build_weight_dataset.py --ghn_name_or_path outputs/digits/ghn/ghn --task digits \
         --output_dir outputs/digits/weights --num_networks 1000 --score
     accelerate launch examples/build_weight_dataset.py --networks_dir my_networks --task digits \
         --output_dir outputs/digits/weights --score
 
-The networks are a GHN's, or your own, saved with `MLP.save_pretrained` in folders of `--networks_dir`. A shard depends
-on its number and the arguments alone: processes share the shards out between them, and a build that was killed goes on
-when it is run again, to the same dataset. (To the same bytes if it is launched alike: under torchrun, MKL may round
-the last bits of the weights otherwise than under accelerate, unless `MKL_CBWR=COMPATIBLE` is set.)
+The networks are sampled from a GHN, or are your own, saved with `MLP.save_pretrained` in folders of `--networks_dir`.
+A shard depends only on its number and the arguments. Processes therefore divide the shards among them, and an
+interrupted build resumes when run again, with the same dataset as the result. Different launchers may differ in the
+last bits of the weights, because MKL may round differently under torchrun and accelerate. Set
+`MKL_CBWR=COMPATIBLE` to avoid this.
 """
 
 import json
@@ -34,26 +35,26 @@ logger = get_logger(__name__)
 
 @dataclass
 class Arguments:
-    """Writes networks into a weight dataset."""
+    """Builds a weight dataset of networks."""
 
     output_dir: str
-    """Folder of the dataset."""
+    """Folder to write the dataset to."""
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, if it needs any."""
+    """Folder of the task's data, or where to download it, if the task needs any."""
     ghn_name_or_path: str | None = None
-    """GHN that writes the networks: a folder or a Hub repository."""
+    """GHN to sample the networks from: a folder or a Hub repository."""
     networks_dir: str | None = None
-    """Folder of your own networks instead, one folder each; those of held-out architectures are marked as such."""
+    """Folder of your own networks instead, one folder each; the dataset records the region of each architecture."""
     seed: int = 0
     """Seed of architectures and latents."""
     region: Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "seen"
-    """Region that the architectures of the GHN's networks are drawn from."""
+    """Region to draw the architectures of GHN samples from."""
     num_networks: int = 1000
-    """Networks that the GHN writes."""
+    """Networks to sample from the GHN."""
     networks_per_shard: int = 256
-    """Networks of one file."""
+    """Networks per file."""
     score: bool = False
     """Score every network on the task's validation data."""
     push_to_hub: bool = False
@@ -63,7 +64,7 @@ class Arguments:
 
 
 class GHNNetworks:
-    """Networks that a GHN writes, architectures and latents drawn anew for every shard."""
+    """GHN samples; every shard draws its own architectures and latents."""
 
     def __init__(self, ghn: GraphHyperNetwork, task: Task, arguments: Arguments):
         self.ghn, self.task, self.arguments = ghn, task, arguments
@@ -72,7 +73,7 @@ class GHNNetworks:
         return self.arguments.num_networks
 
     def shard(self, number: int, start: int, stop: int) -> list[tuple[MLP, dict[str, Any]]]:
-        """The networks `start…stop` and where they come from."""
+        """Networks `start…stop`, each with its origin."""
         generator = step_generator(self.arguments.seed, number)
         architectures = self.task.regions.sample(self.arguments.region, stop - start, generator)
         latents = torch.randn(stop - start, self.ghn.config.latent_dim, generator=generator)
@@ -82,7 +83,7 @@ class GHNNetworks:
 
 
 class SavedNetworks:
-    """Networks from folders that `MLP.save_pretrained` wrote, in the order of their names."""
+    """Networks saved with `MLP.save_pretrained`, in the order of their folder names."""
 
     def __init__(self, networks_dir: str, task: Task):
         self.folders = sorted(path.parent for path in Path(networks_dir).rglob("config.json"))
@@ -96,7 +97,7 @@ class SavedNetworks:
         return len(self.folders)
 
     def shard(self, number: int, start: int, stop: int) -> list[tuple[MLP, dict[str, Any]]]:
-        """The networks `start…stop` and where they come from."""
+        """Networks `start…stop`, each with its origin."""
         entries = []
         for folder in self.folders[start:stop]:
             network = MLP.from_pretrained(folder)
@@ -106,7 +107,7 @@ class SavedNetworks:
 
 
 def open_source(task: Task, arguments: Arguments, device: torch.device) -> GHNNetworks | SavedNetworks:
-    """Where the networks come from."""
+    """The source of networks that the arguments name."""
     if (arguments.ghn_name_or_path is None) == (arguments.networks_dir is None):
         raise ValueError(
             "One of `ghn_name_or_path` and `networks_dir` must be given, but received "
@@ -118,20 +119,20 @@ def open_source(task: Task, arguments: Arguments, device: torch.device) -> GHNNe
 
 
 def check_output_dir(output_dir: Path, build: dict[str, Any]) -> None:
-    """Raises `ValueError` if the folder holds networks of another build, with which these must not be mixed."""
+    """Raises `ValueError` if the folder holds networks of another build, since builds must not be mixed."""
     path = output_dir / "build.json"
     earlier = json.loads(path.read_text())["build"] if path.exists() else None
     if earlier != build and (earlier or list_shards(output_dir)):
         raise ValueError(
             f"`output_dir` must be a new folder, or one of the same build, {build}, but {str(output_dir)!r} holds the "
-            f"networks of {earlier or 'another writer'}."
+            f"networks of {earlier or 'an unknown build'}."
         )
 
 
 def write_shard(
     output_dir: Path, number: int, entries: list[tuple[MLP, dict[str, Any]]], task: Task, score: bool
 ) -> None:
-    """Writes the networks of one shard, scored if that is asked for."""
+    """Writes the networks of one shard, scored if `score`."""
     networks = [network for network, _ in entries]
     scores: list[float | None] = [None] * len(networks)
     if score:
@@ -144,20 +145,22 @@ def write_shard(
 
 def main(arguments: Arguments) -> None:
     output_dir = Path(arguments.output_dir)
-    # Unless told to use the CPU, accelerate takes every process that torchrun starts there for the only one.
+    # Without `cpu`, accelerate treats each CPU process of torchrun as the only one.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     source = open_source(task, arguments, accelerator.device)
 
-    of_no_account = ("output_dir", "data_dir", "push_to_hub", "hub_dataset_id")
-    build = {name: value for name, value in asdict(arguments).items() if name not in of_no_account}
+    # record the arguments that determine the networks
+    ignored = ("output_dir", "data_dir", "push_to_hub", "hub_dataset_id")
+    build = {name: value for name, value in asdict(arguments).items() if name not in ignored}
     build["num_networks"] = len(source)
     check_output_dir(output_dir, build)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and not (output_dir / "build.json").exists():
         write_json(output_dir / "build.json", {"build": build, **provenance()})
 
+    # write the missing shards of this process
     starts = range(0, len(source), arguments.networks_per_shard)
     numbers = range(accelerator.process_index, len(starts), accelerator.num_processes)
     logger.info(f"{len(source):,} networks in {len(starts)} shards on {accelerator.num_processes} process(es)")
@@ -166,6 +169,7 @@ def main(arguments: Arguments) -> None:
             stop = min(starts[number] + arguments.networks_per_shard, len(source))
             write_shard(output_dir, number, source.shard(number, starts[number], stop), task, arguments.score)
 
+    # index, then upload
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_index(output_dir)

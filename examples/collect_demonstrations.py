@@ -1,15 +1,14 @@
-"""Stage 0 of a robot task: records its scripted expert, disturbed so that it shows how to recover.
+"""Stage 0 of a robot task: records its scripted expert under noise, so that it shows how to recover.
 
     python examples/collect_demonstrations.py --task pickcube --output_dir outputs/pickcube/demonstrations
 
-Every state the expert gets into is kept with the action it would take there undisturbed. An episode depends on the
-seed and its number alone: the data are the same for any number of processes, and a collection that was killed goes on
-when it is run again.
+Every state is recorded with the action that the expert takes in it without noise. An episode depends only on the seed
+and its number, so any number of processes gives the same data. An interrupted collection resumes when run again.
 
     python examples/collect_demonstrations.py --task pickcube --output_dir outputs/pickcube/expert \
         --evaluate_only --num_episodes 200
 
-measures the expert, undisturbed, on test episodes instead, and writes `expert.json`.
+measures the expert without noise on test episodes instead, and writes `expert.json`.
 """
 
 import json
@@ -39,17 +38,17 @@ class Arguments:
     """Records the scripted expert of a robot task."""
 
     output_dir: str
-    """Folder of the demonstrations."""
+    """Folder to write the demonstrations to."""
     task: str = "pickcube"
     """Name of a robot task."""
     seed: int = 0
-    """Chooses the episodes, and how they are disturbed."""
+    """Seed of the episodes and of the noise."""
     num_episodes: int = 300
     """Episodes to record."""
     episodes_per_shard: int = 50
-    """Episodes of one file."""
+    """Episodes per file."""
     num_workers: int | None = None
-    """Processes to run episodes in; one for each CPU by default."""
+    """Worker processes; one per CPU by default."""
     evaluate_only: bool = False
     """Measure the expert on test episodes instead."""
 
@@ -65,22 +64,26 @@ def check_output_dir(output_dir: Path, collection: dict[str, Any]) -> None:
     if earlier != collection and (earlier or any(output_dir.glob("demonstrations-*"))):
         raise ValueError(
             f"`output_dir` must be a new folder, or one of the same collection, {collection}, but {str(output_dir)!r} "
-            f"holds the demonstrations of {earlier or 'something else'}."
+            f"holds the demonstrations of {earlier or 'an unknown collection'}."
         )
 
 
 def collect(task: ManiSkillTask, arguments: Arguments) -> None:
+    """Records the missing shards of a collection."""
     output_dir = Path(arguments.output_dir)
-    of_no_account = ("output_dir", "num_workers", "evaluate_only")
-    collection = {name: value for name, value in asdict(arguments).items() if name not in of_no_account}
+    # record the arguments that determine the demonstrations
+    ignored = ("output_dir", "num_workers", "evaluate_only")
+    collection = {name: value for name, value in asdict(arguments).items() if name not in ignored}
     check_output_dir(output_dir, collection)
     write_json(output_dir / "collection.json", {"collection": collection, **provenance()})
     starts = range(0, arguments.num_episodes, arguments.episodes_per_shard)
     for number, start in enumerate(tqdm(starts, desc="Shards")):
         if shard_path(output_dir, number).exists():
             continue
+        # run the expert under noise
         numbers = range(start, min(start + arguments.episodes_per_shard, arguments.num_episodes))
         episodes = task.demonstrate(numbers, seed=arguments.seed, num_workers=arguments.num_workers)
+        # write the shard
         observations, actions = stack_episodes(episodes)
         tensors = {
             "observations": observations,
@@ -101,6 +104,8 @@ def rate(num_successes: int, num_episodes: int) -> dict[str, Any]:
 
 
 def evaluate_expert(task: ManiSkillTask, arguments: Arguments) -> None:
+    """Runs the expert without noise on test episodes and writes `expert.json`."""
+    # run
     start = time.perf_counter()
     episodes = task.demonstrate(
         range(arguments.num_episodes),
@@ -109,6 +114,7 @@ def evaluate_expert(task: ManiSkillTask, arguments: Arguments) -> None:
         noise=False,
         num_workers=arguments.num_workers,
     )
+    # report
     report = {
         "task": task.name,
         "env_id": task.env_id,
@@ -123,8 +129,9 @@ def evaluate_expert(task: ManiSkillTask, arguments: Arguments) -> None:
     write_json(Path(arguments.output_dir) / "expert.json", report)
     low, high = report["success_once"]["confidence_interval"]
     logger.info(
-        f"{task.env_id}: {report['success_once']['num_successes']} of {len(episodes)} once ({low:.1%} to {high:.1%}), "
-        f"{report['success_at_end']['num_successes']} at the end, {report['seconds']:.0f} s"
+        f"{task.env_id}: {report['success_once']['num_successes']} of {len(episodes)} episodes succeed "
+        f"({low:.1%} to {high:.1%}), {report['success_at_end']['num_successes']} with success at episode end, "
+        f"{report['seconds']:.0f} s"
     )
 
 

@@ -1,8 +1,9 @@
-"""A task of your own: subclass, register, and everything that takes a task takes yours.
+"""Defines a custom task: once a subclass is registered, every script and function that takes a task accepts it.
 
     python examples/custom_task.py
 
-`BreastCancerTask` is all that a table needs. The rest of the script trains two plain networks on it and scores them.
+`BreastCancerTask` is a complete task for a table of data. The rest of the script trains two plain networks on it and
+scores them.
 """
 
 import numpy as np
@@ -29,7 +30,7 @@ class BreastCancerTask(ClassificationTask):
 
 
 def train(task, architecture, num_steps=300):
-    """Ordinary training with Adam on standardised inputs, then made to take raw ones."""
+    """Trains with Adam on standardised inputs and returns a network that takes raw inputs."""
     torch.manual_seed(0)
     network = MLP.from_architecture(architecture)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -41,6 +42,7 @@ def train(task, architecture, num_steps=300):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    # fold the standardisation into the first layer
     with torch.no_grad():
         network[0].weight /= task.observation_std
         network[0].bias -= network[0].weight @ task.observation_mean

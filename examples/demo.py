@@ -1,9 +1,9 @@
-"""Generates digit classifiers of shapes never trained on, scores them on test data and draws what they look like.
+"""Generates digit classifiers with architectures never trained on, scores them on test data and draws them.
 
     make demo
 
-What a network is asked for: two widths seen in training but never together, two widths never seen, more layers than
-ever seen, and any shape at all within a parameter budget.
+Four requests are made: two widths seen in training but never together, two widths never seen, more layers than ever
+seen, and any architecture within a parameter budget.
 """
 
 import argparse
@@ -36,15 +36,15 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8c8c8c"
 
 @dataclass
 class Outcome:
-    """What a request gave."""
+    """The networks of one request, scored."""
 
     networks: list[MLP]
     results: list[EvaluationResult]
     """On test data."""
     best: int
-    """The network that is best on validation data."""
+    """Index of the network with the highest validation score."""
     seconds: float
-    """Time it took to generate them all."""
+    """Time to generate all of them."""
 
     @property
     def scores(self) -> list[float]:
@@ -66,10 +66,12 @@ def generate(pipe: NNiTPipeline, task: ClassificationTask, num_networks: int, se
     """Networks for every request, scored."""
     outcomes = {}
     for name, request in REQUESTS.items():
+        # generate, timed
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
         networks = pipe(**request, num_networks=num_networks, generator=generator).networks
         seconds = time.perf_counter() - start
+        # score, and choose the best on validation data
         validation_scores = [result.score for result in evaluate(networks, task, split="validation")]
         results = evaluate(networks, task, split="test")
         outcomes[name] = Outcome(networks, results, select_top(validation_scores, 1)[0], seconds)
@@ -77,7 +79,8 @@ def generate(pipe: NNiTPipeline, task: ClassificationTask, num_networks: int, se
 
 
 def print_table(outcomes: dict[str, Outcome]) -> None:
-    header = ["architecture", "region", "parameters", "mean accuracy", "best by validation", "time a network"]
+    header = ["architecture", "region", "parameters", "mean accuracy", "best by validation", "time per network"]
+    # a row for each request
     rows = []
     for name, outcome in outcomes.items():
         low, high = mean_interval(outcome.scores)
@@ -91,24 +94,27 @@ def print_table(outcomes: dict[str, Outcome]) -> None:
                 f"{1000 * outcome.seconds / len(outcome.networks):.0f} ms",
             ]
         )
+    # aligned columns
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     for line in (header, *rows):
         print("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
 def weight_magnitudes(network: MLP, mean: Sequence[float], std: Sequence[float]) -> list[torch.Tensor]:
-    """Of every layer, outputs down and inputs across, as if the inputs were standardised."""
+    """Magnitudes of each layer's weights for standardised inputs, `[outputs, inputs]`."""
     state_dict = unfold_observation_statistics(network.state_dict(), mean, std)
     return [tensor.abs() for tensor in state_dict.values() if tensor.ndim == 2]
 
 
 def draw_weights(figure: Figure | SubFigure, titled_rows: dict[str, list[torch.Tensor]]) -> None:
-    """A row of heat maps for every network, all at the same scale; see [`weight_magnitudes`]."""
+    """Draws a row of heat maps for every network, one pixel size for all; see [`weight_magnitudes`]."""
+    # layout: every pixel is one weight in all rows
     rows = list(titled_rows.values())
     gap = 6
     heights = [max(matrix.shape[0] for matrix in row) for row in rows]
     width = max(sum(matrix.shape[1] + gap for matrix in row) for row in rows)
     all_axes = figure.subplots(len(rows), 1, height_ratios=heights, squeeze=False).flat
+    # layers side by side
     for axes, title, row, height in zip(all_axes, titled_rows, rows, heights):
         left = 0
         for matrix in row:
@@ -121,7 +127,7 @@ def draw_weights(figure: Figure | SubFigure, titled_rows: dict[str, list[torch.T
 
 
 def draw_digits(figure: SubFigure, network: MLP, task: ClassificationTask) -> None:
-    """Test digits and what one network takes them for."""
+    """Draws test digits with one network's predictions."""
     inputs, labels = task.data("test")
     predictions = predict([network], task)[0]
     all_axes = figure.subplots(2, 8).flat
@@ -134,15 +140,18 @@ def draw_digits(figure: SubFigure, network: MLP, task: ClassificationTask) -> No
 
 
 def draw_accuracies(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    """Draws the test accuracy of every network, the mean of each request, and the best on validation data."""
     for row, outcome in enumerate(outcomes):
         percentages = [100 * score for score in outcome.scores]
-        # Spread out, for many of them have the very same accuracy.
+        # Spread vertically, since many networks have the same accuracy.
         heights = [row + 0.05 * (index - (len(percentages) - 1) / 2) for index in range(len(percentages))]
         axes.plot(percentages, heights, "o", color=BLUE, alpha=0.6, label="one network" if row == 0 else None)
+        # the best network and the mean
         best = outcome.best
         label = "the best on validation data" if row == 0 else None
         axes.plot(percentages[best], heights[best], "o", color=ORANGE, label=label)
         axes.plot([statistics.fmean(percentages)] * 2, [row - 0.35, row + 0.35], color=GREY, linewidth=2)
+    # labels and legend
     num_samples = outcomes[0].results[0].num_episodes
     axes.set(xlabel=f"accuracy on {num_samples} test digits (%)", ylim=(len(outcomes) - 0.4, -0.6))
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -153,6 +162,8 @@ def draw_accuracies(axes: Axes, outcomes: Sequence[Outcome]) -> None:
 
 
 def draw(outcomes: dict[str, Outcome], task: ClassificationTask, path: Path) -> None:
+    """Draws weights, predictions and accuracies, and saves the picture to `path`."""
+    # left: weights of the best network of each request
     figure = Figure(figsize=(12, 7), layout="constrained", dpi=120)
     left, right = figure.subfigures(1, 2, width_ratios=(0.95, 1))
     left.suptitle("Generated weights, layer by layer (magnitude)", fontsize=12)
@@ -163,9 +174,10 @@ def draw(outcomes: dict[str, Outcome], task: ClassificationTask, path: Path) -> 
         for name, network in best.items()
     }
     draw_weights(left, titled_rows)
+    # right: predictions and accuracies
     top, bottom = right.subfigures(2, 1, height_ratios=(0.8, 1))
     first = next(iter(outcomes.values()))
-    top.suptitle(f"What a generated {first.title} network reads", fontsize=12)
+    top.suptitle(f"Predictions of a generated {first.title} network", fontsize=12)
     draw_digits(top, first.networks[first.best], task)
     draw_accuracies(bottom.subplots(), list(outcomes.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +185,7 @@ def draw(outcomes: dict[str, Outcome], task: ClassificationTask, path: Path) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    # parse
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -183,9 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     if not (Path(parsed.pipeline) / "model_index.json").is_file():
         parser.error(
-            f"there is no pipeline in {parsed.pipeline!r}: run this from the root of the checkout, or train one with "
-            "`examples/digits.sh`"
+            f"there is no pipeline in {parsed.pipeline!r}: run this script from the root of the checkout, or train a "
+            "pipeline with `examples/digits.sh`"
         )
+    # generate, print, draw
     pipe = NNiTPipeline.from_pretrained(parsed.pipeline)
     pipe.set_progress_bar_config(desc="Generating", leave=False)
     task = get_task("digits")

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything behind nnit/digits, in order, with its seeds: about two hours on two CPU cores.
-# When it was interrupted, run it again: every stage goes on where it stopped.
+# All commands behind nnit/digits, in order, with their seeds: about two hours on two CPU cores.
+# If interrupted, run the script again: every stage resumes where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if there is one
+PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if it exists
 
 launch() {
     accelerate launch --cpu --num_processes 1 --num_cpu_threads_per_process 2 "$@"
 }
 
-# 1. The hypernetwork: an endless source of distinct, aligned, working networks.
+# 1. The hypernetwork: an endless source of distinct, aligned and working networks.
 launch examples/train_ghn.py \
     --task digits \
     --output_dir outputs/digits/ghn \
@@ -25,7 +25,7 @@ launch examples/train_ghn.py \
     --seed 0 \
     --resume_from_checkpoint latest
 
-# 2. Some of its networks as a weight dataset, for exchange. Stage 3 does without: it draws from the hypernetwork.
+# 2. A weight dataset of some of its networks, to exchange. Stage 3 does not need it: it samples the hypernetwork.
 launch examples/build_weight_dataset.py \
     --task digits \
     --ghn_name_or_path outputs/digits/ghn/ghn \
@@ -47,8 +47,8 @@ launch examples/train_nnit.py \
     --seed 0 \
     --resume_from_checkpoint latest
 
-# 4. What is published: half precision, scored as it is published. The evaluation is kept beside the trainings until it
-#    is whole, for publishing anew begins with an empty folder.
+# 4. The published pipeline in half precision, and its evaluation in that form. The evaluation is written to outputs/
+#    until it is complete, because publishing again starts with an empty folder.
 python examples/build_hub_repo.py \
     --task digits \
     --pipeline_dir outputs/digits/nnit/pipeline \
@@ -64,7 +64,7 @@ python examples/benchmarks/benchmark_generation.py \
     --pretrained_model_name_or_path nnit/digits \
     --output_path nnit/digits/benchmark.json
 
-# 5. Pictures of the evaluation, the card, and a picture for the README.
+# 5. Pictures of the evaluation, the model card, and a picture for the README.
 python examples/figures/plot_evaluation.py \
     --evaluation_path nnit/digits/evaluation.json
 python examples/build_hub_repo.py \

@@ -1,14 +1,17 @@
-"""Stage 4: scores a pipeline. What the README, the model card and the figures say is read from the JSON it writes.
+"""Stage 4: scores a pipeline. All results in the README, the model card and docs/results.md come from its JSON.
 
     python examples/evaluate_nnit.py --task digits --pretrained_model_name_or_path nnit/digits \
         --output_path nnit/digits/evaluation.json
 
-Every part is written as soon as it is computed: the same command, given again, goes on where it was interrupted, and
-`--sections` adds to the same file, also while another process does. Networks are scored on test data; those selected
-are selected on validation data. A data set scores all networks on all of it. Where an episode is a rollout in a
-simulator, `--num_episodes 20 --num_final_episodes 100` screens all of them on a few validation episodes, each of which
-ends with its first success, and the selected ones on more of the test's, to their last step: `success_at_end` stands
-beside their scores alone.
+Every part is saved as soon as it is computed. The same command, run again, resumes an interrupted evaluation.
+`--sections` adds sections to the same file, also while another process does.
+
+Networks are scored on test data, and the best ones are chosen on validation data. For a data set, every network is
+scored on all samples.
+
+For rollouts in a simulator, use `--num_episodes 20 --num_final_episodes 100`. All networks are then screened on a few
+validation episodes, each of which stops at its first success. Only the best ones run in test episodes, to the last
+step, and only they get a `success_at_end`.
 """
 
 import json
@@ -28,89 +31,90 @@ from nnit_diffusers.regions import REGIONS
 from nnit_diffusers.utils import provenance, write_json
 
 
-# What says where things are and which of them are measured, not how.
+# Arguments that are no settings: locations, and which parts to measure.
 PLACES = ("pretrained_model_name_or_path", "data_dir", "output_path", "sections", "regions")
-# What a task's seen region is drawn from.
+# Attributes of a task that define its seen region.
 GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
 @dataclass
 class Arguments:
-    """Scores a pipeline that has its GHN beside it."""
+    """Scores a pipeline and the GHN in its folder."""
 
     pretrained_model_name_or_path: str = "nnit/digits"
-    """Pipeline, a folder or a Hub repository."""
+    """Pipeline: a folder or a Hub repository."""
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, if it needs any."""
+    """Folder where the task finds or downloads its data, if it needs any."""
     output_path: str = "nnit/digits/evaluation.json"
-    """The JSON to write, or to add to."""
-    sections: tuple[Literal["regions", "widths", "joint", "comparison", "steps"], ...] = (
+    """JSON file to write, or to add to."""
+    sections: tuple[Literal["regions", "widths", "unconditional", "novelty", "steps"], ...] = (
         "regions",
         "widths",
-        "joint",
-        "comparison",
+        "unconditional",
+        "novelty",
         "steps",
     )
-    """What to compute, unless it is there already."""
+    """Sections to compute. Parts that the file already has are skipped."""
     seed: int = 1234
-    """Seed of architectures and networks; training never uses it."""
+    """Seed of architectures and networks. Training does not use it."""
     num_inference_steps: int = 20
-    """Denoising steps, everywhere but in section `steps`."""
+    """Denoising steps in all sections but `steps`."""
     num_episodes: int | None = None
-    """Episodes (samples) that a network is scored on; the task's own number by default."""
+    """Episodes (samples) per network. Default: the number that the task defines."""
 
     regions: tuple[Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = REGIONS
-    """`regions`: regions to draw architectures from, unless they are there already."""
+    """`regions`: regions to draw architectures from."""
     num_architectures: int = 10
-    """`regions`: architectures drawn from each region."""
+    """`regions`: architectures per region."""
     num_networks: int = 100
-    """`regions`: networks of each of them."""
+    """`regions`: generated networks per architecture."""
     num_ghn_networks: int | None = None
-    """`regions`: networks of the GHN of each of them; as many by default."""
+    """`regions`: networks of the GHN per architecture. Default: as many as generated ones."""
     num_selected: int = 10
-    """`regions` and `joint`: networks of each architecture or request selected on validation data."""
+    """`regions`, `unconditional`: best networks, chosen on validation data, per architecture or request."""
     num_final_episodes: int | None = None
-    """`regions`, `joint`: test episodes of those selected; then all are scored on others, and by success alone."""
+    """`regions`, `unconditional`: test episodes of the best networks. The rest get validation episodes only."""
 
     widths: tuple[int, ...] = (4, 8, 12, 16, 24, 32, 37, 48, 56, 64, 72, 80, 96, 100, 112, 128, 160, 200)
-    """`widths`: networks of two hidden layers of each of these widths."""
+    """`widths`: widths of networks with two equal hidden layers."""
     num_width_networks: int = 30
-    """`widths`: networks of each."""
+    """`widths`: networks per width."""
 
-    num_joint_networks: int = 200
-    """`joint`: networks whose architectures the model chooses."""
+    num_unconditional_networks: int = 200
+    """`unconditional`: networks without a request."""
     num_budget_networks: int = 100
-    """`joint`: networks under each of the budgets below."""
+    """`unconditional`: networks for each of the requests below."""
     max_parameters: int = 4000
-    """`joint`: upper end of a budget without a lower one."""
+    """`unconditional`: a parameter budget with an upper bound only."""
     parameter_range: tuple[int, int] = (3000, 3500)
-    """`joint`: a budget with two ends."""
+    """`unconditional`: a parameter budget with a lower and an upper bound."""
     fill_in_width: int = 48
-    """`joint`: given first hidden layer of networks whose second one the model chooses."""
+    """`unconditional`: width of the first of two hidden layers, of which the model chooses the second."""
     fill_in_max_parameters: int = 5000
-    """`joint`: the budget of these."""
+    """`unconditional`: upper bound of the parameters of these."""
 
     documented_architecture: tuple[int, ...] = (48, 40)
-    """`comparison`: compared beside an architecture of every region."""
+    """`novelty`: this architecture, and one of every region."""
     num_compared_networks: int = 32
-    """`comparison`: networks of each architecture, and as many fresh ones of the GHN."""
+    """`novelty`: generated networks per architecture, and as many of the GHN."""
     num_references: int = 256
-    """`comparison`: networks of the GHN among which the nearest is looked for."""
+    """`novelty`: networks of the GHN among which the nearest neighbour is searched."""
     num_ensemble: int = 10
-    """`comparison`: networks whose outputs an ensemble averages."""
+    """`novelty`: networks per ensemble, which averages their outputs."""
 
     steps: tuple[int, ...] = (1, 2, 4, 8, 20, 50)
     """`steps`: numbers of denoising steps."""
     num_step_architectures: int = 5
-    """`steps`: architectures of each of two regions."""
+    """`steps`: architectures in each of two regions, held-out combinations and held-out widths."""
     num_step_networks: int = 20
-    """`steps`: networks of each architecture, the same noise for every number of steps."""
+    """`steps`: networks per architecture, from the same noise for every number of steps."""
 
 
 def settings_of(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, Any]:
-    """What makes an evaluation this one: arguments, weights, task; as JSON has it."""
+    """Settings that identify an evaluation: arguments, weights and task, as read back from JSON."""
+    # one network shows how many test episodes the task uses
     network = pipe.ghn.generate([task.regions.architecture(arguments.documented_architecture)])
     (scored,) = evaluate(network, task.for_screening(), arguments.num_episodes, split="test")
     settings = {
@@ -123,10 +127,10 @@ def settings_of(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[st
 
 
 def open_report(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation begun at `path`, or an empty one.
+    """The evaluation at `path`, or a new one if there is none.
 
     Raises:
-        `ValueError`: If it is of other weights, or was made with other arguments.
+        `ValueError`: If the file is of other weights or was made with other arguments.
     """
     if not path.exists():
         return {"settings": settings, "runs": []}
@@ -143,10 +147,10 @@ def open_report(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def add_part(
     path: Path, settings: dict[str, Any], run: dict[str, Any], section: str, name: str, result: dict[str, Any]
 ) -> dict[str, Any]:
-    """The evaluation at `path` with one more part, which is written, and with the run that made it.
+    """Adds a part, and the run that computed it, to the evaluation at `path`, and returns the evaluation.
 
-    It is read again each time: two processes that evaluate different sections or regions can share a file. A part lost
-    because both write in the same instant is measured again when the command is given again.
+    The file is read again each time, so that two processes can add to it. If both write at the same instant, one part
+    is lost. The same command, run again, computes it again.
     """
     report = open_report(path, settings)
     if not SECTIONS[section].is_stored(report.get(section, {}), name):
@@ -157,6 +161,7 @@ def add_part(
 
 
 def main(arguments: Arguments) -> None:
+    # load the pipeline and the evaluation
     pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     if pipe.ghn is None:
         raise ValueError(
@@ -169,6 +174,7 @@ def main(arguments: Arguments) -> None:
     report = open_report(path, settings)
 
     with tqdm(desc="Evaluation", unit="network") as bar:
+        # parts that are missing
         evaluator = Evaluator(pipe, task, arguments, bar)
         parts = {
             (section, name): part
@@ -177,6 +183,7 @@ def main(arguments: Arguments) -> None:
             if not SECTIONS[section].is_stored(report.get(section, {}), name)
         }
         bar.reset(total=sum(part.num_networks for part in parts.values()))
+        # compute and save part by part
         for (section, name), part in parts.items():
             bar.set_postfix_str(f"{section} {name}")
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Tables of an evaluation, in Markdown, as the README and the model card have them.
+"""Tables of an evaluation in Markdown, for the model card and docs/results.md.
 
 python examples/evaluation_report.py nnit/digits/evaluation.json
 """
@@ -6,13 +6,15 @@ python examples/evaluation_report.py nnit/digits/evaluation.json
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnit_diffusers.utils import markdown_table as table
 
 
+# Tasks that are data sets. All other tasks are rollouts of policies.
+DATA_SETS = ("digits", "mnist")
 REGION_NAMES = {
     "seen": "seen in training",
     "held_out_combinations": "held-out combinations",
@@ -22,25 +24,23 @@ REGION_NAMES = {
     "narrower": "narrower",
     "shallower": "shallower",
 }
-JOINT_NAMES = {
-    "free": "any",
-    "max_parameters": "budget",
-    "parameter_range": "range",
-    "fill_in": "fill-in",
+REQUEST_NAMES = {
+    "free": "none",
+    "max_parameters": "parameter budget",
+    "parameter_range": "parameter range",
+    "fill_in": "fill in",
 }
 SCORE_NAMES = {
     "nnit": "NNiT",
     "nnit_ensemble": "NNiT, ensembles",
     "ghn": "GHN",
     "ghn_ensemble": "GHN, ensembles",
-    "ghn_interpolation": "GHN, mean of two networks",
+    "ghn_interpolation": "GHN, average of two networks",
     "ghn_small_noise": "GHN + noise of 0.2 sigma",
     "ghn_same_distance_noise": "GHN + noise as far as NNiT",
 }
-
-
-# Heads the column of the selected networks' `success_at_end`, which tasks of rollouts have.
-AT_END = "at the end"
+# Column of the best networks' `success_at_end`, which only tasks of rollouts report.
+AT_END = "Success at episode end"
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -52,56 +52,87 @@ def with_interval(summary: dict[str, Any]) -> str:
     return f"{percent(summary['mean'])} ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def points(difference: dict[str, Any]) -> str:
+    """A difference in percentage points, with its interval if it has one."""
+    mean = f"{100 * difference['mean']:+.1f}"
+    if "interval" not in difference:
+        return mean
+    low, high = difference["interval"]
+    return f"{mean} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
 def architecture_name(hidden_sizes: Sequence[int | None]) -> str:
     return "[" + ", ".join(map(str, hidden_sizes)) + "]"
 
 
+def best_of(settings: dict[str, Any]) -> str:
+    """Name of the networks chosen on validation data: best 10 of 100."""
+    return f"best {settings['num_selected']} of {settings['num_networks']}"
+
+
+def interval_note(unit: str, settings: dict[str, Any]) -> str:
+    """The sentence that names the method of the intervals in a table."""
+    episodes = "samples" if settings["task"] in DATA_SETS else "episodes"
+    return (
+        f"Brackets: 95% Student's t interval over {unit}, never narrower than Wilson's interval over all {episodes}."
+    )
+
+
 def at_end(selected: dict[str, Any] | None) -> str:
-    """Share of the episodes of selected networks whose last step is a success, where it was measured."""
+    """Share of the test episodes of the best networks whose last step is a success, if it was measured."""
     return percent(selected["success_at_end"]) if selected and "success_at_end" in selected else "-"
 
 
 def without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str]) -> str:
-    """A table without those of the optional columns that say nothing in any row."""
+    """A table without those optional columns that are empty in every row."""
     kept = [
         index for index, name in enumerate(header) if name not in optional or any(row[index] != "-" for row in rows)
     ]
     return table([header[index] for index in kept], [[row[index] for index in kept] for row in rows])
 
 
-def regions_table(section: dict[str, Any]) -> str:
-    rows = []
-    for region, part in section.items():
-        nnit, ghn, difference = part["nnit"], part["ghn"], part["nnit_minus_ghn"]
-        low, high = (100 * bound for bound in difference["interval"])
-        # Of a single architecture nothing says how others would differ.
-        interval = f" ({low:+.1f} to {high:+.1f})" if len(part["architectures"]) > 1 else ""
-        rows.append(
-            [
-                REGION_NAMES[region],
-                with_interval(nnit),
-                percent(nnit["min"]),
-                with_interval(nnit["selected"]),
-                at_end(nnit["selected"]),
-                with_interval(ghn),
-                f"{100 * difference['mean']:+.1f}{interval}",
-                f"{part['num_networks']:,}",
-            ]
-        )
+def regions_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
+    rows = [
+        [
+            REGION_NAMES[region],
+            str(len(part["architectures"])),
+            f"{part['num_networks']:,}",
+            with_interval(part["nnit"]),
+            percent(part["nnit"]["min"]),
+            with_interval(part["nnit"]["selected"]),
+            at_end(part["nnit"]["selected"]),
+            with_interval(part["ghn"]),
+            points(part["nnit_minus_ghn"]),
+        ]
+        for region, part in section.items()
+    ]
+    # tasks without episodes have no success at episode end
     header = [
+        "Region",
         "Architectures",
-        "NNiT, mean",
-        "worst",
-        "selected",
-        AT_END,
-        "GHN, mean",
-        "NNiT - GHN, points",
         "Networks",
+        "NNiT, mean of all",
+        "Minimum",
+        f"{best_of(settings).capitalize()} (chosen on validation)",
+        AT_END,
+        "GHN, mean of all",
+        "NNiT - GHN, points",
     ]
     return without_empty_columns(header, rows, [AT_END])
 
 
-def widths_table(section: dict[str, Any]) -> str:
+def regions_caption(settings: dict[str, Any]) -> str:
+    lines = [
+        "Minimum is the score of the weakest single network.",
+        interval_note("architectures", settings),
+        "The difference has a t interval over architectures, or none if it is the same for all of them.",
+    ]
+    if settings["num_final_episodes"]:
+        lines.insert(1, f"{AT_END} is that of the {best_of(settings)}.")
+    return " ".join(lines)
+
+
+def widths_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
     rows = [
         [
             architecture_name(part["hidden_sizes"]),
@@ -114,17 +145,25 @@ def widths_table(section: dict[str, Any]) -> str:
     return table(["Architecture", "Region", "NNiT", "GHN"], rows)
 
 
-def joint_table(section: dict[str, Any]) -> str:
+def widths_caption(settings: dict[str, Any]) -> str:
+    return (
+        f"Two equal hidden layers, {settings['num_width_networks']} networks per row. "
+        f"{interval_note('networks', settings)}"
+    )
+
+
+def unconditional_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
     rows = []
     for name, part in section.items():
+        # the request in words
+        request = REQUEST_NAMES[name] + (f" {architecture_name(part['arch'])}" if part["arch"] else "")
         least, most = part["min_parameters"], part["max_parameters"]
-        wanted = "any" if part["arch"] is None else architecture_name(part["arch"])
         bounds = [f"at least {least:,}"] if least else []
         bounds += [f"at most {most:,}"] if most else []
         rows.append(
             [
-                f"{JOINT_NAMES[name]}: {wanted}",
-                " and ".join(bounds) or "-",
+                request,
+                " and ".join(bounds) or "any",
                 with_interval(part),
                 with_interval(part["selected"]) if "selected" in part else "-",
                 at_end(part.get("selected")),
@@ -132,11 +171,16 @@ def joint_table(section: dict[str, Any]) -> str:
                 str(part["num_violations"]),
             ]
         )
-    header = ["Asked for", "Parameters", "Mean", "Selected", AT_END, "Distinct architectures", "Requests broken"]
-    return without_empty_columns(header, rows, ["Selected", AT_END])
+    best = f"Best {settings['num_selected']} (chosen on validation)"
+    header = ["Request", "Parameters", "Mean of all", best, AT_END, "Distinct architectures", "Constraint violations"]
+    return without_empty_columns(header, rows, [best, AT_END])
 
 
-def comparison_table(section: dict[str, Any]) -> str:
+def unconditional_caption(settings: dict[str, Any]) -> str:
+    return f"The model generates architecture and weights. {interval_note('networks', settings)}"
+
+
+def novelty_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
     rows = [
         [
             architecture_name(part["hidden_sizes"]),
@@ -151,19 +195,46 @@ def comparison_table(section: dict[str, Any]) -> str:
         ]
         for part in section.values()
     ]
-    header = ["Architecture", "Region", "Nearest, ratio", "Mutual, ratio", "Directions"]
-    return table([*header, "Agreement with nearest", "Mutual agreement"], rows)
+    # agreement is measured for data sets only
+    agreements = ["Agreement with nearest neighbour", "Pairwise agreement"]
+    header = [
+        "Architecture",
+        "Region",
+        "Nearest-neighbour distance ratio",
+        "Pairwise distance ratio",
+        "Effective dimensionality (participation ratio)",
+        *agreements,
+    ]
+    return without_empty_columns(header, rows, agreements)
 
 
-def baselines_table(section: dict[str, Any]) -> str:
+def novelty_caption(settings: dict[str, Any]) -> str:
+    lines = [
+        f"Distances between weights of {settings['num_compared_networks']} generated networks, divided by those of "
+        "new GHN networks. At 1, a generated network is as far away as a new GHN network. A copy would be at 0.",
+        f"The nearest neighbour is searched among {settings['num_references']} networks of the GHN.",
+        "Values with a slash are NNiT / GHN.",
+    ]
+    if settings["task"] in DATA_SETS:
+        lines.append("Agreement is the share of test samples with the same prediction.")
+    return " ".join(lines)
+
+
+def baselines_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
     rows = [
         [SCORE_NAMES[name], *(percent(part["scores"][name]["mean"]) for part in section.values())]
         for name in SCORE_NAMES
     ]
-    return table(["Mean", *(architecture_name(part["hidden_sizes"]) for part in section.values())], rows)
+    return table(["Networks", *(architecture_name(part["hidden_sizes"]) for part in section.values())], rows)
 
 
-def steps_table(section: dict[str, Any]) -> str:
+def baselines_caption(settings: dict[str, Any]) -> str:
+    return (
+        f"Mean score of each kind of network. An ensemble averages the outputs of {settings['num_ensemble']} networks."
+    )
+
+
+def steps_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
     rows = [
         [
             steps,
@@ -173,71 +244,102 @@ def steps_table(section: dict[str, Any]) -> str:
         ]
         for steps, part in section.items()
     ]
-    return table(["Steps", "Held-out combinations", "Held-out widths", "Time a network"], rows)
+    return table(["Steps", "Held-out combinations", "Held-out widths", "Time per network"], rows)
+
+
+def steps_caption(settings: dict[str, Any]) -> str:
+    return (
+        f"{settings['num_step_architectures']} architectures per region, {settings['num_step_networks']} networks of "
+        f"each. {interval_note('architectures', settings)}"
+    )
+
+
+def protocol(report: dict[str, Any]) -> str:
+    """How the networks of the tables were scored, on which data, and which parts are not complete, as a list."""
+    settings = report["settings"]
+    samples = "samples" if settings["task"] in DATA_SETS else "episodes"
+    lines = [
+        f"Means are over all generated networks, with {settings['num_inference_steps']} denoising steps.",
+        f"Each region has {settings['num_architectures']} architectures with {settings['num_networks']} networks each "
+        f"(seed {settings['seed']}).",
+    ]
+
+    # regions with fewer architectures
+    unfinished = {
+        REGION_NAMES[region]: len(part["architectures"])
+        for region, part in report.get("regions", {}).items()
+        if len(part["architectures"]) < settings["num_architectures"]
+    }
+    if unfinished:
+        numbers = ", ".join(f"{name} ({number})" for name, number in unfinished.items())
+        lines.append(f"Regions with fewer architectures, whose means are rough estimates: {numbers}.")
+
+    # data, and what counts as a success
+    if settings["num_final_episodes"] is None:
+        lines.append(
+            f"Every network is scored on the same {settings['num_test_episodes']} test {samples}, which neither "
+            "training nor the choice of the best networks used."
+        )
+    else:
+        lines += [
+            f"Regions, and architectures chosen by the model: every network is scored in the same "
+            f"{settings['num_episodes']} validation {samples}, and the {best_of(settings)} by that score in the same "
+            f"{settings['num_final_episodes']} test {samples}.",
+            f"All other tables: every network is scored in the same {settings['num_episodes']} test {samples}.",
+            f"No training run used these {samples}.",
+            "An episode is a success if the task is solved in any of its steps. Success at episode end is the share "
+            "of episodes whose last step is a success.",
+        ]
+    lines.append(f"Intervals describe how the mean varies over architectures or networks, not over {samples}.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+class ReportTable(NamedTuple):
+    """A table of a report: its section, how it is made, and the text above it."""
+
+    section: str
+    make: Callable[[dict[str, Any], dict[str, Any]], str]
+    caption: Callable[[dict[str, Any]], str]
 
 
 TABLES = {
-    "Architectures": ("regions", regions_table),
-    "Widths": ("widths", widths_table),
-    "Architectures chosen by the model": ("joint", joint_table),
-    "Against networks of the GHN: distance, variety, agreement (NNiT / GHN)": (
-        "comparison",
-        comparison_table,
-    ),
-    "Simpler ways to a new network": ("comparison", baselines_table),
-    "Denoising steps": ("steps", steps_table),
+    "Regions of architectures": ReportTable("regions", regions_table, regions_caption),
+    "Widths": ReportTable("widths", widths_table, widths_caption),
+    "Architectures chosen by the model": ReportTable("unconditional", unconditional_table, unconditional_caption),
+    "Novelty": ReportTable("novelty", novelty_table, novelty_caption),
+    "Simpler ways to a new network": ReportTable("novelty", baselines_table, baselines_caption),
+    "Denoising steps": ReportTable("steps", steps_table, steps_caption),
 }
-
-
-def widths_of_tasks_table(sections: dict[str, dict[str, Any]]) -> str:
-    """Section `widths` of several tasks beside each other: NNiT, and the GHN in brackets."""
-
-    def cell(part: dict[str, Any] | None) -> str:
-        return f"{percent(part['nnit']['mean'])} ({percent(part['ghn']['mean'])})" if part else "-"
-
-    widths = sorted({width for section in sections.values() for width in section}, key=int)
-    rows = [[width, *(cell(section.get(width)) for section in sections.values())] for width in widths]
-    return table(["Units in both layers", *sections], rows)
-
-
-def steps_of_tasks_table(sections: dict[str, dict[str, Any]]) -> str:
-    """Section `steps` of several tasks beside each other: held-out combinations, and held-out widths."""
-
-    def cell(part: dict[str, Any] | None) -> str:
-        regions = ("held_out_combinations", "held_out_widths")
-        return ", ".join(percent(part[region]["mean"]) for region in regions) if part else "-"
-
-    steps = sorted({step for section in sections.values() for step in section}, key=int)
-    rows = [[step, *(cell(section.get(step)) for section in sections.values())] for step in steps]
-    return table(["Steps", *sections], rows)
-
-
-# Sections that `figures/plot_evaluation.py` draws, and what their pictures show.
+# Sections that `figures/plot_evaluation.py` draws, and the alternative texts of their pictures.
 PICTURES = {
-    "regions": "Scores on architectures seen and never seen, of NNiT and of the GHN it learned from",
-    "widths": "Scores against width, of NNiT and of the GHN it learned from",
-    "joint": "Architectures that the model chooses when nothing is asked for, and how they score",
-    "comparison": "Distances of generated networks, and scores of simpler ways to a new one",
+    "regions": "Scores of NNiT and of its GHN on architectures seen in training and held out",
+    "widths": "Scores of NNiT and of its GHN against width",
+    "unconditional": "Architectures that the model chooses without a request, and their scores",
+    "novelty": "Distances of generated networks, and scores of simpler ways to a new network",
     "steps": "Scores against denoising steps",
 }
 
 
 def section_fingerprint(report: dict[str, Any], section: str) -> str:
-    """What a picture of a section is marked with, to tell whether it was drawn from these figures."""
+    """SHA-256 of a section. Stored in its picture, it shows whether the picture is up to date."""
     return hashlib.sha256(json.dumps(report[section], sort_keys=True).encode()).hexdigest()
 
 
-def report_tables(report: dict[str, Any], pictures: Collection[str] = ()) -> str:
-    """Tables of every section that the report has, under the pictures of those that have one beside it."""
+def report_tables(report: dict[str, Any], pictures: Collection[str] = (), folder: str = "") -> str:
+    """Tables of all sections of a report, each with its caption.
+
+    The sections named in `pictures` have a picture in `folder`, which is shown above their table.
+    """
     blocks, drawn = [], set()
-    for title, (section, make_table) in TABLES.items():
+    for title, (section, make_table, make_caption) in TABLES.items():
         if section not in report:
             continue
         blocks.append(f"### {title}")
+        # two tables can share a section, whose picture is shown once
         if section in pictures and section not in drawn:
-            blocks.append(f"![{PICTURES[section]}]({section}.png)")
+            blocks.append(f"![{PICTURES[section]}]({folder}{section}.png)")
             drawn.add(section)
-        blocks.append(make_table(report[section]))
+        blocks += [make_caption(report["settings"]), make_table(report[section], report["settings"])]
     return "\n\n".join(blocks)
 
 

@@ -1,4 +1,4 @@
-"""What `evaluate_nnit.py` measures: sections of parts, each of which is computed and written by itself."""
+"""Sections of an evaluation by `evaluate_nnit.py`. Each consists of parts that are computed and saved one by one."""
 
 import hashlib
 import statistics
@@ -11,8 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from evaluation_comparison import baselines, closeness_of, ensemble
-from evaluation_summary import add_interval, bootstrap_interval, summary, with_interval, with_interval_over_networks
+from evaluation_novelty import baselines, closeness_of, ensemble
+from evaluation_summary import (
+    add_interval,
+    difference_summary,
+    summary,
+    with_interval,
+    with_interval_over_networks,
+)
 from tqdm.auto import tqdm
 
 from nnit_diffusers import MLP, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
@@ -21,7 +27,7 @@ from nnit_diffusers.regions import REGIONS
 
 
 class Part(NamedTuple):
-    """A part of a section: how many networks the pipeline generates for it, and what computes it."""
+    """A part of a section: the number of networks that the pipeline generates for it, and its computation."""
 
     num_networks: int
     compute: Callable[[], dict[str, Any]]
@@ -29,7 +35,7 @@ class Part(NamedTuple):
 
 @dataclass
 class Evaluator:
-    """What every section uses."""
+    """Pipeline, task, arguments and progress bar, shared by all sections."""
 
     pipe: NNiTPipeline
     task: Task
@@ -37,7 +43,7 @@ class Evaluator:
     bar: tqdm
 
     def generator(self, *names: str) -> torch.Generator:
-        """The randomness of one part of the evaluation, whatever else is computed."""
+        """Random stream of one part of the evaluation. It does not depend on which other parts are computed."""
         key = ":".join((str(self.arguments.seed), *names))
         return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
 
@@ -61,17 +67,17 @@ class Evaluator:
 
     @property
     def is_screened(self) -> bool:
-        """Whether all networks are scored on validation episodes, and test episodes are for the selected ones."""
+        """Whether all networks are scored on validation episodes, and only the best ones on test episodes."""
         return self.arguments.num_final_episodes is not None
 
     def results(self, networks: Sequence[MLP]) -> list[EvaluationResult]:
-        """Of all networks on test data; by success alone where it is the final episodes that tell more."""
+        """Scores all networks on test data; by success alone if they are screened, to save time."""
         if self.is_screened:
             return self.screen(networks, "test")
         return self.score(self.task, networks, "test", self.arguments.num_episodes)
 
     def screen(self, networks: Sequence[MLP], split: str = "validation") -> list[EvaluationResult]:
-        """By success alone, which is cheaper where episodes are rolled out."""
+        """Scores networks by success alone, which is faster for rollouts in a simulator."""
         return self.score(self.task.for_screening(), networks, split, self.arguments.num_episodes)
 
     def score(
@@ -84,19 +90,24 @@ def describe(architecture: MLPArchitecture) -> dict[str, Any]:
     return {"hidden_sizes": list(architecture.hidden_sizes), "num_parameters": architecture.num_parameters}
 
 
-# Section `regions`: the paper's table.
+# Section `regions`: architectures seen in training and held out, as in the paper's table.
 
-# The random streams keep the names that regions had when the published evaluations were drawn: a renamed stream would
-# draw other architectures.
+# Random streams keep the names that sections and regions had when the published evaluations were made: `splits`,
+# `train`, `joint`, `comparison`. A renamed stream would draw other architectures and other networks.
 SEED_NAMES = {"seen": "train"}
 
 
 def region_parts(evaluator: Evaluator) -> dict[str, Part]:
-    """A part for every architecture of every region; an evaluation cut short has about as many of each region."""
+    """A part for every architecture of every region.
+
+    The regions take turns, so that an interrupted evaluation has about as many architectures of each.
+    """
+    # draw the architectures of every region
     arguments, architectures = evaluator.arguments, {}
     for region in arguments.regions:
         generator = evaluator.generator("splits", SEED_NAMES.get(region, region))
         architectures[region] = evaluator.sample(region, arguments.num_architectures, generator)
+    # alternate between regions
     parts = {}
     for number in range(arguments.num_architectures):
         for region in arguments.regions:
@@ -108,7 +119,7 @@ def region_parts(evaluator: Evaluator) -> dict[str, Part]:
 
 
 def score_architecture(evaluator: Evaluator, region: str, architecture: MLPArchitecture) -> dict[str, Any]:
-    """NNiT and the raw GHN on the same architecture: all networks, and of NNiT's those selected on validation data."""
+    """NNiT and the raw GHN on one architecture: all networks, and NNiT's best ones, chosen on validation data."""
     arguments = evaluator.arguments
     generator = evaluator.generator("splits", SEED_NAMES.get(region, region), str(architecture))
     num_ghn_networks = arguments.num_ghn_networks or arguments.num_networks
@@ -123,15 +134,17 @@ def score_architecture(evaluator: Evaluator, region: str, architecture: MLPArchi
 
 
 def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[EvaluationResult], list[EvaluationResult]]:
-    """Results of all networks, and of those that are best on validation data.
+    """Results of all networks, and of the best ones, chosen on validation data.
 
-    On a data set all of them are scored on test data. Where episodes are rolled out, and `num_final_episodes` says so,
-    all are scored on validation episodes alone, by success alone, and the selected ones on test episodes in full.
+    By default all networks are scored on test data. With `num_final_episodes`, all networks are scored on validation
+    episodes, by success alone, and only the best ones on test episodes, to the last step.
     """
+    # choose the best on validation data
     arguments = evaluator.arguments
     validated = evaluator.screen(networks)
     num_selected = min(arguments.num_selected, len(networks))
     top = select_top([result.score for result in validated], num_selected)
+    # score on test data
     if evaluator.is_screened:
         finalists = [networks[index] for index in top]
         return validated, evaluator.score(evaluator.task, finalists, "test", arguments.num_final_episodes)
@@ -140,39 +153,40 @@ def select(evaluator: Evaluator, networks: Sequence[MLP]) -> tuple[list[Evaluati
 
 
 def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) -> None:
-    """Adds the row of an architecture to its region, and sums the region up anew; regions stay in their order."""
+    """Adds the row of an architecture to its region and updates the region's summary. Regions keep their order."""
     region, _ = name.split("/")
-    rows = [*section.get(region, {}).get("architectures", []), row]
-    differences = [row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]
-    section[region] = {
-        **{name: sum_up([row[name] for row in rows]) for name in ("nnit", "ghn")},
-        "nnit_minus_ghn": {
-            "mean": statistics.fmean(differences),
-            "interval": list(bootstrap_interval(differences)),
-        },
-        "num_networks": sum(row["num_networks"] for row in rows),
-        "architectures": rows,
-    }
+    section[region] = summarise_region([*section.get(region, {}).get("architectures", []), row])
+    # move later regions behind this one
     for later in REGIONS[REGIONS.index(region) + 1 :]:
         if later in section:
             section[later] = section.pop(later)
 
 
+def summarise_region(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Summary of a region from the rows of its architectures."""
+    return {
+        **{name: sum_up([row[name] for row in rows]) for name in ("nnit", "ghn")},
+        "nnit_minus_ghn": difference_summary([row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]),
+        "num_networks": sum(row["num_networks"] for row in rows),
+        "architectures": list(rows),
+    }
+
+
 def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Over architectures, which all have the same number of networks."""
+    """Summary over architectures, which must all have the same number of networks."""
     means = [row["mean"] for row in rows]
-    figures = {
+    metrics = {
         "mean": statistics.fmean(means),
         "min": min(row["min"] for row in rows),
         "max": max(row["max"] for row in rows),
         "num_episodes": sum(row["num_episodes"] for row in rows),
     }
-    figures = add_interval(figures, means)
+    metrics = add_interval(metrics, means)
     if "success_at_end" in rows[0]:
-        figures["success_at_end"] = statistics.fmean(row["success_at_end"] for row in rows)
+        metrics["success_at_end"] = statistics.fmean(row["success_at_end"] for row in rows)
     if "selected" in rows[0]:
-        figures["selected"] = sum_up([row["selected"] for row in rows])
-    return figures
+        metrics["selected"] = sum_up([row["selected"] for row in rows])
+    return metrics
 
 
 def is_architecture_stored(section: dict[str, Any], name: str) -> bool:
@@ -181,7 +195,7 @@ def is_architecture_stored(section: dict[str, Any], name: str) -> bool:
     return sizes in {"-".join(map(str, row["hidden_sizes"])) for row in rows}
 
 
-# Section `widths`: narrower and wider than trained.
+# Section `widths`: two hidden layers of one width, also narrower and wider than those trained on.
 
 
 def width_parts(evaluator: Evaluator) -> dict[str, Part]:
@@ -204,12 +218,13 @@ def score_width(evaluator: Evaluator, width: int) -> dict[str, Any]:
     return result
 
 
-# Section `joint`: architectures chosen by the model.
+# Section `unconditional`: architectures chosen by the model.
 
 
-def joint_parts(evaluator: Evaluator) -> dict[str, Part]:
+def unconditional_parts(evaluator: Evaluator) -> dict[str, Part]:
     arguments = evaluator.arguments
     least, most = arguments.parameter_range
+    # what is requested of the architecture, by the name of the part
     requests = {
         "free": {},
         "max_parameters": {"max_parameters": arguments.max_parameters},
@@ -221,12 +236,12 @@ def joint_parts(evaluator: Evaluator) -> dict[str, Part]:
     }
     parts = {}
     for name, request in requests.items():
-        num_networks = arguments.num_budget_networks if request else arguments.num_joint_networks
-        parts[name] = Part(num_networks, partial(score_joint, evaluator, name, num_networks, **request))
+        num_networks = arguments.num_budget_networks if request else arguments.num_unconditional_networks
+        parts[name] = Part(num_networks, partial(score_unconditional, evaluator, name, num_networks, **request))
     return parts
 
 
-def score_joint(
+def score_unconditional(
     evaluator: Evaluator,
     name: str,
     num_networks: int,
@@ -234,10 +249,12 @@ def score_joint(
     min_parameters: int | None = None,
     max_parameters: int | None = None,
 ) -> dict[str, Any]:
-    """Networks whose architectures the model chose, those selected, and whether they are what was asked for."""
+    """Networks whose architectures the model chose, the best ones, and how many violate the request."""
+    # generate architectures and weights, then score
     regions, request = evaluator.task.regions, {"min_parameters": min_parameters, "max_parameters": max_parameters}
     networks = evaluator.generate(arch, num_networks, evaluator.generator("joint", name), **request)
     results, selected = select(evaluator, networks)
+    # compare the architectures with the request and with the training grid
     architectures = [network.architecture for network in networks]
     return {
         "arch": arch,
@@ -250,7 +267,7 @@ def score_joint(
         "num_distinct": len(set(architectures)),
         **describe_population(architectures),
         "regions": dict(Counter(regions.region_of(architecture.hidden_sizes) for architecture in architectures)),
-        # As many of the training grid, for what the model should do when it is asked for nothing in particular.
+        # the distribution that the model should reproduce without a request
         "training_grid": describe_population(regions.sample("seen", 2000, evaluator.generator("training grid"))),
         "networks": {
             "hidden_sizes": ["-".join(map(str, architecture.hidden_sizes)) for architecture in architectures],
@@ -266,7 +283,7 @@ def meets(
     min_parameters: int | None,
     max_parameters: int | None,
 ) -> bool:
-    """Whether an architecture is what was asked for."""
+    """Whether an architecture satisfies a request."""
     fits = arch is None or (
         len(arch) == architecture.depth
         and all(wanted in (None, width) for wanted, width in zip(arch, architecture.hidden_sizes))
@@ -276,7 +293,7 @@ def meets(
 
 
 def describe_population(architectures: Sequence[MLPArchitecture]) -> dict[str, Any]:
-    """Share of every depth, and the 0th, 5th, …, 100th percentile of the parameter counts."""
+    """Share of every depth, and the percentiles 0, 5, …, 100 of the parameter counts."""
     depths = Counter(architecture.depth for architecture in architectures)
     counts = [architecture.num_parameters for architecture in architectures]
     return {
@@ -285,29 +302,33 @@ def describe_population(architectures: Sequence[MLPArchitecture]) -> dict[str, A
     }
 
 
-# Section `comparison`: are they copies, and what do simpler ways to get a new network from the GHN's give?
+# Section `novelty`: are generated networks copies of the GHN's, and how good are simpler ways to a new network?
 
 
-def comparison_parts(evaluator: Evaluator) -> dict[str, Part]:
+def novelty_parts(evaluator: Evaluator) -> dict[str, Part]:
     generator = evaluator.generator("comparison")
     architectures = [evaluator.task.regions.architecture(evaluator.arguments.documented_architecture)]
     architectures += [evaluator.sample(region, 1, generator)[0] for region in REGIONS]
     num_networks = evaluator.arguments.num_compared_networks
     return {
-        "-".join(map(str, architecture.hidden_sizes)): Part(num_networks, partial(compare, evaluator, architecture))
+        "-".join(map(str, architecture.hidden_sizes)): Part(
+            num_networks, partial(score_novelty, evaluator, architecture)
+        )
         for architecture in architectures
     }
 
 
-def compare(evaluator: Evaluator, architecture: MLPArchitecture) -> dict[str, Any]:
-    """Distances of generated networks to the GHN's and to one another, against those of fresh ones of the GHN."""
+def score_novelty(evaluator: Evaluator, architecture: MLPArchitecture) -> dict[str, Any]:
+    """Distances of generated networks to the GHN's and to each other, relative to those of new networks of the GHN."""
     arguments, generator = evaluator.arguments, evaluator.generator("comparison", str(architecture))
     num_networks = arguments.num_compared_networks
+    # networks of both kinds, and references among which the nearest neighbour is searched
     references = evaluator.generate_by_ghn(architecture, arguments.num_references, generator)
     networks = {
         "nnit": evaluator.generate(architecture, num_networks, generator),
         "ghn": evaluator.generate_by_ghn(architecture, num_networks, generator),
     }
+    # distances, and their ratios
     closeness = {
         name: closeness_of(networks[name], references, evaluator.pipe.tokenizer, evaluator.task) for name in networks
     }
@@ -315,6 +336,7 @@ def compare(evaluator: Evaluator, architecture: MLPArchitecture) -> dict[str, An
         f"{kind}_ratio": closeness["nnit"][kind] / closeness["ghn"][kind]
         for kind in ("nearest_distance", "mean_distance")
     }
+    # simpler ways to a new network: interpolation, noise, ensembles
     networks |= baselines(networks["ghn"], evaluator.pipe.tokenizer, closeness["nnit"]["nearest_distance"], generator)
     for name in ("ghn", "nnit"):
         networks[f"{name}_ensemble"] = [
@@ -344,14 +366,27 @@ def step_parts(evaluator: Evaluator) -> dict[str, Part]:
 
 
 def score_steps(evaluator: Evaluator, num_steps: int) -> dict[str, Any]:
+    """Scores and generation time of two regions after `num_steps` denoising steps."""
     arguments, result = evaluator.arguments, {}
     for region in ("held_out_combinations", "held_out_widths"):
+        # the same architectures and noise for every number of steps
         generator = evaluator.generator("steps", region)
         architectures = evaluator.sample(region, arguments.num_step_architectures, generator)
+        # generate, timed
         start = time.perf_counter()
         networks = evaluator.generate(architectures, arguments.num_step_networks, generator, num_steps)
         seconds = time.perf_counter() - start
-        result[region] = {**with_interval(evaluator.results(networks)), "seconds_per_network": seconds / len(networks)}
+        # score, and summarise every architecture
+        results = evaluator.results(networks)
+        rows = [
+            {**describe(architecture), **summary([r for r in results if r.architecture == architecture])}
+            for architecture in architectures
+        ]
+        result[region] = {
+            **with_interval(results),
+            "seconds_per_network": seconds / len(networks),
+            "architectures": rows,
+        }
     return result
 
 
@@ -364,7 +399,7 @@ def is_stored(section: dict[str, Any], name: str) -> bool:
 
 
 class Section(NamedTuple):
-    """What a section is made of, and how its parts are put into the report."""
+    """The parts of a section, and how they are stored in the report."""
 
     parts: Callable[[Evaluator], dict[str, Part]]
     store: Callable[[dict[str, Any], str, dict[str, Any]], None] = store
@@ -374,7 +409,7 @@ class Section(NamedTuple):
 SECTIONS = {
     "regions": Section(region_parts, store_architecture, is_architecture_stored),
     "widths": Section(width_parts),
-    "joint": Section(joint_parts),
-    "comparison": Section(comparison_parts),
+    "unconditional": Section(unconditional_parts),
+    "novelty": Section(novelty_parts),
     "steps": Section(step_parts),
 }

@@ -1,4 +1,4 @@
-"""DAgger for a GHN: policies that it writes act, and what the expert would do in their states is learned as well."""
+"""DAgger for a GHN: its policies are run, and the expert's actions in their states join the demonstrations."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from nnit_diffusers.tasks.imitation import ImitationTask, read_demonstrations
 from nnit_diffusers.utils import write_bytes
 
 
-# Of so many times the networks wanted those with the fewest parameters act: the small ones err the most.
+# Architectures drawn for each policy. The smallest of the pool are run, since small networks fail most often.
 POOL = 2
 
 
 def round_path(output_dir: Path, step: int) -> Path:
-    """Where the round after a step is kept, for a training that resumes."""
+    """File of the round after a step, which a resumed training run reads again."""
     return output_dir / f"dagger-{step}.safetensors"
 
 
@@ -28,32 +28,34 @@ def collect_round(
     seed: int,
     generator: torch.Generator,
 ) -> None:
-    """Writes a round of DAgger: the states of policies of the seen region, with the expert's actions.
+    """Writes a round of DAgger: the states that policies of the seen region visit, with the expert's actions.
 
     Parameters:
-        path (`Path`): The file; one that is there already, of a training that was interrupted, stays.
-        num_policies (`int`): Policies that act, each of an architecture and a latent of its own.
-        num_episodes (`int`): Episodes of each.
-        seed (`int`): Chooses the episodes.
-        generator (`torch.Generator`): Source of architectures and latents.
+        path (`Path`): The file to write. An existing file, left by an interrupted training run, is kept.
+        num_policies (`int`): Policies to run, each with its own architecture and latent.
+        num_episodes (`int`): Episodes of each policy.
+        seed (`int`): Seed of the episodes.
+        generator (`torch.Generator`): Generator of architectures and latents.
     """
     if path.exists():
         return
+    # the smallest architectures of a larger pool
     drawn = task.regions.sample("seen", POOL * num_policies, generator)
     architectures = sorted(drawn, key=lambda architecture: architecture.num_parameters)[:num_policies]
+    # run their policies and label the states
     policies = ghn.generate(architectures, generator=generator)
     observations, actions = task.collect(policies, seed=seed, num_episodes=num_episodes)
     write_bytes(path, save({"observations": observations.contiguous(), "actions": actions.contiguous()}))
 
 
 def add_round(task: ImitationTask, path: Path) -> int:
-    """Adds a round to the demonstrations; returns how many states it has.
+    """Adds a round to the demonstrations and returns its number of states.
 
     Raises:
-        `ValueError`: If the file is gone.
+        `ValueError`: If the file is missing.
     """
     if not path.exists():
-        raise ValueError(f"{str(path)!r}, the round of DAgger that the training had, must be there to resume it.")
+        raise ValueError(f"DAgger round {str(path)!r} must exist to resume this training run, but it is missing.")
     observations, actions = read_demonstrations(path)
     task.add_demonstrations(observations, actions)
     return len(observations)

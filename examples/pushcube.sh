@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Everything behind nnit/pushcube, in order, with its seeds: on two CPU cores the trainings take about two hours, and the
-# rollouts of the evaluation several more.
-# When it was interrupted, run it again: every stage goes on where it stopped.
+# All commands behind nnit/pushcube, in order, with their seeds. On two CPU cores, the training runs take about two
+# hours, and the rollouts of the evaluation take several more.
+# If interrupted, run the script again: every stage resumes where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if there is one
+PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if it exists
 
 launch() {
     accelerate launch --cpu --num_processes 1 --num_cpu_threads_per_process 2 "$@"
 }
 
-# 0. The scripted expert, disturbed, with its undisturbed actions as labels.
+# 0. Demonstrations: the scripted expert under noise, labelled with its actions without noise.
 python examples/collect_demonstrations.py \
     --task pushcube \
     --output_dir outputs/pushcube/demonstrations \
     --num_episodes 400 \
     --seed 0
 
-# 1. The hypernetwork, by imitation; twice its own policies act and the expert labels their states.
+# 1. The hypernetwork, by imitation, with two rounds of DAgger: the expert labels the states of its own policies.
 launch examples/train_ghn.py \
     --task pushcube \
     --data_dir outputs/pushcube/demonstrations \
@@ -43,7 +43,7 @@ launch examples/train_ghn.py \
     --seed 0 \
     --resume_from_checkpoint latest
 
-# 2. The transformer, on networks that the hypernetwork writes while it trains.
+# 2. The transformer, on networks sampled from the hypernetwork during training.
 launch examples/train_nnit.py \
     --task pushcube \
     --data_dir outputs/pushcube/demonstrations \
@@ -63,8 +63,8 @@ launch examples/train_nnit.py \
     --seed 0 \
     --resume_from_checkpoint latest
 
-# 3. Its tuning: lower rates, and what the networks compute in the loss, so that an error of a weight costs what it costs
-#    in actions.
+# 3. Tuning of the transformer: lower learning rates, and the function loss, which weighs an error in the weights by
+#    its effect on the actions.
 launch examples/train_nnit.py \
     --task pushcube \
     --data_dir outputs/pushcube/demonstrations \
@@ -91,8 +91,8 @@ launch examples/train_nnit.py \
     --seed 1 \
     --resume_from_checkpoint latest
 
-# 4. What is published: half precision, scored as it is published. The evaluation is kept beside the trainings until it
-#    is whole, for publishing anew begins with an empty folder.
+# 4. The published pipeline in half precision, and its evaluation in that form. The evaluation is written to outputs/
+#    until it is complete, because publishing again starts with an empty folder.
 python examples/build_hub_repo.py \
     --task pushcube \
     --pipeline_dir outputs/pushcube/nnit_tuned/pipeline \
@@ -106,7 +106,7 @@ python examples/evaluate_nnit.py \
     --num_ghn_networks 20 \
     --widths 16 20 24 32 48 64 100 128 200 256 300 384 \
     --num_width_networks 10 \
-    --num_joint_networks 100 \
+    --num_unconditional_networks 100 \
     --num_budget_networks 20 \
     --max_parameters 20000 \
     --parameter_range 30000 40000 \
@@ -133,7 +133,7 @@ python examples/benchmarks/benchmark_generation.py \
     --validation_steps 100 \
     --validation_growth 1.3
 
-# 5. A film that shows failures too, pictures of the evaluation, and the card.
+# 5. A film that includes failures, pictures of the evaluation, and the model card.
 python examples/figures/film_rollouts.py \
     --task pushcube \
     --pretrained_model_name_or_path nnit/pushcube \

@@ -1,4 +1,4 @@
-"""What the card of a robot task has beside that of a data set: a film, what fails, how to run a rollout."""
+"""Parts of a model card that only robot tasks have: a film, failures, and how to run a rollout."""
 
 import json
 import shutil
@@ -12,29 +12,29 @@ from nnit_diffusers.tasks.maniskill import ManiSkillTask
 
 
 TEMPLATE = Path(__file__).with_suffix(".jinja")
-# What `figures/film_rollouts.py` writes.
+# Files written by `figures/film_rollouts.py`.
 FILM_FILES = ("rollout.mp4", "rollout.png", "rollout.json")
-# Mean success under which a width counts as one that fails.
+# Widths with a lower mean success are listed as failing.
 FAILS_BELOW = 0.5
 DEFINITIONS = {
     "stackcube-easy": (
-        "StackCubeEasy is our definition, since the paper's task of this name is not described: StackCube-v1 and its "
-        "success test with robot `panda`, both cubes within 0.1 m of the centre in x and y, at least 0.08 m apart, "
-        "not turned. Figures of it are not comparable with the paper's."
+        "StackCubeEasy is our definition, because the paper does not describe its task of this name. It is "
+        "StackCube-v1 with robot `panda` and the same success test. Both cubes start within 0.1 m of the centre in x "
+        "and y, at least 0.08 m apart, and not rotated. Its results are not comparable with the paper's."
     )
 }
 
 
 def copy_film(film_dir: Path, repo_dir: Path) -> None:
-    """Copies a film and what it says of itself.
+    """Copies the files of a film.
 
     Raises:
-        `ValueError`: If it is not there.
+        `ValueError`: If any of them is missing.
     """
     missing = [name for name in FILM_FILES if not (film_dir / name).is_file()]
     if missing:
         raise ValueError(
-            f"`film_dir` must be a folder that `examples/figures/film_rollouts.py` wrote, but received "
+            f"`film_dir` must be a folder written by `examples/figures/film_rollouts.py`, but received "
             f"{str(film_dir)!r}, which lacks {missing}."
         )
     for name in FILM_FILES:
@@ -42,38 +42,40 @@ def copy_film(film_dir: Path, repo_dir: Path) -> None:
 
 
 def read_film(repo_dir: Path) -> dict[str, Any] | None:
-    """What was filmed, if all of the film is there."""
+    """The description of the film, or `None` if any of its files is missing."""
     if not all((repo_dir / name).is_file() for name in FILM_FILES):
         return None
     return json.loads((repo_dir / "rollout.json").read_text(encoding="utf-8"))
 
 
 def what_fails(report: dict[str, Any]) -> list[str]:
-    """Where generated policies are worst, as far as the report has it."""
+    """The weakest architectures and policies of every region, and the widths that fail, as far as measured."""
     lines = []
+    # weakest architecture and policy of every region
     for region, part in report.get("regions", {}).items():
         if part["nnit"]["min"] == 1:
             lines.append(f"{REGION_NAMES[region]}: no policy failed in any episode.")
             continue
         row = min(part["architectures"], key=lambda row: row["nnit"]["mean"])
         name, num_architectures = architecture_name(row["hidden_sizes"]), len(part["architectures"])
-        of_all = f"of {num_architectures} architectures, `{name}` is worst" if num_architectures > 1 else f"`{name}`"
+        of_all = f" is the weakest of {num_architectures} architectures" if num_architectures > 1 else ""
         lines.append(
-            f"{REGION_NAMES[region]}: {of_all}, {percent(row['nnit']['mean'])} on average; the worst single policy of "
-            f"the region is at {percent(part['nnit']['min'])}."
+            f"{REGION_NAMES[region]}: `{name}`{of_all}, with a mean success of {percent(row['nnit']['mean'])}. The "
+            f"minimum of a single policy is {percent(part['nnit']['min'])}."
         )
+    # widths that fail
     failing = [
         f"`{architecture_name(part['hidden_sizes'])}` {percent(part['nnit']['mean'])}"
         for part in report.get("widths", {}).values()
         if part["nnit"]["mean"] < FAILS_BELOW
     ]
     if failing:
-        lines.append(f"Widths that fail more often than not: {', '.join(failing)}.")
+        lines.append(f"Widths with a mean success below {percent(FAILS_BELOW, 0)}: {', '.join(failing)}.")
     return lines
 
 
 def robot_tables(task: ManiSkillTask, tables: str, report: dict[str, Any], repo_dir: Path, model_id: str) -> str:
-    """Film, what fails, how to run a rollout, and then the tables, in Markdown."""
+    """Film, how to run a rollout, failures, and the tables, in Markdown."""
     template = jinja2.Template(
         TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True, undefined=jinja2.StrictUndefined
     )

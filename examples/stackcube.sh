@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
-# The hypernetwork of the stock StackCube-v1, in order, with its seeds: on one CPU core 35 minutes, and its score 15 more.
-# There is no pipeline of this task yet. When it was interrupted, run it again: every stage goes on where it stopped.
+# All commands behind the hypernetwork of the stock StackCube-v1, in order, with their seeds. On one CPU core, training
+# takes 35 minutes, and scoring 15 more. There is no pipeline of this task yet.
+# If interrupted, run the script again: every stage resumes where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if there is one
+PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if it exists
 
 launch() {
     accelerate launch --cpu --num_processes 1 --num_cpu_threads_per_process 2 "$@"
 }
 
-# 0. The scripted expert, disturbed, with its undisturbed actions as labels.
+# 0. Demonstrations: the scripted expert under noise, labelled with its actions without noise.
 python examples/collect_demonstrations.py \
     --task stackcube \
     --output_dir outputs/stackcube/demonstrations \
     --num_episodes 800 \
     --seed 0
 
-# 1. The hypernetwork, as that of stackcube-easy.sh.
+# 1. The hypernetwork, with the settings of stackcube-easy.sh.
 launch examples/train_ghn.py \
     --task stackcube \
     --data_dir outputs/stackcube/demonstrations \
@@ -42,7 +43,7 @@ launch examples/train_ghn.py \
     --seed 0 \
     --resume_from_checkpoint latest
 
-# 2. What it reaches, and what networks trained one by one on the same demonstrations do.
+# 2. Scores of the hypernetwork, and of networks trained one by one on the same demonstrations.
 python examples/benchmarks/score_ghn.py \
     --task stackcube \
     --ghn_name_or_path outputs/stackcube/ghn/ghn \

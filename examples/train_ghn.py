@@ -1,13 +1,13 @@
-"""Stage 1: trains a Graph HyperNetwork to write working, distinct, aligned networks for a task.
+"""Stage 1: trains a Graph HyperNetwork (GHN) to generate working, distinct and aligned networks for a task.
 
     accelerate launch examples/train_ghn.py --task digits --output_dir outputs/digits/ghn
 
-Every step draws architectures of the seen region, a few latents for each, and one batch of the task. The loss is
-the task's own plus a penalty where the networks of an architecture lie closer together than a target in any of their
-directions: without it the latent is ignored, and with its full strength from the start training stalls, so the target
-grows in the first half.
+Every step draws architectures of the seen region, a few latents for each, and one batch of the task. The loss is the
+task's own plus a diversity penalty. It pushes the networks of one architecture apart until their spread reaches a
+target in every direction. Without the penalty, the GHN ignores the latent. At full strength from the start, training
+stalls, so the target grows over the first half of the training run.
 
-Of a task with an expert to imitate, `--dagger_steps` adds the states that the GHN's own policies get into.
+For a task with an expert to imitate, `--dagger_steps` adds states that the GHN's own policies visit (DAgger).
 """
 
 import logging
@@ -44,7 +44,7 @@ from nnit_diffusers.training_utils import (
 
 logger = get_logger(__name__)
 
-# Networks of one architecture that tell in how many directions the latent moves them.
+# Networks of one architecture that the participation ratio is measured on.
 MEASURED_LATENTS = 128
 
 
@@ -53,26 +53,26 @@ class Arguments:
     """Trains a Graph HyperNetwork."""
 
     output_dir: str
-    """Where checkpoints, logs and the final GHN (`ghn/`) go."""
+    """Folder for checkpoints, logs and the final GHN (`ghn/`)."""
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, if it needs any."""
+    """Folder of the task's data, or where to download it, if the task needs any."""
     seed: int = 0
     """Seed of initialisation, architectures, latents and batches."""
 
     train_batch_size: int = 128
-    """Samples of the task a step, given to every network of the step."""
+    """Task samples per step; every network of the step gets all of them."""
     num_architectures: int = 8
-    """Architectures a step, on each process."""
+    """Architectures per step, on each process."""
     narrow_fraction: float = 0.0
-    """Part of these that are drawn with log-uniform widths, since narrow networks are the hardest."""
+    """Fraction of these architectures drawn with log-uniform widths, since narrow networks are the hardest."""
     latents_per_architecture: int = 6
-    """Networks of each, at least two, kept apart in all the directions that so many can span."""
+    """Networks of each architecture, at least 2, that the diversity penalty pushes apart."""
     max_train_steps: int = 6000
     """Optimisation steps."""
     gradient_accumulation_steps: int = 1
-    """Micro-steps that make one optimisation step."""
+    """Micro-steps per optimisation step."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Precision of the forward pass."""
     learning_rate: float = 2e-3
@@ -92,20 +92,20 @@ class Arguments:
     ema_decay: float = 0.998
 
     diversity_target: float = 0.6
-    """Cosine beyond which the networks of one architecture are pushed apart, in every direction."""
+    """Cosine similarity above which networks of one architecture are pushed apart, in every direction."""
     diversity_weight: float = 2.0
-    """Strength of that push."""
+    """Weight of the diversity penalty in the loss."""
     diversity_start: float = 0.0
-    """Part of the training at which the target leaves 1."""
+    """Fraction of the training run at which the target begins to fall from 1."""
     diversity_end: float = 0.5
-    """Part of the training at which the target is reached."""
+    """Fraction of the training run at which the target reaches `diversity_target`."""
 
     dagger_steps: tuple[int, ...] = ()
-    """Steps after which policies that the GHN writes act, and the expert's actions in their states are learned too."""
+    """Steps after which the GHN's policies are run, and their states join the data with the expert's actions."""
     dagger_policies: int = 40
-    """Policies that act, each time."""
+    """Policies run in each DAgger round."""
     dagger_episodes: int = 2
-    """Episodes of each of them."""
+    """Episodes of each policy in a DAgger round."""
 
     latent_dim: int = 16
     node_dim: int = 64
@@ -113,22 +113,22 @@ class Arguments:
     map_channels: int = 48
     num_templates: int = 16
     upsampling: int = 8
-    """Side of the block of weights that one entry of a latent map becomes."""
+    """Side of the block of weights that one entry of a latent map is upsampled to."""
 
     checkpointing_steps: int = 1000
     """Steps between checkpoints."""
     checkpoints_total_limit: int | None = 2
-    """Oldest checkpoints beyond this number are removed."""
+    """Number of checkpoints to keep; the oldest are removed."""
     resume_from_checkpoint: str | None = None
     """`latest`, or the name or path of a checkpoint."""
     validation_steps: int = 1000
-    """Steps between scorings on the validation split."""
+    """Steps between evaluations on the validation split."""
     validation_architectures: int = 12
     """Architectures of each region scored in validation."""
     validation_episodes: int | None = None
-    """Episodes (samples) that each is scored on; the task's own number by default."""
+    """Episodes or samples per network; the task's own number by default."""
     report_to: Literal["tensorboard", "none"] = "tensorboard"
-    """Where curves go."""
+    """Tracker that metrics are logged to."""
     push_to_hub: bool = False
     """Upload the trained GHN."""
     hub_model_id: str | None = None
@@ -136,29 +136,32 @@ class Arguments:
 
 
 def check_arguments(arguments: Arguments, task: Task) -> None:
-    """Raises `ValueError` if there would be nothing to keep apart, or nobody to imitate."""
+    """Raises `ValueError` for fewer than two latents per architecture, or for DAgger on a task without an expert."""
     if arguments.latents_per_architecture < 2:
         raise ValueError(
             f"`latents_per_architecture` must be 2 or more, but received {arguments.latents_per_architecture}."
         )
     if arguments.dagger_steps and not isinstance(task, ImitationTask):
         raise ValueError(
-            f"`dagger_steps` must be empty for task {arguments.task!r}, which has no expert to ask, but received "
+            f"`dagger_steps` must be empty for task {arguments.task!r}, which has no expert, but received "
             f"{arguments.dagger_steps}."
         )
 
 
 def diversity_target(arguments: Arguments, step: int) -> float:
-    """Cosine allowed between two networks of one architecture at this step: 1, then falling linearly."""
-    start, end = (part * arguments.max_train_steps for part in (arguments.diversity_start, arguments.diversity_end))
+    """Cosine similarity allowed between networks of one architecture at this step: 1, then falling linearly."""
+    start, end = (
+        fraction * arguments.max_train_steps for fraction in (arguments.diversity_start, arguments.diversity_end)
+    )
     fallen = min(max((step - start) / max(end - start, 1), 0.0), 1.0)
     return 1 - fallen * (1 - arguments.diversity_target)
 
 
 @torch.no_grad()
 def validate(ghn: GraphHyperNetwork, task: Task, arguments: Arguments) -> dict[str, float]:
-    """Mean validation score over fixed architectures of three regions, and how many directions latents span."""
-    figures = {}
+    """Mean validation score over fixed architectures of three regions, and the participation ratio of the latents."""
+    metrics = {}
+    # mean score of each region
     for region in ("seen", "held_out_combinations", "held_out_widths"):
         generator = step_generator(arguments.seed, 0, stream=3)
         architectures = task.regions.sample(region, arguments.validation_architectures, generator)
@@ -168,11 +171,12 @@ def validate(ghn: GraphHyperNetwork, task: Task, arguments: Arguments) -> dict[s
             split="validation",
             num_episodes=arguments.validation_episodes,
         )
-        figures[f"validation/{region}"] = sum(result.score for result in results) / len(results)
+        metrics[f"validation/{region}"] = sum(result.score for result in results) / len(results)
+    # diversity of one architecture
     latents = torch.randn(MEASURED_LATENTS, arguments.latent_dim, generator=generator).to(ghn.device)
     stacked = stack_state_dicts(ghn(architectures[:1] * MEASURED_LATENTS, latents))
-    figures["validation/participation_ratio"] = participation_ratio(fan_in_scaled(stacked))
-    return figures
+    metrics["validation/participation_ratio"] = participation_ratio(fan_in_scaled(stacked))
+    return metrics
 
 
 def create_ghn(task: Task, arguments: Arguments) -> GraphHyperNetwork:
@@ -194,27 +198,28 @@ def create_ghn(task: Task, arguments: Arguments) -> GraphHyperNetwork:
 
 
 def create_accelerator(arguments: Arguments) -> Accelerator:
-    """Precision, accumulation and tracking, as asked for."""
+    """An accelerator with the requested precision, gradient accumulation and tracker."""
     output_dir = Path(arguments.output_dir)
     return Accelerator(
-        # Unless it is told so, accelerate takes each process that torchrun starts on a CPU for the only one.
+        # Without `cpu`, accelerate treats each CPU process of torchrun as the only one.
         cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         mixed_precision=arguments.mixed_precision,
         log_with=None if arguments.report_to == "none" else arguments.report_to,
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "logs")),
-        # A step that happens to draw no network of several hidden layers leaves the templates between them unused.
+        # A step that draws only single-layer networks leaves the templates between hidden layers unused.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
 class Training:
-    """One training, from its first step or from a checkpoint to its last."""
+    """A training run, from its first step or from a checkpoint to its last step."""
 
     def __init__(self, arguments: Arguments):
         self.arguments = arguments
         self.output_dir = Path(arguments.output_dir)
         checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
+        # task, accelerator and models
         self.task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
         check_arguments(arguments, self.task)
         self.accelerator = create_accelerator(arguments)
@@ -230,6 +235,7 @@ class Training:
             )
             self.ema.to(self.accelerator.device)
         register_model_hooks(self.accelerator, {"ghn": self.ghn}, {"ghn": self.ema} if self.ema else {})
+        # optimizer and learning rate schedule
         optimizer = torch.optim.AdamW(
             self.ghn.parameters(),
             lr=arguments.learning_rate,
@@ -237,7 +243,7 @@ class Training:
             weight_decay=arguments.adam_weight_decay,
             eps=arguments.adam_epsilon,
         )
-        # accelerate moves the schedule on once for every process.
+        # accelerate advances the schedule once for every process
         lr_scheduler = get_scheduler(
             arguments.lr_scheduler,
             optimizer,
@@ -245,6 +251,7 @@ class Training:
             num_training_steps=arguments.max_train_steps * self.accelerator.num_processes,
         )
         self.model, self.optimizer, self.lr_scheduler = self.accelerator.prepare(self.ghn, optimizer, lr_scheduler)
+        # resume, with the DAgger rounds collected so far
         self.step = 0
         if checkpoint is not None:
             self.accelerator.load_state(str(checkpoint))
@@ -255,7 +262,7 @@ class Training:
                 add_round(self.task, round_path(self.output_dir, step))
 
     def draw(self, generator: torch.Generator) -> tuple[list[MLPArchitecture], torch.Tensor, torch.Tensor, Any]:
-        """Architectures, each as often as it has latents, latents, standardised inputs, and targets."""
+        """Architectures, each repeated for its latents; latents; standardised inputs; targets."""
         arguments, device = self.arguments, self.accelerator.device
         drawn = self.task.regions.sample_training(arguments.num_architectures, generator, arguments.narrow_fraction)
         architectures = [a for a in sorted(drawn, key=str) for _ in range(arguments.latents_per_architecture)]
@@ -265,15 +272,17 @@ class Training:
         return architectures, latents.to(device), inputs.to(device), targets.to(device)
 
     def micro_step(self, generator: torch.Generator) -> dict[str, float]:
-        """Forward and backward on one batch; with the last of a step's batches, the parameters are updated."""
+        """Forward and backward pass on one batch; the last batch of a step also updates the parameters."""
         arguments, accelerator = self.arguments, self.accelerator
         batch = self.draw(generator)
         with accelerator.accumulate(self.model):
             with accelerator.autocast():
                 losses = training_losses(self.model, self.task, *batch, arguments.latents_per_architecture)
+            # penalise singular values below the spread that the target cosine allows
             least_spread = (1 - diversity_target(arguments, self.step)) ** 0.5
             too_alike = torch.relu(least_spread - losses["spread"]).mean()
             accelerator.backward(losses["task"].mean() + arguments.diversity_weight * too_alike)
+            # accelerate skips the update until the gradients of all micro-steps are summed
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.ghn.parameters(), arguments.max_grad_norm)
             self.optimizer.step()
@@ -286,20 +295,21 @@ class Training:
         }
 
     def train_step(self) -> dict[str, float]:
-        """One optimisation step; returns the figures of its last batch."""
+        """One optimisation step; returns the metrics of its last batch."""
         seed, num_micro_steps = self.arguments.seed, self.arguments.gradient_accumulation_steps
         for number in range(self.step * num_micro_steps, (self.step + 1) * num_micro_steps):
-            figures = self.micro_step(step_generator(seed, number, self.accelerator.process_index))
+            metrics = self.micro_step(step_generator(seed, number, self.accelerator.process_index))
         self.step += 1
         if self.ema:
             self.ema.step(self.ghn.parameters())
-        if not all(map(math.isfinite, figures.values())):
-            raise FloatingPointError(f"The loss became {figures} at step {self.step}; lower `learning_rate`.")
-        return figures
+        if not all(map(math.isfinite, metrics.values())):
+            raise FloatingPointError(f"The loss became {metrics} at step {self.step}; lower `learning_rate`.")
+        return metrics
 
     def run_dagger(self) -> None:
-        """A round of DAgger with the averaged GHN; every process learns from what the first one collects."""
+        """Runs a round of DAgger with the averaged GHN; all processes add what the main process collects."""
         arguments, path = self.arguments, round_path(self.output_dir, self.step)
+        # collect on the main process
         if self.accelerator.is_main_process:
             generator = step_generator(arguments.seed, self.step, stream=4)
             with averaged_weights(self.ghn, self.ema):
@@ -312,13 +322,15 @@ class Training:
                     self.step,
                     generator,
                 )
+        # add to the demonstrations of every process
         self.accelerator.wait_for_everyone()
         num_states = add_round(self.task, path)
         logger.info(f"step {self.step}: DAgger added {num_states:,} states")
 
     def run(self) -> None:
-        """Trains to the last step, and saves the GHN."""
+        """Trains to the last step and saves the GHN."""
         arguments, accelerator = self.arguments, self.accelerator
+        # trackers and the record of the run
         if accelerator.is_main_process:
             accelerator.init_trackers("train_ghn")
             record = TrainingRecord(self.output_dir, asdict(arguments), self.step)
@@ -330,26 +342,28 @@ class Training:
             disable=not accelerator.is_local_main_process,
         )
         while self.step < arguments.max_train_steps:
-            figures = self.train_step()
+            metrics = self.train_step()
             progress.update()
-            progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+            progress.set_postfix({name: f"{value:.3f}" for name, value in metrics.items()}, refresh=False)
+            # validate with averaged weights
             is_validation = self.step % arguments.validation_steps == 0 or self.step == arguments.max_train_steps
             if is_validation and accelerator.is_main_process:
                 with averaged_weights(self.ghn, self.ema):
-                    figures |= validate(self.ghn, self.task, arguments)
-                record.add_validation(self.step, figures)
+                    metrics |= validate(self.ghn, self.task, arguments)
+                record.add_validation(self.step, metrics)
                 logger.info(
-                    f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+                    f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                 )
+            # DAgger, log, checkpoint
             if self.step in arguments.dagger_steps:
                 self.run_dagger()
-            accelerator.log(figures | {"lr": self.lr_scheduler.get_last_lr()[0]}, step=self.step)
+            accelerator.log(metrics | {"lr": self.lr_scheduler.get_last_lr()[0]}, step=self.step)
             if self.step % arguments.checkpointing_steps == 0:
                 save_checkpoint(accelerator, self.output_dir, self.step, arguments.checkpoints_total_limit)
         self.save()
 
     def save(self) -> None:
-        """Writes the GHN, with averaged parameters if there are any, and uploads it if that is asked for."""
+        """Saves the GHN, with averaged parameters if `use_ema`, and uploads it if `push_to_hub`."""
         if self.ema:
             self.ema.copy_to(self.ghn.parameters())
         self.accelerator.wait_for_everyone()

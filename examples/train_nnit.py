@@ -3,9 +3,9 @@
     accelerate launch examples/train_nnit.py --task digits --ghn_name_or_path outputs/digits/ghn/ghn \
         --output_dir outputs/digits/nnit
 
-Every step draws networks of the seen region, noises their patches, and asks for the clean ones; in some of the
-networks the architecture is masked too, with a time of its own. A second batch of bare architectures, which costs next
-to nothing, teaches p(a).
+Every step draws networks of the seen region, adds noise to their patches and trains the transformer to predict the
+clean patches. In some networks the architecture is masked as well, with its own time. A second, cheap batch of
+architecture-only samples trains p(a), the distribution of architectures.
 """
 
 import logging
@@ -54,7 +54,7 @@ from nnit_diffusers.training_utils import (
 
 logger = get_logger(__name__)
 
-# Batches that the tokenizer's statistics are measured on.
+# Batches for the tokenizer's statistics.
 STATISTICS_BATCHES = 16
 MUON_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
@@ -64,46 +64,46 @@ class Arguments:
     """Trains the NNiT transformer."""
 
     output_dir: str
-    """Where checkpoints, logs and the final pipeline (`pipeline/`) go."""
+    """Folder for checkpoints, logs and the final pipeline (`pipeline/`)."""
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, if it needs any."""
+    """Folder of the task's data, or where to download it, if the task needs any."""
     ghn_name_or_path: str | None = None
-    """GHN whose endless stream is learned from: a folder or a Hub repository."""
+    """GHN to draw training networks from: a folder or a Hub repository."""
     dataset_name: str | None = None
-    """Weight dataset to learn from instead: a folder or a Hub repository."""
+    """Weight dataset to train on instead: a folder or a Hub repository."""
     include_ghn: bool = True
-    """Ship the GHN as the pipeline's optional component."""
+    """Save the GHN as the pipeline's optional component."""
     pretrained_model_name_or_path: str | None = None
-    """Pipeline, or checkpoint of this script, whose transformer to start from instead of a fresh one."""
+    """Pipeline, or checkpoint of this script, whose transformer to start from; freshly initialised by default."""
     seed: int = 0
     """Seed of initialisation, architectures, latents, times and noise."""
 
     train_batch_size: int = 32
-    """Networks a step, on each process."""
+    """Networks per step, on each process."""
     latents_per_architecture: int = 4
     """Networks of each architecture of a step."""
     narrow_fraction: float = 0.0
-    """Part of these architectures that are drawn with log-uniform widths, since narrow networks are the hardest."""
+    """Fraction of the architectures drawn with log-uniform widths, since narrow networks are the hardest."""
     architecture_batch_size: int = 64
-    """Bare architectures a step, on each process."""
+    """Architecture-only samples per step, on each process."""
     max_train_steps: int = 10000
     """Optimisation steps."""
     gradient_accumulation_steps: int = 1
-    """Micro-steps that make one optimisation step."""
+    """Micro-steps per optimisation step."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Precision of the forward pass."""
     optimizer: Literal["muon", "adamw"] = "muon"
-    """Muon for the matrices of the blocks and AdamW for the rest, or AdamW for all."""
+    """`muon` uses Muon for the matrices of the blocks and AdamW for the rest; `adamw` uses AdamW for all."""
     learning_rate: float = 1.5e-3
     """Peak learning rate of AdamW."""
     muon_learning_rate: float = 0.02
     """Peak learning rate of Muon."""
     muon_precision: Literal["no", "bf16"] = "no"
-    """Precision of Muon's own arithmetic: bf16 is faster on hardware that multiplies in it."""
+    """Precision of Muon's own arithmetic; bf16 is faster on hardware that supports it."""
     lr_scheduler: str = "cosine"
     """Any schedule of `diffusers.optimization.get_scheduler`."""
     lr_warmup_steps: int = 200
@@ -115,29 +115,29 @@ class Arguments:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     use_ema: bool = True
-    """Ship the exponential moving average of the parameters."""
+    """Save the exponential moving average of the parameters."""
     ema_decay: float = 0.999
 
     weighting_scheme: Literal["logit_normal", "mode", "none"] = "logit_normal"
-    """How noise levels are drawn; see `compute_density_for_timestep_sampling`."""
+    """Distribution of noise levels; see `compute_density_for_timestep_sampling`."""
     logit_mean: float = 1.0
-    """Above 0: high noise more often. That is where the latent of a network is decided."""
+    """Mean of `logit_normal`; above 0, high noise is more frequent, where the latent of a network is decided."""
     logit_std: float = 1.3
     mode_scale: float = 1.29
-    """Of `mode`: 0 is uniform, larger values favour the middle."""
+    """Scale of `mode`: 0 is uniform, larger values favour the middle."""
     scheduler_shift: float = 3.0
     """Shift of the sampler's noise levels towards high noise."""
     architecture_loss_weight: float = 0.2
     """Weight of the cross entropy on masked architecture tokens."""
     bias_loss_weight: float = 0.3
-    """Weight of the biases of a layer together in its loss, that of its weights together being 1."""
+    """Weight of a layer's biases in its loss, relative to the weights of that layer."""
     masked_architecture_fraction: float = 0.15
-    """Part of the networks whose architecture is masked as well, with a time of its own."""
+    """Fraction of the networks whose architecture is masked as well, with its own time."""
     function_loss_weight: float = 0.0
-    """Weight of the error of what predicted networks compute, beside that of their weights; above 0, `data_dir` has to
-    have what the task trains on."""
+    """Weight of the function loss: the error of the outputs of predicted networks. Above 0, `data_dir` must hold the
+    task's training data."""
     function_batch_size: int = 128
-    """Inputs that predicted networks are run on."""
+    """Inputs that predicted networks are run on for the function loss."""
 
     patch_size: int = 8
     num_layers: int = 6
@@ -145,21 +145,21 @@ class Arguments:
     attention_head_dim: int = 52
 
     dataloader_num_workers: int = 0
-    """Threads that prepare batches ahead of the training step; the batches are the same for any number."""
+    """Threads that prepare batches ahead of the training step; any number gives the same batches."""
     checkpointing_steps: int = 500
     """Steps between checkpoints."""
     checkpoints_total_limit: int | None = 2
-    """Oldest checkpoints beyond this number are removed."""
+    """Number of checkpoints to keep; the oldest are removed."""
     resume_from_checkpoint: str | None = None
     """`latest`, or the name or path of a checkpoint."""
     validation_steps: int = 1000
-    """Steps between scorings on the validation split."""
+    """Steps between evaluations on the validation split."""
     validation_architectures: int = 8
     """Architectures of each region scored in validation, two networks each."""
     validation_episodes: int | None = None
-    """Episodes (samples) that each is scored on; the task's own number by default."""
+    """Episodes or samples per network; the task's own number by default."""
     report_to: Literal["tensorboard", "none"] = "tensorboard"
-    """Where curves go."""
+    """Tracker that metrics are logged to."""
     push_to_hub: bool = False
     """Upload the trained pipeline."""
     hub_model_id: str | None = None
@@ -167,7 +167,7 @@ class Arguments:
 
 
 def check_arguments(arguments: Arguments) -> None:
-    """Raises `ValueError` unless there is exactly one source to learn from."""
+    """Raises `ValueError` unless exactly one source of networks is given."""
     if (arguments.ghn_name_or_path is None) == (arguments.dataset_name is None):
         raise ValueError(
             "One of `ghn_name_or_path` and `dataset_name` must be given, but received "
@@ -176,7 +176,7 @@ def check_arguments(arguments: Arguments) -> None:
 
 
 def create_source(task: Task, arguments: Arguments, device: torch.device) -> GHNWeightStream | WeightDataset:
-    """What the transformer learns from; its tokenizer's statistics are measured on networks drawn from it."""
+    """Source of training networks, whose tokenizer has statistics of networks drawn from it."""
     tokenizer = WeightPatchTokenizer(
         in_features=task.in_features,
         out_features=task.out_features,
@@ -186,6 +186,7 @@ def create_source(task: Task, arguments: Arguments, device: torch.device) -> GHN
         observation_mean=task.observation_mean.tolist(),
         observation_std=task.observation_std.tolist(),
     )
+    # endless stream of a GHN, or a weight dataset
     if arguments.ghn_name_or_path:
         ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).to(device)
         source = GHNWeightStream(
@@ -193,13 +194,14 @@ def create_source(task: Task, arguments: Arguments, device: torch.device) -> GHN
         )
     else:
         source = WeightDataset(arguments.dataset_name, tokenizer)
+    # tokenizer statistics
     generators = [step_generator(arguments.seed, index, stream=1) for index in range(STATISTICS_BATCHES)]
     source.tokenizer = tokenizer.fit(source.batch(arguments.train_batch_size, generator) for generator in generators)
     return source
 
 
 def draw_sigmas(num_networks: int, arguments: Arguments, generator: torch.Generator) -> torch.Tensor:
-    """`[B]` noise levels in 0…1."""
+    """Noise levels in 0…1, `[B]`."""
     return compute_density_for_timestep_sampling(
         arguments.weighting_scheme,
         num_networks,
@@ -211,7 +213,7 @@ def draw_sigmas(num_networks: int, arguments: Arguments, generator: torch.Genera
 
 
 def create_optimizer(transformer: NNiTTransformer, arguments: Arguments) -> torch.optim.Optimizer:
-    """The optimizer that was asked for."""
+    """The requested optimizer."""
     options = {
         "lr": arguments.learning_rate,
         "betas": (arguments.adam_beta1, arguments.adam_beta2),
@@ -226,9 +228,9 @@ def create_optimizer(transformer: NNiTTransformer, arguments: Arguments) -> torc
 
 @torch.no_grad()
 def validate(pipeline: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, float]:
-    """Mean score on validation data: fixed architectures of three regions, and networks of the model's own choice."""
+    """Mean validation score on fixed architectures of three regions, and with architectures left to the model."""
     pipeline.set_progress_bar_config(disable=True)
-    figures = {}
+    metrics = {}
     for region in ("seen", "held_out_combinations", "held_out_widths", "joint"):
         generator = step_generator(arguments.seed, 0, stream=3)
         if region == "joint":
@@ -237,15 +239,15 @@ def validate(pipeline: NNiTPipeline, task: Task, arguments: Arguments) -> dict[s
             architectures = task.regions.sample(region, arguments.validation_architectures, generator)
             networks = pipeline(arch=architectures, num_networks=2, generator=generator).networks
         results = evaluate(networks, task, split="validation", num_episodes=arguments.validation_episodes)
-        figures[f"validation/{region}"] = sum(result.score for result in results) / len(results)
-    return figures
+        metrics[f"validation/{region}"] = sum(result.score for result in results) / len(results)
+    return metrics
 
 
 def create_accelerator(arguments: Arguments) -> Accelerator:
-    """Precision, accumulation and tracking, as asked for."""
+    """An accelerator with the requested precision, gradient accumulation and tracker."""
     output_dir = Path(arguments.output_dir)
     return Accelerator(
-        # Unless it is told so, accelerate takes each process that torchrun starts on a CPU for the only one.
+        # Without `cpu`, accelerate treats each CPU process of torchrun as the only one.
         cpu=not torch.accelerator.is_available(),
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         mixed_precision=arguments.mixed_precision,
@@ -255,8 +257,9 @@ def create_accelerator(arguments: Arguments) -> Accelerator:
 
 
 def create_transformer(task: Task, arguments: Arguments) -> NNiTTransformer:
-    """The transformer to start from: the one that was asked for, or a freshly initialised one."""
+    """The transformer to start from: a pretrained one if requested, otherwise freshly initialised."""
     if arguments.pretrained_model_name_or_path is None:
+        # freshly initialised, for the task's architectures
         transformer = NNiTTransformer(
             in_features=task.in_features,
             out_features=task.out_features,
@@ -268,6 +271,7 @@ def create_transformer(task: Task, arguments: Arguments) -> NNiTTransformer:
             attention_head_dim=arguments.attention_head_dim,
         )
     else:
+        # pretrained, on patches of the same size
         transformer = NNiTTransformer.from_pretrained(arguments.pretrained_model_name_or_path, subfolder="transformer")
         if transformer.config.patch_size != arguments.patch_size:
             raise ValueError(
@@ -280,7 +284,7 @@ def create_transformer(task: Task, arguments: Arguments) -> NNiTTransformer:
 
 
 def create_pipeline(task: Task, source: GHNWeightStream | WeightDataset, arguments: Arguments) -> NNiTPipeline:
-    """The pipeline to be trained, with a tokenizer that fits the networks it learns from."""
+    """The pipeline to train, with the tokenizer of its source of networks."""
     return NNiTPipeline(
         transformer=create_transformer(task, arguments),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=arguments.scheduler_shift),
@@ -294,13 +298,14 @@ def create_pipeline(task: Task, source: GHNWeightStream | WeightDataset, argumen
 
 
 class Training:
-    """One training, from its first step or from a checkpoint to its last."""
+    """A training run, from its first step or from a checkpoint to its last step."""
 
     def __init__(self, arguments: Arguments):
         check_arguments(arguments)
         self.arguments = arguments
         self.output_dir = Path(arguments.output_dir)
         checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
+        # accelerator, source of networks and models
         self.accelerator = create_accelerator(arguments)
         set_seed(arguments.seed)
         self.task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
@@ -321,8 +326,9 @@ class Training:
             {"transformer": self.transformer},
             {"transformer": self.ema} if self.ema else {},
         )
+        # optimizer and learning rate schedule
         optimizer = create_optimizer(self.transformer, arguments)
-        # accelerate moves the schedule on once for every process.
+        # accelerate advances the schedule once for every process
         lr_scheduler = get_scheduler(
             arguments.lr_scheduler,
             optimizer,
@@ -337,6 +343,7 @@ class Training:
             "architecture": arguments.architecture_loss_weight,
             "function": arguments.function_loss_weight,
         }
+        # resume
         self.step = 0
         if checkpoint is not None:
             self.accelerator.load_state(str(checkpoint))
@@ -344,17 +351,17 @@ class Training:
             logger.info(f"Resumed from {checkpoint}")
 
     def draw(self, generator: torch.Generator) -> tuple[WeightPatchBatch, torch.Tensor, torch.Tensor | None]:
-        """Networks of one batch, the tokens of its bare architectures, and inputs if any are needed."""
+        """Networks of one batch, tokens of its architecture-only samples, and inputs for the function loss if used."""
         batch = self.source.batch(self.arguments.train_batch_size, generator)
-        bare = self.task.regions.sample("seen", self.arguments.architecture_batch_size, generator)
+        architectures = self.task.regions.sample("seen", self.arguments.architecture_batch_size, generator)
         max_depth = self.source.tokenizer.config.max_depth
         inputs = None
         if self.arguments.function_loss_weight:
             inputs, _ = self.task.training_batch(self.arguments.function_batch_size, generator)
-        return batch, torch.tensor([architecture.tokens(max_depth) for architecture in bare]), inputs
+        return batch, torch.tensor([architecture.tokens(max_depth) for architecture in architectures]), inputs
 
     def batches(self) -> Iterator[tuple[WeightPatchBatch, torch.Tensor, torch.Tensor | None, torch.Generator]]:
-        """What every micro-step that is left learns from, and the source of its times and noise."""
+        """Batch of every remaining micro-step, with the generator of its times and noise."""
 
         def prepare(number: int) -> tuple[WeightPatchBatch, torch.Tensor, torch.Tensor | None, torch.Generator]:
             generator = step_generator(self.arguments.seed, number, self.accelerator.process_index)
@@ -367,11 +374,11 @@ class Training:
     def micro_step(
         self,
         batch: WeightPatchBatch,
-        bare_tokens: torch.Tensor,
+        architecture_only_tokens: torch.Tensor,
         inputs: torch.Tensor | None,
         generator: torch.Generator,
     ) -> dict[str, float]:
-        """Forward and backward on one batch; with the last of a step's batches, the parameters are updated."""
+        """Forward and backward pass on one batch; the last batch of a step also updates the parameters."""
         arguments, accelerator = self.arguments, self.accelerator
         sigmas = draw_sigmas(len(batch.architectures), arguments, generator)
         with accelerator.accumulate(self.model):
@@ -379,7 +386,7 @@ class Training:
                 losses = training_losses(
                     self.model,
                     batch.to(accelerator.device),
-                    bare_tokens.to(accelerator.device),
+                    architecture_only_tokens.to(accelerator.device),
                     sigmas.to(accelerator.device),
                     self.pipeline.architecture_scheduler,
                     arguments.masked_architecture_fraction,
@@ -388,7 +395,9 @@ class Training:
                     self.source.tokenizer,
                     None if inputs is None else inputs.to(accelerator.device),
                 )
+            # weighted sum of the losses
             accelerator.backward(sum(self.weights[name] * loss for name, loss in losses.items()))
+            # accelerate skips the update until the gradients of all micro-steps are summed
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.transformer.parameters(), arguments.max_grad_norm)
             self.optimizer.step()
@@ -397,19 +406,20 @@ class Training:
         return {name: value.item() for name, value in losses.items()}
 
     def train_step(self, batches: Iterator) -> dict[str, float]:
-        """One optimisation step; returns the figures of its last batch."""
+        """One optimisation step; returns the metrics of its last batch."""
         for _ in range(self.arguments.gradient_accumulation_steps):
-            figures = self.micro_step(*next(batches))
+            metrics = self.micro_step(*next(batches))
         self.step += 1
         if self.ema:
             self.ema.step(self.transformer.parameters())
-        if not all(map(math.isfinite, figures.values())):
-            raise FloatingPointError(f"The loss became {figures} at step {self.step}; lower `learning_rate`.")
-        return figures
+        if not all(map(math.isfinite, metrics.values())):
+            raise FloatingPointError(f"The loss became {metrics} at step {self.step}; lower `learning_rate`.")
+        return metrics
 
     def run(self) -> None:
-        """Trains to the last step, and saves the pipeline."""
+        """Trains to the last step and saves the pipeline."""
         arguments, accelerator = self.arguments, self.accelerator
+        # trackers and the record of the run
         if accelerator.is_main_process:
             accelerator.init_trackers("train_nnit")
             record = TrainingRecord(self.output_dir, asdict(arguments), self.step)
@@ -422,24 +432,26 @@ class Training:
         )
         batches = self.batches()
         while self.step < arguments.max_train_steps:
-            figures = self.train_step(batches)
+            metrics = self.train_step(batches)
             progress.update()
-            progress.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+            progress.set_postfix({name: f"{value:.3f}" for name, value in metrics.items()}, refresh=False)
+            # validate with averaged weights
             is_validation = self.step % arguments.validation_steps == 0 or self.step == arguments.max_train_steps
             if is_validation and accelerator.is_main_process:
                 with averaged_weights(self.transformer, self.ema):
-                    figures |= validate(self.pipeline, self.task, arguments)
-                record.add_validation(self.step, figures)
+                    metrics |= validate(self.pipeline, self.task, arguments)
+                record.add_validation(self.step, metrics)
                 logger.info(
-                    f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+                    f"step {self.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                 )
-            accelerator.log(figures | {"lr": self.lr_scheduler.get_last_lr()[0]}, step=self.step)
+            # log, checkpoint
+            accelerator.log(metrics | {"lr": self.lr_scheduler.get_last_lr()[0]}, step=self.step)
             if self.step % arguments.checkpointing_steps == 0:
                 save_checkpoint(accelerator, self.output_dir, self.step, arguments.checkpoints_total_limit)
         self.save()
 
     def save(self) -> None:
-        """Writes the pipeline, with averaged parameters if there are any, and uploads it if that is asked for."""
+        """Saves the pipeline, with averaged parameters if `use_ema`, and uploads it if `push_to_hub`."""
         if self.ema:
             self.ema.copy_to(self.transformer.parameters())
         self.accelerator.wait_for_everyone()

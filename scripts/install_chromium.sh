@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes a Chromium available to the tests of the web demo: on Debian as root, by installing the package. Anywhere else it
-# says what to install.
+# Provides Chromium for the tests of the web demo. On Debian as root it installs the package; elsewhere it prints what
+# to install.
 #
-# It exits with 0 if there is one at the end.
+# Exits with 0 if Chromium is available afterwards.
 set -euo pipefail
 
 if command -v chromium >/dev/null; then
@@ -12,11 +12,11 @@ fi
 os_release() { (. /etc/os-release 2>/dev/null && eval "echo \${$1:-}"); }
 
 if [ "$(os_release ID)" = debian ] && [ "$(id -u)" = 0 ]; then
-    echo "Installing a browser for the tests of the web demo (Debian package chromium)"
+    echo "Installing Debian package chromium for the tests of the web demo"
     export DEBIAN_FRONTEND=noninteractive
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || true
 fi
 if ! command -v chromium >/dev/null; then
-    echo "The web demo is tested in chromium, and there is none: on Debian, as root, \`apt-get install chromium\`."
+    echo "The tests of the web demo need chromium, which is missing. On Debian as root: \`apt-get install chromium\`."
     exit 1
 fi

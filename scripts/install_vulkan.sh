@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes a Vulkan device available to ManiSkill, which needs one even where nothing is drawn: on Debian as root, by
-# installing Mesa's software device. Anywhere else, and where that does not help, it says what to install.
+# Provides a Vulkan device for ManiSkill, which needs one even without rendering. On Debian as root it installs Mesa's
+# software device. Elsewhere, or if that fails, it prints what to install.
 #
-#     scripts/install_vulkan.sh [python that has ManiSkill]
+#     scripts/install_vulkan.sh [python with ManiSkill]
 #
-# It exits with 0 if there is a device at the end.
+# Exits with 0 if a device is available afterwards.
 set -euo pipefail
 python=${1:-python3}
 check() { "$python" -m nnit_diffusers.tasks.maniskill.environments; }
@@ -20,7 +20,7 @@ install_mesa() {
     codename=$(os_release VERSION_CODENAME)
     export DEBIAN_FRONTEND=noninteractive
     if [ "$codename" = bookworm ]; then
-        # Its own Mesa, 22.3, lacks what SAPIEN asks for. The backports come from the mirror that the machine uses.
+        # Mesa 22.3 of bookworm lacks features that SAPIEN needs. Use backports, from the machine's own mirror.
         if ! grep -rqs bookworm-backports /etc/apt/sources.list /etc/apt/sources.list.d; then
             local mirror
             mirror=$(grep -rhosE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d | head -1)
@@ -34,7 +34,7 @@ install_mesa() {
 }
 
 if [ "$(os_release ID)" = debian ] && [ "$(id -u)" = 0 ] && [ ! -e /proc/driver/nvidia/version ]; then
-    echo "Installing a software Vulkan device for ManiSkill (Debian packages mesa-vulkan-drivers and libvulkan1)"
+    echo "Installing a software Vulkan device for ManiSkill: Debian packages mesa-vulkan-drivers and libvulkan1"
     install_mesa || true
 fi
 check 2>&1 | tail -n 1

@@ -10,20 +10,20 @@ def architecture(*hidden_sizes, **kwargs):
     return MLPArchitecture(64, hidden_sizes, 10, **kwargs)
 
 
-def test_sizes_follow_from_the_hidden_sizes():
+def test_layer_shapes_and_parameters_follow_from_the_hidden_sizes():
     assert architecture(48, 40).layer_shapes == [(48, 64), (40, 48), (10, 40)]
     assert architecture(48, 40).depth == 2
     assert architecture(48, 40).num_parameters == 48 * 65 + 40 * 49 + 10 * 41
     assert str(architecture(48, 40)) == "64-48-40-10"
 
 
-def test_architectures_of_the_same_shape_are_one_key():
+def test_equal_architectures_are_the_same_key():
     assert {architecture(48, 40): 1}[MLPArchitecture(64, [48, 40], 10)] == 1
     assert architecture(48, 40) != architecture(40, 48)
     assert architecture(48) != architecture(48, activation="tanh")
 
 
-def test_architectures_come_back_from_json():
+def test_an_architecture_is_restored_from_json():
     original = architecture(48, 40, activation="gelu")
     assert MLPArchitecture(**json.loads(json.dumps(original.to_dict()))) == original
 
@@ -42,12 +42,12 @@ def test_architectures_come_back_from_json():
         (16, "received 16"),
     ],
 )
-def test_hidden_sizes_that_are_none_are_refused_by_what_was_received(hidden_sizes, received):
+def test_invalid_hidden_sizes_are_refused(hidden_sizes, received):
     with pytest.raises(ValueError, match=f"`hidden_sizes`.*{received}"):
         MLPArchitecture(64, hidden_sizes, 10)
 
 
-def test_sizes_and_activations_that_do_not_exist_are_refused():
+def test_invalid_sizes_and_activations_are_refused():
     with pytest.raises(ValueError, match="`in_features` must hold integers of 1 or more, but received 0"):
         MLPArchitecture(0, [8], 10)
     with pytest.raises(ValueError, match="`out_features` must hold integers of 1 or more, but received 1.5"):
@@ -57,7 +57,7 @@ def test_sizes_and_activations_that_do_not_exist_are_refused():
 
 
 @pytest.mark.parametrize("hidden_sizes", [(1,), (48, 40), (7, 7, 7, 1000)])
-def test_tokens_give_the_architecture_back(hidden_sizes):
+def test_an_architecture_is_restored_from_its_tokens(hidden_sizes):
     tokens = architecture(*hidden_sizes, activation="silu").tokens(max_depth=4)
     assert len(tokens) == 4
     assert tokens[len(hidden_sizes) :] == [NONE_TOKEN] * (4 - len(hidden_sizes))
@@ -65,7 +65,7 @@ def test_tokens_give_the_architecture_back(hidden_sizes):
     assert MLPArchitecture.from_tokens(tokens, 64, 10, "silu") == architecture(*hidden_sizes, activation="silu")
 
 
-def test_every_width_has_a_token_of_its_own():
+def test_every_width_has_its_own_token():
     tokens = [architecture(width).tokens(1)[0] for width in range(1, 500)]
     assert len({MASK_TOKEN, NONE_TOKEN, *tokens}) == 501
 
@@ -76,7 +76,7 @@ def test_a_network_deeper_than_there_are_slots_is_refused():
 
 
 @pytest.mark.parametrize("tokens", [[MASK_TOKEN, NONE_TOKEN], [17, MASK_TOKEN], [17, NONE_TOKEN, 17]])
-def test_tokens_that_are_no_architecture_are_refused(tokens):
+def test_invalid_tokens_are_refused(tokens):
     with pytest.raises(ValueError, match="widths followed by 1"):
         MLPArchitecture.from_tokens(tokens, 64, 10)
 

@@ -1,4 +1,4 @@
-"""What the documents say to run, open and import exists, and what they say was measured was."""
+"""Commands, files and imports in the documents exist, and their results are those of the JSON files."""
 
 import ast
 import json
@@ -21,7 +21,7 @@ documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: 
 
 
 def markdown_tables(text: str) -> list[tuple[tuple[str, ...], ...]]:
-    """Cells of every table that has a header: header, then rows; the rule between them is left out."""
+    """Cells of every table with a header: the header, then the rows, without the line between them."""
     tables = []
     for lines in re.findall(r"(?:^\|.*\|\n?)+", text, re.MULTILINE):
         header, _, *rows = (tuple(cell.strip() for cell in line[1:-1].split("|")) for line in lines.splitlines())
@@ -54,51 +54,56 @@ def test_citation_is_of_this_version():
 
 
 @pytest.fixture
-def measured(monkeypatch):
-    """Tables of every evaluation that is committed, and for each the one of its regions."""
+def scripts(monkeypatch):
+    """Makes the scripts of `examples/` importable."""
     monkeypatch.syspath_prepend(ROOT / "examples")
-    from evaluation_report import regions_table, report_tables
-
-    reports = {path: json.loads(path.read_text()) for path in EVALUATIONS}
-    return {
-        path: (markdown_tables(report_tables(report)), *markdown_tables(regions_table(report["regions"])))
-        for path, report in reports.items()
-    }
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
-def test_tables_are_those_of_the_evaluation(evaluation, measured):
-    tables, regions = measured[evaluation]
+def test_model_cards_have_the_tables_of_their_evaluations(evaluation, scripts):
+    from evaluation_report import report_tables
+
+    tables = markdown_tables(report_tables(json.loads(evaluation.read_text())))
     card = markdown_tables(evaluation.with_name("README.md").read_text())
-    assert regions in markdown_tables((ROOT / "README.md").read_text())
-    assert [table for table in tables if table not in card] == []
+    assert tables and [table for table in tables if table not in card] == []
 
 
-def test_no_table_of_the_readme_is_out_of_date(measured):
-    tables = [table for each, _ in measured.values() for table in each]
-    headers = {table[0] for table in tables}
-    in_readme = [table for table in markdown_tables((ROOT / "README.md").read_text()) if table[0] in headers]
-    assert len(in_readme) >= len(EVALUATIONS)
-    assert [table for table in in_readme if table not in tables] == []
+def test_the_page_of_results_is_up_to_date(scripts):
+    from evaluation_results import results
+
+    # `make figures` writes it again.
+    assert (ROOT / "docs" / "results.md").read_text() == results()
 
 
-@pytest.mark.parametrize("section", ["widths", "steps"])
-def test_tables_of_all_robots_are_those_of_their_evaluations(section, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    import evaluation_report
+def test_the_table_of_the_readme_is_up_to_date(scripts):
+    from evaluation_results import README_MARKER, readme_table
 
-    tasks = {"PushCube": "pushcube", "PickCube": "pickcube", "StackCubeEasy": "stackcube-easy"}
-    sections = {
-        name: json.loads((ROOT / "nnit" / task / "evaluation.json").read_text()).get(section, {})
-        for name, task in tasks.items()
-    }
-    (table,) = markdown_tables(getattr(evaluation_report, f"{section}_of_tasks_table")(sections))
-    assert table in markdown_tables((ROOT / "README.md").read_text())
+    # `python examples/evaluation_results.py --readme_table` prints it.
+    _, _, after = (ROOT / "README.md").read_text().partition(README_MARKER)
+    assert after.lstrip("\n").startswith(readme_table())
+
+
+def test_other_tables_of_results_in_documents_are_up_to_date(scripts):
+    generated = markdown_tables((ROOT / "docs" / "results.md").read_text())
+    headers = {table[0] for table in generated}
+    for document in DOCUMENTS:
+        shown = [table for table in markdown_tables(document.read_text()) if table[0] in headers]
+        assert [table for table in shown if table not in generated] == []
+
+
+def test_results_in_tables_of_robots_are_those_of_their_evaluations(scripts):
+    import evaluation_results
+
+    for section in ("widths", "steps"):
+        sections = evaluation_results.of_robots(section)
+        (table,) = markdown_tables(getattr(evaluation_results, f"{section}_of_tasks_table")(sections))
+        # A row for every width or number of steps that any task has, and a column for every task.
+        assert {row[0] for row in table[1:]} == {name for of_task in sections.values() for name in of_task}
+        assert table[0][1:] == ("PickCube", "PushCube", "StackCubeEasy")
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
-def test_pictures_are_of_the_evaluation_they_lie_beside(evaluation, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "examples")
+def test_pictures_are_up_to_date_with_their_evaluation(evaluation, scripts):
     from evaluation_report import PICTURES, section_fingerprint
 
     report = json.loads(evaluation.read_text())

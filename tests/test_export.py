@@ -1,4 +1,4 @@
-"""What is exported is run by what it is for, or by the same code, and computes what torch computes."""
+"""Exported networks run in their target program, or in the same code, and compute what torch computes."""
 
 import json
 import subprocess
@@ -29,16 +29,16 @@ def network_of(hidden_sizes, activation="relu", in_features=5, out_features=3):
 
 
 @activations
-def test_safetensors_loads_strictly_into_plain_layers_and_tells_the_architecture(tmp_path, activation):
+def test_safetensors_loads_strictly_into_plain_layers_and_holds_the_architecture(tmp_path, activation):
     network = network_of([9, 7], activation)
     path = export_network(network, tmp_path / "network.safetensors", "safetensors")
     with safe_open(path, "pt") as file:
-        told = json.loads(file.metadata()["architecture"])
+        saved = json.loads(file.metadata()["architecture"])
         state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    act = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}[told["activation"]]
+    act = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}[saved["activation"]]
     plain = nn.Sequential(nn.Linear(5, 9), act(), nn.Linear(9, 7), act(), nn.Linear(7, 3))
     plain.load_state_dict(state_dict, strict=True)
-    assert told == network.architecture.to_dict()
+    assert saved == network.architecture.to_dict()
     assert torch.equal(plain(torch.ones(2, 5)), network(torch.ones(2, 5)))
 
 
@@ -71,7 +71,7 @@ def test_onnx_runs_any_batch_in_onnxruntime(tmp_path, activation, hidden_sizes):
         torch.testing.assert_close(torch.from_numpy(outputs), network(inputs))
 
 
-def test_onnx_keeps_the_names_of_the_weights_and_leaves_the_batch_open(tmp_path):
+def test_onnx_keeps_the_names_of_the_weights_and_the_batch_size_dynamic(tmp_path):
     network = network_of([9, 7])
     model = onnx.load(export_network(network, tmp_path / "network.onnx", "onnx"))
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -85,11 +85,11 @@ def test_onnx_keeps_the_names_of_the_weights_and_leaves_the_batch_open(tmp_path)
     ("format", "agent_class", "widths"),
     [("maniskill-ppo", ManiSkillAgent, (256, 256, 256)), ("cleanrl", CleanRLAgent, (64, 64))],
 )
-def test_a_ppo_checkpoint_loads_strictly_into_the_agent_of_its_script_and_acts_as_the_network(
+def test_a_ppo_checkpoint_loads_strictly_into_the_agent_of_its_script_and_acts_the_same(
     tmp_path, format, agent_class, widths
 ):
     network = network_of(widths, "tanh", 42, 8)
-    # As the scripts do: `torch.load` with its defaults, which take tensors alone.
+    # As in the scripts: `torch.load` with its defaults, which load only tensors.
     state_dict = torch.load(export_network(network, tmp_path / "checkpoint.pt", format))
     agent = agent_class(42, 8)
     agent.load_state_dict(state_dict, strict=True)
@@ -122,7 +122,7 @@ def test_the_critic_is_initialised_as_the_script_does_and_the_same_every_time(ag
 
 @pytest.mark.parametrize("format", ["maniskill-ppo", "cleanrl"])
 @pytest.mark.parametrize(("hidden_sizes", "activation"), [([256, 256, 256], "relu"), ([9, 7], "tanh")])
-def test_what_the_script_would_misread_is_refused_until_its_agent_is_adapted(
+def test_a_network_that_does_not_fit_the_agent_is_refused_without_adapted_agent(
     tmp_path, format, hidden_sizes, activation
 ):
     network, path = network_of(hidden_sizes, activation), tmp_path / "checkpoint.pt"
@@ -139,7 +139,7 @@ def test_what_the_script_would_misread_is_refused_until_its_agent_is_adapted(
 
 
 @activations
-def test_the_source_of_an_actor_is_the_network(activation):
+def test_actor_source_builds_the_network(activation):
     network = network_of([9, 7], activation)
     plain = eval(actor_source(network.architecture), {"nn": nn})
     plain.load_state_dict(network.state_dict(), strict=True)
@@ -147,7 +147,7 @@ def test_the_source_of_an_actor_is_the_network(activation):
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_a_half_precision_network_is_exported_in_float32_and_stays_as_it_is(tmp_path, format):
+def test_a_half_precision_network_is_exported_in_float32_and_not_changed(tmp_path, format):
     network = network_of([9, 7], "tanh")
     options = dict.fromkeys(EXPORT_FORMATS[format].options, True)
     network.half()
@@ -165,13 +165,13 @@ def test_an_unknown_format_option_or_network_is_refused_and_the_old_file_stays(t
         export_network(network_of([4]), path, "tflite")
     with pytest.raises(ValueError, match=r"`options` of format 'onnx' must be of none, but received \['quantize'\]"):
         export_network(network_of([4]), path, "onnx", quantize=True)
-    with pytest.raises(ValueError, match="`network` must be an `MLP`, but received a Linear without architecture"):
+    with pytest.raises(ValueError, match="`network` must be an `MLP`, but received a Linear without an architecture"):
         export_network(nn.Linear(2, 2), path, "safetensors")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["network"]
 
 
-def test_onnx_that_is_not_installed_is_named_with_what_to_install():
+def test_without_onnxruntime_the_error_names_the_extra_to_install():
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
         "from nnit_diffusers import MLP; from nnit_diffusers.export import to_onnx\n"

@@ -1,4 +1,4 @@
-"""Whatever a file or a request says: it works, or is a documented error, and never takes much memory."""
+"""Fuzzing: any file or request works or raises a documented error, and never allocates much memory."""
 
 import json
 import resource
@@ -28,7 +28,7 @@ from nnit_diffusers.data import WeightDatasetWriter, shard_path
 
 
 MOST_MEMORY = 2**30
-# The same examples every time, and as many as a few seconds allow: what they find has to be found again.
+# Always the same examples, so that failures are reproducible; as many as run in a few seconds.
 FUZZED = settings(
     max_examples=100,
     deadline=None,
@@ -47,7 +47,7 @@ WRONG = st.sampled_from(
     ]
 )
 LEAVES = st.one_of(HUGE, WRONG)
-# As many networks or steps as this are a request that takes its time and memory, and is honoured.
+# 10**5 networks or steps are a valid request, which would take too much time and memory.
 COUNTS = LEAVES.filter(lambda value: value != 10**5)
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), LEAVES),
@@ -58,7 +58,7 @@ JSON = st.recursive(
 
 @pytest.fixture(autouse=True)
 def bounded_memory():
-    """Taking more than `MOST_MEMORY` besides what is taken now is a `MemoryError` or torch's `RuntimeError`."""
+    """Allocating more than `MOST_MEMORY` in a test raises `MemoryError`, or `RuntimeError` in torch."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_MEMORY, hard))
@@ -68,7 +68,7 @@ def bounded_memory():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A whole pipeline, a network and a dataset, to be damaged in copies."""
+    """A pipeline, a network and a dataset; tests damage copies of them."""
     folder = tmp_path_factory.mktemp("saved")
     tiny_pipeline(ghn=True).save_pretrained(folder / "pipeline")
     networks = [MLP(5, [4 + i], 3) for i in range(3)]
@@ -81,7 +81,7 @@ def saved(tmp_path_factory):
 
 @st.composite
 def damaged(draw, config):
-    """A configuration with some values that it should not have, or without some that it should."""
+    """A configuration with some invalid or missing values."""
     config = dict(config)
     for name in draw(st.lists(st.sampled_from(sorted(config)), min_size=1, max_size=3, unique=True)):
         if draw(st.integers(0, 9)):
@@ -93,7 +93,7 @@ def damaged(draw, config):
 
 @st.composite
 def corrupted(draw, content):
-    """Bytes cut off, changed or added anywhere, and in the first ones, where the sizes stand, more often."""
+    """Content with bytes removed, changed or added anywhere, more often near the start, where the sizes are."""
     content = bytearray(content)
     for _ in range(draw(st.integers(1, 4))):
         position = draw(st.one_of(st.integers(0, 200), st.integers(0, len(content) - 1)))
@@ -121,7 +121,7 @@ CLASSES = {
 @pytest.mark.parametrize("name", CLASSES)
 @FUZZED
 @given(data=st.data())
-def test_a_component_is_made_of_what_its_configuration_says_or_that_is_refused(saved, name, data):
+def test_a_damaged_configuration_of_a_component_loads_or_is_refused(saved, name, data):
     cls, file_name = CLASSES[name]
     config = data.draw(damaged(PUBLIC[name]))
     with suppress(ValueError):
@@ -136,10 +136,10 @@ def test_a_component_is_made_of_what_its_configuration_says_or_that_is_refused(s
 @pytest.mark.parametrize("name", CLASSES)
 @FUZZED
 @given(data=st.data())
-def test_a_configuration_of_any_bytes_is_refused(saved, name, data):
+def test_a_configuration_file_of_any_bytes_loads_or_is_refused(saved, name, data):
     cls, file_name = CLASSES[name]
-    whole = (saved / "pipeline" / name / file_name).read_bytes()
-    content = data.draw(st.one_of(JSON.map(lambda value: json.dumps(value).encode()), corrupted(whole)))
+    intact = (saved / "pipeline" / name / file_name).read_bytes()
+    content = data.draw(st.one_of(JSON.map(lambda value: json.dumps(value).encode()), corrupted(intact)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(shutil.copytree(saved / "pipeline" / name, Path(temporary) / name))
         (folder / file_name).write_bytes(content)
@@ -149,7 +149,7 @@ def test_a_configuration_of_any_bytes_is_refused(saved, name, data):
 
 @FUZZED
 @given(data=st.data())
-def test_weights_that_are_damaged_are_refused_or_whole(saved, data):
+def test_damaged_weights_load_or_are_refused(saved, data):
     kind = data.draw(st.sampled_from(["mlp", "ghn", "dataset"]))
     source = saved / "pipeline" / "ghn" if kind == "ghn" else saved / kind
     with tempfile.TemporaryDirectory() as temporary:
@@ -170,7 +170,7 @@ def test_weights_that_are_damaged_are_refused_or_whole(saved, data):
 
 @FUZZED
 @given(data=st.data())
-def test_a_pipeline_with_any_damaged_file_is_refused_or_works(saved, data):
+def test_a_pipeline_with_any_damaged_file_works_or_is_refused(saved, data):
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(shutil.copytree(saved / "pipeline", Path(temporary) / "pipeline"))
         path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
@@ -183,7 +183,7 @@ def test_a_pipeline_with_any_damaged_file_is_refused_or_works(saved, data):
 
 @FUZZED
 @given(data=st.data())
-def test_the_configuration_of_a_network_is_what_its_weights_are_or_refused(saved, data):
+def test_a_configuration_of_a_network_that_does_not_fit_its_weights_is_refused(saved, data):
     config = json.loads((saved / "mlp" / "config.json").read_text())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(shutil.copytree(saved / "mlp", Path(temporary) / "mlp"))
@@ -199,7 +199,7 @@ def test_the_configuration_of_a_network_is_what_its_weights_are_or_refused(saved
     out_features=st.one_of(SIZES, LEAVES),
     activation=st.one_of(st.just("relu"), LEAVES),
 )
-def test_an_architecture_is_one_or_refused(in_features, hidden_sizes, out_features, activation):
+def test_any_arguments_give_a_valid_architecture_or_are_refused(in_features, hidden_sizes, out_features, activation):
     with suppress(ValueError):
         architecture = MLPArchitecture(in_features, hidden_sizes, out_features, activation)
         assert architecture.num_parameters <= 2**30
@@ -229,7 +229,7 @@ def pipeline():
     temperature=st.one_of(st.just(1.0), st.floats(), LEAVES),
     output_type=st.one_of(st.just("mlp"), st.just("pt"), LEAVES),
 )
-def test_a_request_gives_networks_or_is_refused(pipeline, **request):
+def test_any_request_gives_networks_or_is_refused(pipeline, **request):
     with suppress(ValueError):
         output = pipeline(**request)
         assert len(output.networks) == len(output.architectures)
@@ -262,13 +262,13 @@ def test_a_request_gives_networks_or_is_refused(pipeline, **request):
         ),
     ],
 )
-def test_what_no_machine_could_hold_is_refused_by_its_name_before_memory_is_taken(make, message):
+def test_sizes_beyond_any_memory_are_refused_by_name_before_memory_is_allocated(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("config", [{}, {"num_layers": 40, "max_width": 500}, {"patch_size": 16, "mlp_ratio": 2.0}])
-def test_the_size_that_a_model_is_refused_for_is_the_one_it_would_have(monkeypatch, config):
+def test_the_size_in_a_refusal_is_the_size_the_model_would_have(monkeypatch, config):
     for cls, arguments in ((NNiTTransformer, config), (GraphHyperNetwork, {"max_width": config.get("max_width", 64)})):
         with torch.device("meta"):
             actual = cls(64, 10, **arguments).num_parameters()
@@ -280,7 +280,7 @@ def test_the_size_that_a_model_is_refused_for_is_the_one_it_would_have(monkeypat
         monkeypatch.undo()
 
 
-def test_sharded_weights_come_from_the_folder_of_their_index_alone(saved, tmp_path):
+def test_shards_outside_the_folder_of_their_index_are_refused(saved, tmp_path):
     tiny_transformer().save_pretrained(tmp_path, max_shard_size="20KB")
     index_path = next(tmp_path.glob("*.index.json"))
     index = json.loads(index_path.read_text())

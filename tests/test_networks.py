@@ -19,8 +19,11 @@ from nnit_diffusers.networks import (
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
+# Single networks
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_an_mlp_is_the_plain_sequential_of_the_same_weights(activation):
+def test_an_mlp_equals_a_plain_sequential_of_the_same_weights(activation):
     network = MLP(5, [7, 6], 3, activation)
     kind = ACTIVATIONS[activation]
     plain = nn.Sequential(nn.Linear(5, 7), kind(), nn.Linear(7, 6), kind(), nn.Linear(6, 3))
@@ -50,7 +53,7 @@ def test_a_slice_of_an_mlp_is_a_plain_sequential():
     assert torch.equal(network[-1](features(inputs)), network(inputs))
 
 
-def test_copies_are_independent_and_alike():
+def test_copies_are_equal_and_independent():
     network = MLP(5, [7], 3)
     clone = copy.deepcopy(network)
     assert clone.architecture == network.architecture
@@ -60,7 +63,7 @@ def test_copies_are_independent_and_alike():
     assert torch.equal(clone(inputs), expected)
 
 
-def test_a_network_is_made_of_an_architecture_and_takes_its_weights_as_they_are():
+def test_a_network_is_built_from_an_architecture_without_copying_weights():
     architecture = MLPArchitecture(5, (7,), 3, "tanh")
     source = MLP.from_architecture(architecture)
     network = MLP.from_architecture(architecture, source.state_dict())
@@ -77,14 +80,17 @@ def test_weights_of_another_architecture_are_refused():
         MLP.from_architecture(MLPArchitecture(5, (7, 7), 3), MLP(5, [7], 3).state_dict())
 
 
-def test_an_architecture_that_cannot_be_is_refused():
+def test_invalid_architectures_are_refused():
     with pytest.raises(ValueError, match="at least one hidden layer"):
         MLP(5, [], 3)
     with pytest.raises(ValueError, match="received 'sine'"):
         MLP(5, [4], 3, "sine")
 
 
-def test_networks_are_saved_as_safetensors_and_json_and_come_back_the_same(tmp_path):
+# Saving and loading
+
+
+def test_networks_are_saved_as_safetensors_and_json_and_load_the_same(tmp_path):
     network = MLP(5, [7, 6], 3, "silu")
     network.save_pretrained(tmp_path)
     assert {"config.json", "model.safetensors"} <= {file.name for file in tmp_path.iterdir()}
@@ -97,7 +103,7 @@ def test_networks_are_saved_as_safetensors_and_json_and_come_back_the_same(tmp_p
     assert torch.equal(loaded(inputs), network(inputs))
 
 
-def test_a_network_made_of_weights_is_saved_and_comes_back_the_same(tmp_path):
+def test_a_network_built_from_weights_is_saved_and_loads_the_same(tmp_path):
     source = MLP(5, [7], 3)
     network = MLP.from_architecture(source.architecture, source.state_dict())
     network.save_pretrained(tmp_path)
@@ -113,9 +119,12 @@ def test_saved_weights_load_into_a_plain_sequential(tmp_path):
     assert torch.equal(plain(inputs), network(inputs))
 
 
+# Batched networks
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden_sizes", [[6], [6, 9], [1, 4, 8]])
-def test_networks_run_as_one_give_what_each_gives_alone(hidden_sizes, activation):
+def test_batched_networks_give_the_same_outputs_as_each_alone(hidden_sizes, activation):
     networks = [MLP(5, hidden_sizes, 3, activation) for _ in range(4)]
     stacked = stack_state_dicts([network.state_dict() for network in networks])
     shared, own = torch.randn(10, 5), torch.randn(4, 10, 5)
@@ -125,7 +134,7 @@ def test_networks_run_as_one_give_what_each_gives_alone(hidden_sizes, activation
     torch.testing.assert_close(batched_forward(stacked, own, activation), expected_own)
 
 
-def test_gradients_flow_from_networks_run_as_one_to_each_of_them():
+def test_gradients_of_batched_networks_reach_each_of_them():
     networks = [MLP(5, [6], 3) for _ in range(2)]
     stacked = stack_state_dicts([dict(network.named_parameters()) for network in networks])
     batched_forward(stacked, torch.randn(10, 5))[0].square().sum().backward()
@@ -133,10 +142,13 @@ def test_gradients_flow_from_networks_run_as_one_to_each_of_them():
     assert networks[1][0].weight.grad.abs().sum() == 0
 
 
+# Observation statistics
+
+
 MEAN, STD = [0.5, -20.0, 3.0], [2.0, 0.1, 30.0]
 
 
-def test_folded_statistics_make_raw_inputs_of_standardised_ones():
+def test_folded_statistics_convert_a_network_to_raw_inputs():
     network = MLP(3, [8, 8], 2).double()
     inputs = torch.tensor(MEAN) + torch.randn(20, 3) * torch.tensor(STD)
     inputs = inputs.double()

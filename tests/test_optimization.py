@@ -7,7 +7,7 @@ from nnit_diffusers.optimization import Muon, orthogonalize
 
 
 class OneBlock(nn.Module):
-    """The smallest model of which Muon takes some parameters and AdamW others."""
+    """A small model with parameters for Muon and for AdamW."""
 
     def __init__(self, in_features=6, hidden_features=10):
         super().__init__()
@@ -23,7 +23,7 @@ class OneBlock(nn.Module):
 
 
 def losses_of(model, optimizer, steps, num_outputs=10):
-    """Losses of a small regression; every step has data of its own."""
+    """Losses of a small regression; every step has different data."""
     losses = []
     for step in steps:
         generator = torch.Generator().manual_seed(step)
@@ -36,9 +36,12 @@ def losses_of(model, optimizer, steps, num_outputs=10):
     return losses
 
 
+# Orthogonalisation
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (24, 60), (60, 24)])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_orthogonalizing_brings_all_singular_values_near_one_and_keeps_the_singular_vectors(shape, scale):
+def test_orthogonalizing_brings_singular_values_near_one_and_keeps_singular_vectors(shape, scale):
     left, _ = torch.linalg.qr(torch.randn(shape[0], 24))
     right, _ = torch.linalg.qr(torch.randn(shape[1], 24))
     matrix = scale * left @ torch.diag(torch.linspace(0.1, 1, 24)) @ right.mT
@@ -48,18 +51,21 @@ def test_orthogonalizing_brings_all_singular_values_near_one_and_keeps_the_singu
     torch.testing.assert_close(left @ rotated @ right.mT, orthogonalize(matrix), atol=1e-3, rtol=0)
 
 
-def test_orthogonalizing_in_half_precision_gives_nearly_the_same_in_the_precision_of_the_matrix():
+def test_orthogonalizing_in_half_precision_is_close_and_keeps_the_dtype_of_the_matrix():
     matrix = torch.randn(24, 40)
     rounded = orthogonalize(matrix, dtype=torch.bfloat16)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - orthogonalize(matrix)).norm() / rounded.norm() < 0.06
 
 
-def test_nothing_is_orthogonalized_to_nothing():
+def test_a_zero_matrix_stays_zero():
     assert torch.equal(orthogonalize(torch.zeros(3, 5)), torch.zeros(3, 5))
 
 
-def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
+# Muon
+
+
+def test_muon_updates_matrices_of_blocks_and_adamw_the_rest():
     transformer = tiny_transformer()
     names = {parameter: name for name, parameter in transformer.named_parameters()}
     matrices, others = Muon(transformer, lr=1e-3).param_groups
@@ -76,8 +82,8 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 0.02), (torch.bfloat16, 0.06)])
-def test_matrices_follow_torchs_muon(dtype, rounding):
-    # Torch always rounds to bfloat16 on the way, and more often than ours does where that is asked for.
+def test_matrices_are_updated_as_by_the_muon_of_torch(dtype, rounding):
+    # Muon of torch always rounds to bfloat16, and more often than ours in bfloat16.
     ours, theirs = OneBlock(), OneBlock()
     theirs.load_state_dict(ours.state_dict())
     start = ours.matrix.detach().clone()
@@ -92,7 +98,7 @@ def test_matrices_follow_torchs_muon(dtype, rounding):
     assert difference < rounding
 
 
-def test_everything_else_follows_torchs_adamw():
+def test_other_parameters_are_updated_as_by_the_adamw_of_torch():
     ours, theirs = OneBlock(), OneBlock()
     theirs.load_state_dict(ours.state_dict())
     options = {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}
@@ -109,7 +115,7 @@ def test_a_small_regression_is_learned():
     assert sum(losses[-10:]) < 0.2 * sum(losses[:10])
 
 
-def test_a_parameter_without_a_gradient_stays():
+def test_a_parameter_without_a_gradient_is_not_updated():
     model = OneBlock()
     optimizer = Muon(model, lr=0.1, weight_decay=0.5)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -119,7 +125,7 @@ def test_a_parameter_without_a_gradient_stays():
     assert changed == {"embed.bias"}
 
 
-def test_a_loaded_state_goes_on_as_the_one_saved(tmp_path):
+def test_a_loaded_state_continues_like_the_saved_one(tmp_path):
     model = OneBlock()
     optimizer = Muon(model, lr=0.02)
     losses_of(model, optimizer, range(3))
@@ -140,7 +146,7 @@ def test_a_schedule_scales_both_learning_rates():
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.005]
 
 
-def test_a_model_without_blocks_is_left_to_adamw():
+def test_a_model_without_blocks_uses_only_adamw():
     (group,) = Muon(nn.Linear(3, 2), lr=0.01).param_groups
     assert not group["use_muon"]
 

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import nnit_diffusers
-from nnit_diffusers.registration import TESTED_DIFFUSERS
+from nnit_diffusers.diffusers_internals import TESTED_DIFFUSERS
 
 
 REQUIREMENTS = [Requirement(line) for line in metadata.requires("nnit-diffusers")]

@@ -15,7 +15,10 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_what_is_held_out_never_changes():
+# Held-out widths and combinations
+
+
+def test_held_out_widths_and_combinations_never_change():
     assert [width for width in range(16, 65) if is_held_out_width(width)] == [25, 29, 33, 38, 42, 52, 54, 58, 61]
     assert is_held_out_combination([48, 40])
     assert is_held_out_combination([128, 256])
@@ -23,7 +26,7 @@ def test_what_is_held_out_never_changes():
     assert not is_held_out_combination([48])
 
 
-def test_widths_that_are_asked_for_first_are_trained_on():
+def test_common_widths_are_trained_on():
     assert not any(is_held_out_width(width) for width in (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256))
 
 
@@ -53,25 +56,28 @@ def test_every_integer_width_is_trained_on_or_held_out():
         ([32, 32, 32, 128], "wider"),
     ],
 )
-def test_every_architecture_belongs_to_one_region_for_its_last_reason(hidden_sizes, region):
+def test_the_last_region_that_applies_counts(hidden_sizes, region):
     assert regions().region_of(hidden_sizes) == region
 
 
-def test_networks_below_the_grid_are_named_and_never_drawn():
+def test_smaller_architectures_than_in_training_are_named_and_never_drawn():
     assert regions().region_of([32, 15]) == "narrower"
     assert regions(min_depth=2).region_of([32]) == "shallower"
     assert not {"narrower", "shallower"} & set(REGIONS)
 
 
+# Sampling
+
+
 @pytest.mark.parametrize("region", REGIONS)
-def test_samples_come_from_their_region_alone(region):
+def test_samples_come_only_from_their_region(region):
     grid = regions(activation="tanh")
     architectures = grid.sample(region, 200, generator())
     assert {grid.region_of(architecture.hidden_sizes) for architecture in architectures} == {region}
     assert {(a.in_features, a.out_features, a.activation) for a in architectures} == {(64, 10, "tanh")}
 
 
-def test_samples_follow_the_generator():
+def test_samples_depend_on_the_generator():
     assert regions().sample("seen", 20, generator(1)) == regions().sample("seen", 20, generator(1))
     assert regions().sample("seen", 20, generator(1)) != regions().sample("seen", 20, generator(2))
 
@@ -82,7 +88,7 @@ def test_training_samples_cover_every_width_and_depth():
     assert {w for a in architectures for w in a.hidden_sizes} == set(regions(min_width=16, max_width=32).train_widths)
 
 
-def test_held_out_regions_draw_what_they_say():
+def test_held_out_regions_have_the_documented_widths_and_depths():
     grid = regions()
     for architecture in grid.sample("held_out_widths", 100, generator()):
         assert set(architecture.hidden_sizes) <= set(grid.held_out_widths)
@@ -97,7 +103,7 @@ def test_held_out_regions_draw_what_they_say():
         assert min(architecture.hidden_sizes) >= 32
 
 
-def test_a_grid_may_begin_with_deeper_networks():
+def test_the_minimum_depth_may_exceed_one():
     grid = regions(min_width=16, max_width=64, min_depth=2, max_depth=3)
     for region in ("seen", "held_out_combinations", "held_out_widths"):
         assert {architecture.depth for architecture in grid.sample(region, 100, generator())} == {2, 3}
@@ -114,13 +120,16 @@ def test_distinct_samples_never_repeat():
     assert len(grid.sample("seen", 50, generator())) == 50
 
 
+# Errors
+
+
 def test_more_distinct_samples_than_there_are_is_refused():
     grid = regions(min_width=16, max_width=20, max_depth=1)
     with pytest.raises(ValueError, match=r"region 'seen'.*but received 6; found 5"):
         grid.sample("seen", 6, generator(), distinct=True)
 
 
-def test_a_region_that_is_empty_is_refused():
+def test_an_empty_region_is_refused():
     with pytest.raises(ValueError, match=r"region 'held_out_widths'.*but received 1; found 0"):
         regions(min_width=16, max_width=20).sample("held_out_widths", 1, generator())
 
@@ -139,18 +148,21 @@ def test_an_unknown_region_is_refused():
         ({"min_depth": 4}, "received 4 and 3"),
     ],
 )
-def test_ranges_that_cannot_be_are_refused(sizes, received):
+def test_invalid_ranges_are_refused(sizes, received):
     with pytest.raises(ValueError, match=received):
         regions(**sizes)
 
 
+# Narrow training architectures
+
+
 @pytest.mark.parametrize("narrow_fraction, num_narrow", [(0, 0), (0.3, 90), (1, 300)])
-def test_a_part_of_the_training_architectures_has_log_uniform_widths(narrow_fraction, num_narrow):
+def test_a_fraction_of_the_training_architectures_has_log_uniform_widths(narrow_fraction, num_narrow):
     grid = regions(min_width=16, max_width=256)
     architectures = grid.sample_training(300, generator(), narrow_fraction)
     assert len(architectures) == 300
     assert {grid.region_of(architecture.hidden_sizes) for architecture in architectures} == {"seen"}
-    # Half of the widths lie below the middle of the range, 136; of log-uniform ones below its geometric mean, 64.
+    # The median of uniform widths is the mean of the range, 136; that of log-uniform ones its geometric mean, 64.
     uniform, narrow = architectures[: 300 - num_narrow], architectures[300 - num_narrow :]
     for part, middle in ((uniform, 136), (narrow, 64)):
         widths = [width for architecture in part for width in architecture.hidden_sizes]
@@ -158,11 +170,11 @@ def test_a_part_of_the_training_architectures_has_log_uniform_widths(narrow_frac
             assert sum(width <= middle for width in widths) / len(widths) == pytest.approx(0.5, abs=0.08)
 
 
-def test_without_a_narrow_part_training_architectures_are_a_plain_draw():
+def test_without_a_narrow_fraction_training_architectures_are_plain_samples():
     assert regions().sample_training(20, generator(1)) == regions().sample("seen", 20, generator(1))
 
 
 @pytest.mark.parametrize("narrow_fraction", [-0.1, 1.1, float("nan")])
-def test_a_narrow_part_is_a_part(narrow_fraction):
+def test_an_invalid_narrow_fraction_is_refused(narrow_fraction):
     with pytest.raises(ValueError, match="`narrow_fraction` must be 0 to 1, but received"):
         regions().sample_training(20, generator(), narrow_fraction)

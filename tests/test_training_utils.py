@@ -21,7 +21,7 @@ from nnit_diffusers.training_utils import (
 )
 
 
-# diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
+# `EMAModel.from_pretrained` of diffusers makes a call that diffusers deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
 
 
@@ -32,7 +32,7 @@ def tiny_ghn():
 
 
 class Training:
-    """The state of a training, as the scripts in `examples/` hold it."""
+    """State of a training run, as in the scripts of `examples/`."""
 
     def __init__(self, output_dir):
         self.output_dir = output_dir
@@ -62,7 +62,10 @@ class Training:
         self.accelerator.load_state(str(folder))
 
 
-def test_randomness_of_a_step_depends_on_its_arguments_alone():
+# Randomness of a step
+
+
+def test_randomness_of_a_step_depends_only_on_its_arguments():
     drawn = {}
     for arguments in [(0, 0), (7, 0), (0, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0, 1), (0, 1, 0, 1), (0, 1000), (7, 999)]:
         torch.rand(3)
@@ -81,14 +84,17 @@ def test_neighbouring_steps_are_unrelated():
     assert abs(first.mean()) < 0.05
 
 
+# Prefetching
+
+
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_what_is_prepared_ahead_comes_in_order(num_workers):
+def test_prefetched_results_come_in_order(num_workers):
     assert list(prefetch(lambda number: number**2, range(5, 12), num_workers)) == [n**2 for n in range(5, 12)]
     assert list(prefetch(lambda number: number**2, range(5, 6), num_workers)) == [25]
     assert list(prefetch(lambda number: number**2, [], num_workers)) == []
 
 
-def test_as_many_threads_as_asked_for_prepare_ahead():
+def test_all_requested_threads_prefetch():
     together = threading.Barrier(3, timeout=60)
 
     def prepare(number):
@@ -99,7 +105,7 @@ def test_as_many_threads_as_asked_for_prepare_ahead():
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_no_more_is_prepared_than_asked_for_and_one_a_thread(num_workers):
+def test_each_thread_prefetches_at_most_one_result(num_workers):
     prepared = []
     results = prefetch(lambda number: prepared.append(number), range(100), num_workers)
     list(islice(results, 5))
@@ -108,14 +114,17 @@ def test_no_more_is_prepared_than_asked_for_and_one_a_thread(num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_error_in_what_is_prepared_comes_when_its_turn_has_come(num_workers):
+def test_an_error_is_raised_in_the_order_of_the_results(num_workers):
     results = prefetch(lambda number: 1 / (3 - number), range(9), num_workers)
     assert [next(results) for _ in range(3)] == [1 / 3, 1 / 2, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
 
 
-def test_the_average_is_lent_to_the_model_and_taken_back(tmp_path):
+# EMA
+
+
+def test_own_weights_are_restored_after_the_averaged_ones(tmp_path):
     training = Training(tmp_path)
     for step in range(3):
         training.step(step)
@@ -127,14 +136,17 @@ def test_the_average_is_lent_to_the_model_and_taken_back(tmp_path):
     assert all(torch.equal(parameter, before) for parameter, before in zip(training.ghn.parameters(), own))
 
 
-def test_a_model_without_an_average_keeps_its_weights(tmp_path):
+def test_a_model_without_an_ema_keeps_its_weights(tmp_path):
     ghn = tiny_ghn()
     own = [parameter.detach().clone() for parameter in ghn.parameters()]
     with averaged_weights(ghn, None):
         assert all(torch.equal(parameter, before) for parameter, before in zip(ghn.parameters(), own))
 
 
-def test_checkpoints_are_listed_oldest_first_and_nothing_else(tmp_path):
+# Checkpoints
+
+
+def test_only_checkpoints_are_listed_oldest_first(tmp_path):
     for name in ("checkpoint-1000", "checkpoint-200", "checkpoint-best", "partial-3000", "logs"):
         (tmp_path / name).mkdir()
     assert [checkpoint_step(folder) for folder in list_checkpoints(tmp_path)] == [200, 1000]
@@ -143,7 +155,7 @@ def test_checkpoints_are_listed_oldest_first_and_nothing_else(tmp_path):
     assert find_checkpoint("elsewhere", str(tmp_path / "checkpoint-200")) == tmp_path / "checkpoint-200"
 
 
-def test_there_is_no_checkpoint_if_none_is_asked_for(tmp_path):
+def test_there_is_no_checkpoint_if_none_is_requested(tmp_path):
     (tmp_path / "checkpoint-200").mkdir()
     assert find_checkpoint(tmp_path, None) is None
 
@@ -152,13 +164,13 @@ def test_there_is_no_latest_checkpoint_before_the_first(tmp_path):
     assert find_checkpoint(tmp_path / "not_yet", "latest") is None
 
 
-def test_a_checkpoint_that_does_not_exist_is_refused_by_those_that_do(tmp_path):
+def test_a_missing_checkpoint_is_refused(tmp_path):
     (tmp_path / "checkpoint-200").mkdir()
     with pytest.raises(ValueError, match=r"one of \['checkpoint-200'\].*but received 'checkpoint-300'"):
         find_checkpoint(tmp_path, "checkpoint-300")
 
 
-def test_models_of_a_checkpoint_load_by_themselves(tmp_path):
+def test_models_of_a_checkpoint_load_with_from_pretrained(tmp_path):
     training = Training(tmp_path)
     training.step(0)
     folder = training.save(1)
@@ -172,7 +184,7 @@ def test_models_of_a_checkpoint_load_by_themselves(tmp_path):
     assert not (folder / "model.safetensors").exists()
 
 
-def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path):
+def test_a_resumed_training_run_equals_an_uninterrupted_one(tmp_path):
     training = Training(tmp_path)
     for step in range(3):
         training.step(step)
@@ -187,14 +199,14 @@ def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_the_oldest_checkpoints_go_beyond_the_limit(tmp_path):
+def test_the_oldest_checkpoints_beyond_the_limit_are_removed(tmp_path):
     training = Training(tmp_path)
     for step in (9, 10, 11):
         training.save(step, total_limit=2)
     assert [checkpoint_step(folder) for folder in list_checkpoints(tmp_path)] == [10, 11]
 
 
-def test_a_training_killed_while_it_saves_leaves_the_last_whole_checkpoint(tmp_path):
+def test_a_training_run_killed_while_saving_keeps_its_last_complete_checkpoint(tmp_path):
     training = Training(tmp_path)
     training.save(1, total_limit=1)
 
@@ -212,7 +224,10 @@ def test_a_training_killed_while_it_saves_leaves_the_last_whole_checkpoint(tmp_p
     assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
-def test_a_resumed_training_keeps_what_was_recorded_up_to_its_checkpoint(tmp_path):
+# Records
+
+
+def test_a_resumed_training_run_keeps_its_record_up_to_the_checkpoint(tmp_path):
     record = TrainingRecord(tmp_path, {"max_train_steps": 20})
     for step in (10, 20):
         record.add_validation(step, {"validation/train": step / 100})
@@ -220,7 +235,7 @@ def test_a_resumed_training_keeps_what_was_recorded_up_to_its_checkpoint(tmp_pat
 
     TrainingRecord(tmp_path, {"max_train_steps": 30}, step=10).add_validation(30, {"validation/train": 0.3})
     resumed = json.loads((tmp_path / "training.json").read_text())
-    assert [(figures["step"], figures["validation/train"]) for figures in resumed["validation"]] == [
+    assert [(metrics["step"], metrics["validation/train"]) for metrics in resumed["validation"]] == [
         (10, 0.1),
         (30, 0.3),
     ]
@@ -229,7 +244,7 @@ def test_a_resumed_training_keeps_what_was_recorded_up_to_its_checkpoint(tmp_pat
     assert [run["step"] for run in resumed["resumed"]] == [10]
 
 
-def test_a_training_that_starts_anew_forgets_an_earlier_one(tmp_path):
+def test_a_new_training_run_replaces_an_earlier_record(tmp_path):
     TrainingRecord(tmp_path, {}).add_validation(10, {"validation/train": 0.5})
     TrainingRecord(tmp_path, {})
     record = json.loads((tmp_path / "training.json").read_text())

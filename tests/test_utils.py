@@ -11,7 +11,7 @@ import nnit_diffusers
 from nnit_diffusers.utils import provenance, replacing_folder, write_json
 
 
-def test_json_is_written_whole_into_folders_made_for_it(tmp_path):
+def test_json_is_written_atomically_and_parent_folders_are_created(tmp_path):
     path = tmp_path / "results" / "digits.json"
     write_json(path, {"accuracy": 0.96, "name": "ü"})
     write_json(path, {"accuracy": 0.97, "name": "ü"})
@@ -20,7 +20,7 @@ def test_json_is_written_whole_into_folders_made_for_it(tmp_path):
 
 
 @pytest.mark.parametrize(("payload", "error"), [({"loss": float("nan")}, ValueError), ({"path": Path()}, TypeError)])
-def test_what_json_does_not_have_is_refused_and_the_old_file_stays(tmp_path, payload, error):
+def test_values_that_json_does_not_support_are_refused_and_the_old_file_stays(tmp_path, payload, error):
     path = tmp_path / "digits.json"
     write_json(path, {"accuracy": 0.96})
     with pytest.raises(error):
@@ -29,18 +29,18 @@ def test_what_json_does_not_have_is_refused_and_the_old_file_stays(tmp_path, pay
     assert [file.name for file in tmp_path.iterdir()] == ["digits.json"]
 
 
-def test_provenance_tells_the_command_versions_and_time(tmp_path):
+def test_provenance_has_the_command_versions_and_time(tmp_path):
     script = tmp_path / "train it.py"
     script.write_text("import json; from nnit_diffusers.utils import provenance; print(json.dumps(provenance()))")
     command = [sys.executable, str(script), "--seed", "0"]
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert told["command"] == f"'{script}' --seed 0"
-    assert told["versions"]["nnit_diffusers"] == nnit_diffusers.__version__
-    assert told["versions"]["torch"] == torch.__version__
-    assert abs((datetime.now(UTC) - datetime.fromisoformat(told["date"])).total_seconds()) < 60
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found["command"] == f"'{script}' --seed 0"
+    assert found["versions"]["nnit_diffusers"] == nnit_diffusers.__version__
+    assert found["versions"]["torch"] == torch.__version__
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(found["date"])).total_seconds()) < 60
 
 
-def test_provenance_tells_the_commit_of_the_checkout_and_none_outside_one():
+def test_provenance_has_the_commit_of_the_checkout_and_none_outside_one():
     root = Path(nnit_diffusers.__file__).parents[2]
     if (root / ".git").exists():
         head = subprocess.run(
@@ -51,7 +51,7 @@ def test_provenance_tells_the_commit_of_the_checkout_and_none_outside_one():
         assert provenance()["git_commit"] is None
 
 
-def test_a_folder_is_replaced_whole_and_stays_if_its_successor_fails(tmp_path):
+def test_a_folder_is_replaced_atomically_and_stays_if_the_block_fails(tmp_path):
     folder = tmp_path / "networks"
     with replacing_folder(folder) as new:
         (new / "old.txt").write_text("old")

@@ -23,7 +23,7 @@ def is_alive(process_id):
     return True
 
 
-def test_results_are_in_the_order_of_the_jobs_and_workers_stay_for_the_next_run(pool, tmp_path):
+def test_results_are_in_order_of_the_jobs_and_workers_stay_for_the_next_run(pool, tmp_path):
     jobs = [("square", number, str(tmp_path)) for number in range(40)]
     done = []
     assert pool.run(jobs, 2, lambda: done.append(1)) == [number**2 for number in range(40)]
@@ -39,13 +39,13 @@ def test_results_are_in_the_order_of_the_jobs_and_workers_stay_for_the_next_run(
 def test_jobs_of_a_lost_worker_are_run_again_once(pool, tmp_path, what, why):
     jobs = [(what if number in (3, 8) else "square", number, str(tmp_path)) for number in range(12)]
     done = []
-    with pytest.warns(UserWarning, match=f"Worker process .* {why} at .*another one takes over") as warned:
+    with pytest.warns(UserWarning, match=f"Worker process .* {why} at .*a new one replaces it") as warned:
         assert pool.run(jobs, 2, lambda: done.append(1)) == [number**2 for number in range(12)]
     assert len(warned) == 2
     assert len(done) == 12
 
 
-def test_a_job_that_takes_every_worker_with_it_is_an_error(pool, tmp_path):
+def test_a_job_that_always_kills_its_worker_is_an_error(pool, tmp_path):
     jobs = [("square", 1, str(tmp_path)), ("always-die", 2, str(tmp_path))]
     with (
         pytest.warns(UserWarning, match="died"),
@@ -55,14 +55,14 @@ def test_a_job_that_takes_every_worker_with_it_is_an_error(pool, tmp_path):
     assert pool.process_ids == []
 
 
-def test_what_a_job_raises_is_raised_and_the_pool_goes_on_with_new_workers(pool, tmp_path):
+def test_an_error_of_a_job_is_raised_and_the_pool_continues_with_new_workers(pool, tmp_path):
     with pytest.raises(ValueError, match="job 7 is wrong") as raised:
         pool.run([("square", 1, str(tmp_path)), ("raise", 7, str(tmp_path))], 2)
     assert "toy_jobs.py" in raised.value.__notes__[0]
     assert pool.run([("square", 5, str(tmp_path))], 2) == [25]
 
 
-def test_what_the_making_of_a_worker_raises_is_raised():
+def test_an_error_while_creating_a_worker_is_raised():
     with pytest.raises(OSError, match="no simulator here"):
         WorkerPool(make_no_worker, timeout_seconds=3.0).run([("square", 1, "")], 1)
 
@@ -87,6 +87,6 @@ def test_workers_end_with_the_pool(tmp_path):
     assert not is_alive(process_id)
 
 
-def test_no_workers_are_refused(pool):
+def test_zero_workers_are_refused(pool):
     with pytest.raises(ValueError, match="`num_workers` must be 1 or more, but received 0"):
         pool.run([("square", 1, "")], 0)

@@ -42,7 +42,7 @@ def tiny_tokenizer(**config) -> WeightPatchTokenizer:
 
 
 def tiny_ghn() -> GraphHyperNetwork:
-    """A GHN of the same task."""
+    """A GHN of the same task as the transformer."""
     torch.manual_seed(0)
     sizes = {"latent_dim": 4, "node_dim": 8, "num_message_passes": 1, "map_channels": 4, "num_convolutions": 1}
     return GraphHyperNetwork(
@@ -51,7 +51,7 @@ def tiny_ghn() -> GraphHyperNetwork:
 
 
 def tiny_components(ghn: bool = False) -> dict:
-    """What an `NNiTPipeline` is made of."""
+    """Arguments of an `NNiTPipeline`."""
     return {
         "transformer": tiny_transformer(),
         "scheduler": FlowMatchEulerDiscreteScheduler(),

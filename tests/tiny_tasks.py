@@ -1,4 +1,4 @@
-"""Tasks for the networks of the tiny pipeline, for tests and, as a module, for the command line."""
+"""Tasks for networks of the tiny pipeline; tests of the command line import them by `--task tiny_tasks:...`."""
 
 import torch
 from tiny import IN_FEATURES, MAX_DEPTH, MAX_WIDTH, MIN_WIDTH, OUT_FEATURES
@@ -21,13 +21,13 @@ class TinyDataTask(ClassificationTask):
 
 @register_task("tiny_demand")
 class TinyDemandTask(Task):
-    """Every episode asks for a number of parameters, and a network that has as many succeeds.
+    """Every episode demands a number of parameters, and networks with at least as many succeed.
 
-    98% of the episodes ask for 40 to 140, the others for 200 to 300: rollouts whose success rate is known.
+    98% of the episodes demand 40 to 140, the others 200 to 300, so the success rate of a network is known.
 
     Attributes:
-        calls (`list[tuple]`): Split, episodes and seed of everything that was scored.
-        interrupt_at (`int`, *optional*): How many calls to answer before a Ctrl-C.
+        calls (`list[tuple]`): Split, number of episodes and seed of every call of `score_batch`.
+        interrupt_at (`int`, *optional*): Number of calls before a `KeyboardInterrupt`.
     """
 
     in_features, out_features = IN_FEATURES, OUT_FEATURES

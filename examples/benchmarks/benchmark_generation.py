@@ -1,4 +1,4 @@
-"""Measures what generating a network costs, beside what training it would have.
+"""Measures the cost of generating a network, beside the cost of training one.
 
     python examples/benchmarks/benchmark_generation.py --pretrained_model_name_or_path nnit/digits \
         --output_path nnit/digits/benchmark.json
@@ -8,13 +8,17 @@
         --num_scored 4 --num_episodes 50 --learning_rate 1e-3 --train_batch_size 256 --max_train_steps 6000 \
         --validation_steps 100 --validation_growth 1.3
 
-All of it in one run, so that the ratios are of one machine in one state: the time of one network at several numbers of
-denoising steps, and of training one by SGD (Adam) until it is as good, for robots by imitation of the demonstrations
-that the GHN had; networks a second in batches; peak memory; how much of the matrix products that this machine manages
-generation and training do; and, for robots, episodes a second.
+All measurements are made in one run, so that ratios compare one machine in one state:
+
+- time to generate one network at several numbers of denoising steps,
+- time to train one by SGD (Adam) to the same score, for robots by imitating the GHN's demonstrations,
+- networks per second in batches, and peak memory,
+- the share of this machine's matmul rate that generation and training reach,
+- for robots, episodes per second.
 """
 
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +32,6 @@ from tqdm.auto import tqdm
 from training_cost import compare_row, measure_training, sgd_curve
 
 from nnit_diffusers import MLP, NNiTPipeline, Task, evaluate, get_task
-from nnit_diffusers.evaluation import mean_interval
 from nnit_diffusers.networks import stack_state_dicts
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob
@@ -37,48 +40,52 @@ from nnit_diffusers.utils import markdown_table as table
 from nnit_diffusers.utils import provenance, write_json
 
 
+sys.path.append(str(Path(__file__).parents[1]))
+from evaluation_summary import with_interval_over_networks
+
+
 @dataclass
 class Arguments:
-    """Measures what generation costs."""
+    """Measures the cost of generation."""
 
     pretrained_model_name_or_path: str = "nnit/digits"
-    """Pipeline, a folder or a Hub repository."""
+    """Pipeline: a folder or a Hub repository."""
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, or has its demonstrations, if it needs any."""
+    """Folder of the task's data or demonstrations, or where to download them, if the task needs any."""
     output_path: str = "nnit/digits/benchmark.json"
-    """The JSON to write."""
+    """JSON file to write."""
     hidden_sizes: tuple[int, ...] = (48, 40)
     """Architecture of every network."""
     steps: tuple[int, ...] = (1, 2, 4, 8, 20)
-    """Numbers of denoising steps; the last is that of everything but the first table."""
+    """Numbers of denoising steps for the first table; all other measurements use the last."""
     batches: tuple[int, ...] = (1, 8, 100)
-    """Networks generated at once."""
+    """Batch sizes of generation."""
     num_scored: int = 32
-    """Networks whose mean score SGD has to reach."""
+    """Generated networks whose mean score SGD has to reach."""
     num_episodes: int | None = None
-    """Validation episodes (samples) that a network is scored on, SGD's at every look; the task's number by default."""
+    """Validation episodes or samples per evaluation of a network; the task's own number by default."""
     num_repeats: int = 5
-    """Runs that a time is the median of."""
+    """Timed runs per measurement, of which the median is reported."""
     learning_rate: float = 1e-2
-    """Of SGD."""
+    """Learning rate of SGD."""
     train_batch_size: int = 128
-    """Of SGD."""
+    """Batch size of SGD."""
     max_train_steps: int = 3000
-    """Steps after which SGD is taken not to get there."""
+    """Steps of SGD after which the score counts as not reached."""
     validation_steps: int = 5
-    """Steps of SGD before its first look at the validation data; looks are not timed."""
+    """Steps of SGD before its first evaluation on validation data; evaluations are not timed."""
     validation_growth: float = 1.0
-    """How many times as far apart each two looks are as the two before: 1.3 for rollouts, which take long."""
+    """Growth of the interval from one evaluation to the next: for example 1.3 for rollouts, which take long."""
     sgd_seeds: tuple[int, ...] = (0, 1, 2)
-    """Trainings by SGD; the time is their median."""
+    """Seed of each training run by SGD; the median time is reported."""
     evaluation_workers: tuple[int, ...] = (1, 2)
-    """Numbers of processes that rollouts are timed in."""
+    """Numbers of worker processes to time rollouts with."""
     num_timed_episodes: int = 40
-    """Rollouts that are timed in each."""
+    """Rollouts to time with each number of workers."""
     seed: int = 0
-    """Of generated networks."""
+    """Seed of generated networks."""
 
 
 def generate(pipe: NNiTPipeline, arguments: Arguments, num_networks: int, num_steps: int) -> list[MLP]:
@@ -92,18 +99,20 @@ def generate(pipe: NNiTPipeline, arguments: Arguments, num_networks: int, num_st
 
 
 def score(networks: Sequence[MLP], task: Task, num_episodes: int | None) -> dict[str, Any]:
-    """Mean validation score, with its interval over networks if there are several."""
+    """Mean validation score, with its confidence interval over networks."""
     results = evaluate(networks, task, num_episodes, split="validation", progress_bar=False)
-    scores = [result.score for result in results]
+    metrics = with_interval_over_networks(results)
     return {
-        "validation_score": sum(scores) / len(scores),
-        "validation_score_interval": list(mean_interval(scores)) if len(scores) > 1 else None,
+        "validation_score": metrics["mean"],
+        "validation_score_interval": metrics["interval"],
+        "validation_score_interval_method": metrics["interval_method"],
         "num_validation_episodes": results[0].num_episodes,
     }
 
 
 def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: tqdm) -> dict[str, Any]:
-    """Time of one network by number of steps, and of training one by SGD to the same score on validation data."""
+    """Time to generate one network at each number of steps, and to train one by SGD to the same validation score."""
+    # generation
     rows = {}
     for steps in arguments.steps:
         bar.set_postfix_str(f"{steps} steps")
@@ -112,6 +121,7 @@ def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: 
             **score(generate(pipe, arguments, arguments.num_scored, steps), task, arguments.num_episodes),
         }
         bar.update()
+    # SGD, until the highest of the scores
     highest = max(row["validation_score"] for row in rows.values())
     architecture = task.regions.architecture(arguments.hidden_sizes)
     curves = []
@@ -119,13 +129,14 @@ def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: 
         bar.set_postfix_str(f"SGD, seed {seed}")
         curves.append(sgd_curve(task, architecture, arguments, seed, highest))
         bar.update()
+    # time to each score
     for row in rows.values():
         row |= compare_row(row["seconds"], row["validation_score"], row["num_validation_episodes"], curves)
     return rows
 
 
 def measure_batches(pipe: NNiTPipeline, arguments: Arguments, bar: tqdm) -> dict[str, Any]:
-    """Networks a second, and the share of the rate of matrix products that generating them comes to."""
+    """Networks per second in batches, and the share of the matmul rate that generation reaches."""
     rows = {}
     for num_networks in arguments.batches:
         bar.set_postfix_str(f"batch of {num_networks}")
@@ -133,6 +144,7 @@ def measure_batches(pipe: NNiTPipeline, arguments: Arguments, bar: tqdm) -> dict
         def run(num_steps: int = arguments.steps[-1], num_networks: int = num_networks) -> list[MLP]:
             return generate(pipe, arguments, num_networks, num_steps)
 
+        # operations of one step, times the number of steps
         num_operations = count_operations(lambda run=run: run(1)) * arguments.steps[-1]
         seconds = median_seconds(run, arguments.num_repeats)
         rows[str(num_networks)] = {
@@ -145,7 +157,8 @@ def measure_batches(pipe: NNiTPipeline, arguments: Arguments, bar: tqdm) -> dict
 
 
 def measure_rollouts(pipe: NNiTPipeline, task: ManiSkillTask, arguments: Arguments, bar: tqdm) -> dict[str, Any]:
-    """Episodes a second by number of worker processes, and the seconds until these were ready."""
+    """Episodes per second for each number of worker processes, and the seconds to start them."""
+    # one policy, the same episodes every time
     (policy,) = generate(pipe, arguments, 1, arguments.steps[-1])
     weights = {key: tensor.numpy() for key, tensor in stack_state_dicts([policy.state_dict()]).items()}
     seeds = episode_seeds("validation", arguments.seed, arguments.num_timed_episodes)
@@ -155,7 +168,7 @@ def measure_rollouts(pipe: NNiTPipeline, task: ManiSkillTask, arguments: Argumen
         bar.set_postfix_str(f"rollouts, {num_workers} workers")
         task.close()
         times = [time.perf_counter()]
-        # A job for each, so that all have started; the first episode of a process takes longer.
+        # First one job per worker, so that all have started: the first episode of a process takes longer.
         for some in (jobs[:1] * num_workers, jobs):
             task.run(some, num_workers)
             times.append(time.perf_counter())
@@ -175,10 +188,12 @@ def duration(seconds: float) -> str:
 def one_network_table(report: dict[str, Any]) -> str:
     rows = []
     for steps, row in report["one_network"].items():
+        # score with its interval
         reached = f"{row['validation_score']:.1%}"
         if row.get("validation_score_interval"):
             low, high = row["validation_score_interval"]
             reached += f" ({100 * low:.1f} to {100 * high:.1f})"
+        # time of SGD and its ratio: intervals where the report has them
         sgd = ["not reached", "-"]
         if "sgd_seconds" not in row:
             sgd = ["-", "-"]
@@ -205,7 +220,7 @@ def batches_table(report: dict[str, Any]) -> str:
 
 
 def other_lines(report: dict[str, Any]) -> str:
-    """What has no table; older reports have none of it."""
+    """Measurements without a table of their own; older reports lack them."""
     lines = []
     if "training" in report:
         step = report["training"]
@@ -232,12 +247,14 @@ def report_tables(report: dict[str, Any]) -> str:
 
 def measure(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, Any]:
     """The report."""
-    # Loads the data, untimed. A robot task without demonstrations says so here, not when half is measured.
+    # Loads the data untimed, so that missing demonstrations raise an error before anything is measured.
     task.training_batch(1, torch.Generator().manual_seed(0))
     is_robot = isinstance(task, ManiSkillTask)
+    # number of measurements, for the progress bar
     num_measurements = len(arguments.steps) + len(arguments.sgd_seeds) + len(arguments.batches) + 2
     num_measurements += len(arguments.evaluation_workers) if is_robot else 0
     with tqdm(total=num_measurements, desc="Benchmark", unit="measurement") as bar:
+        # generation, for every task
         report = {
             "arguments": asdict(arguments),
             **provenance(),
@@ -250,6 +267,7 @@ def measure(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, A
             ),
         }
         bar.update()
+        # training step and rollouts, where possible
         if pipe.ghn is not None:
             report["training"] = measure_training(pipe, arguments)
         bar.update()

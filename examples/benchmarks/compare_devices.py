@@ -1,11 +1,11 @@
-"""Measures what an accelerator saves: generation and training on it and on the CPU beside it, in one run.
+"""Compares devices: times generation and training on an accelerator and on the CPU, in one run.
 
     python examples/benchmarks/compare_devices.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
         --data_dir outputs/pickcube/demonstrations --output_path docs/measurements/pickcube_devices.json
 
-Seconds to generate batches of networks on every device in every precision, with peak memory where the device counts
-it, and how far the weights are from those of the first row, the noise being the same; and seconds of a training step,
-as the pipeline was trained. Nothing is rolled out, so no simulator is needed.
+For every device, precision and batch, it measures the seconds to generate, the peak memory where the device reports
+it, and the difference of the weights from the first row at the same noise. It also times a training step with the
+settings that the pipeline was trained with. There are no rollouts, so no simulator is needed.
 """
 
 import json
@@ -30,7 +30,7 @@ from nnit_diffusers.utils import markdown_table, provenance, write_json
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# What a process of its own runs to have a training step timed: accelerate chooses one device for all of a process.
+# Program of a separate process that times a training step, since accelerate uses one device per process.
 TRAINING_PROGRAM = """
 import json, sys
 folder, arguments = sys.argv[1:]
@@ -47,34 +47,34 @@ def available_devices() -> tuple[str, ...]:
 
 @dataclass
 class Arguments:
-    """Measures what an accelerator saves."""
+    """Compares the speed of devices."""
 
     output_path: str
-    """The JSON to write."""
+    """JSON file to write."""
     pretrained_model_name_or_path: str = "nnit/pickcube"
-    """Pipeline, a folder or a Hub repository."""
+    """Pipeline: a folder or a Hub repository."""
     task: str = "pickcube"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task has the data that training needs."""
+    """Folder of the data that the task needs for training."""
     hidden_sizes: tuple[int, ...] = (128, 256)
     """Architecture of every network."""
     devices: tuple[str, ...] = field(default_factory=available_devices)
     """Devices to compare."""
     dtypes: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
-    """Precisions of the transformer while it generates."""
+    """Precisions of the transformer during generation."""
     batches: tuple[int, ...] = (1, 8, 100)
-    """Networks generated at once."""
+    """Batch sizes of generation."""
     num_inference_steps: int = 20
     """Denoising steps."""
     num_repeats: int = 3
-    """Runs that a time is the median of."""
+    """Timed runs per measurement, of which the median is reported."""
     seed: int = 0
-    """Of generated networks."""
+    """Seed of generated networks."""
 
 
 def generate(pipe: NNiTPipeline, arguments: Arguments, num_networks: int) -> list[MLP]:
-    # A generator of the CPU: the noise is the same on every device.
+    # a CPU generator, for the same noise on every device
     generator = torch.Generator().manual_seed(arguments.seed)
     return pipe(
         list(arguments.hidden_sizes),
@@ -85,7 +85,7 @@ def generate(pipe: NNiTPipeline, arguments: Arguments, num_networks: int) -> lis
 
 
 def relative_difference(networks: Sequence[MLP], others: Sequence[MLP]) -> float:
-    """Root mean square of the difference of all weights, over that of the others' weights."""
+    """Rms of the difference of all weights, divided by the rms of the others' weights."""
     vectors, other_vectors = (
         torch.cat([tensor.cpu().double().flatten() for network in some for tensor in network.state_dict().values()])
         for some in (networks, others)
@@ -103,10 +103,12 @@ def measure_generation(arguments: Arguments, bar: tqdm) -> Iterator[dict[str, An
             pipe.set_progress_bar_config(disable=True)
             for num_networks in arguments.batches:
                 bar.set_postfix_str(f"{device}, {dtype}, batch of {num_networks}")
+                # generate, timed
                 if device != "cpu":
                     torch.accelerator.reset_peak_memory_stats()
                 networks = generate(pipe, arguments, num_networks)
                 seconds = median_seconds(partial(generate, pipe, arguments, num_networks), arguments.num_repeats)
+                # relative to the first row of this batch size
                 first, first_seconds = references.setdefault(num_networks, (networks, seconds))
                 yield {
                     "device": device,
@@ -122,14 +124,14 @@ def measure_generation(arguments: Arguments, bar: tqdm) -> Iterator[dict[str, An
 
 
 def time_training(arguments: Arguments) -> dict[str, Any]:
-    """Seconds of a training step on the device that accelerate chooses."""
+    """Seconds per training step on the device that accelerate chooses."""
     pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     with repeated_step(pipe, arguments) as (step, num_networks):
         return {"num_networks": num_networks, "seconds": median_seconds(step, 10 * arguments.num_repeats)}
 
 
 def measure_training(arguments: Arguments, device: str) -> dict[str, Any]:
-    """Seconds of a training step on one device."""
+    """Seconds per training step on one device."""
     command = [sys.executable, "-c", TRAINING_PROGRAM, str(Path(__file__).parent), json.dumps(asdict(arguments))]
     environment = {**os.environ, "ACCELERATE_USE_CPU": str(device == "cpu").lower()}
     finished = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -138,6 +140,7 @@ def measure_training(arguments: Arguments, device: str) -> dict[str, Any]:
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """The report."""
+    # measure generation and training
     num_rows = len(arguments.devices) * len(arguments.dtypes) * len(arguments.batches)
     with tqdm(total=num_rows + len(arguments.devices), desc="Devices", unit="measurement") as bar:
         rows = list(measure_generation(arguments, bar))
@@ -147,6 +150,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
             training.append(measure_training(arguments, device))
             training[-1]["times_as_fast_as_first"] = training[0]["seconds"] / training[-1]["seconds"]
             bar.update()
+    # with where it was measured
     return {
         "arguments": asdict(arguments),
         **provenance(),
@@ -159,6 +163,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 
 def report_tables(report: dict[str, Any]) -> str:
+    # generation
     generation = [
         [
             row["device"],
@@ -171,7 +176,8 @@ def report_tables(report: dict[str, Any]) -> str:
         ]
         for row in report["generation"]
     ]
-    header = ["Device", "Precision", "Batch", "Time", "Networks a second", "Times as fast", "Weights differ by"]
+    header = ["Device", "Precision", "Batch", "Time", "Networks per second", "Speed-up", "Weights differ by"]
+    # training
     training = [
         [row["device"], str(row["num_networks"]), f"{row['seconds']:.3g} s", f"{row['times_as_fast_as_first']:.2g}"]
         for row in report["training"]
@@ -180,7 +186,7 @@ def report_tables(report: dict[str, Any]) -> str:
         (
             f"{list(report['arguments']['hidden_sizes'])} networks, {report['gpu'] or 'no CUDA GPU'}",
             markdown_table(header, generation),
-            markdown_table(["Device", "Networks a training step", "Time", "Times as fast"], training),
+            markdown_table(["Device", "Networks per training step", "Time", "Speed-up"], training),
         )
     )
 

@@ -1,11 +1,14 @@
-"""Measures each part alone: what the GHN loses, what the transformer does on top of it, and what the sampler does.
+"""Measures the training loss that each part of a pipeline adds: GHN, transformer and sampler.
 
     python examples/benchmarks/locate_errors.py --task stackcube-easy \
         --data_dir outputs/stackcube-easy/demonstrations --pretrained_model_name_or_path nnit/stackcube-easy \
         --output_path docs/measurements/stackcube-easy_errors.json
 
-Networks of the GHN; the same ones noised and then restored by the transformer in one step, with no sampler; and
-networks sampled from noise. All of them are run on what the task is trained on.
+Three kinds of networks are run on the task's training data:
+
+- GHN samples,
+- the same networks, noised and then restored by the transformer in one step, without a sampler,
+- networks sampled from noise.
 """
 
 import sys
@@ -30,26 +33,26 @@ from nnit_loss import function_errors
 
 @dataclass
 class Arguments:
-    """Measures the parts of a pipeline that has its GHN beside it."""
+    """Measures the parts of a pipeline that includes its GHN."""
 
     output_path: str
-    """The JSON to write."""
+    """JSON file to write."""
     pretrained_model_name_or_path: str = "nnit/digits"
-    """Pipeline, a folder or a Hub repository."""
+    """Pipeline: a folder or a Hub repository."""
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, or has its demonstrations, if it needs any."""
+    """Folder of the task's data or demonstrations, or where to download them, if the task needs any."""
     region: Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "held_out_widths"
     """Region to draw architectures from."""
     num_architectures: int = 6
-    """Architectures."""
+    """Number of architectures."""
     num_networks: int = 8
-    """Networks of each, of either kind."""
+    """Networks of each kind, for each architecture."""
     sigmas: tuple[float, ...] = (0.2, 0.5, 0.8)
-    """Noise levels in 0...1 that networks of the GHN are restored from."""
+    """Noise levels in 0...1 to restore GHN samples from."""
     batch_size: int = 4096
-    """Training samples that networks are run on."""
+    """Training samples to run every network on."""
     num_inference_steps: int = 20
     """Denoising steps of sampled networks."""
     seed: int = 77
@@ -60,7 +63,8 @@ class Arguments:
 def restore(
     pipe: NNiTPipeline, networks: Sequence[MLP], sigma: float, generator: torch.Generator, inputs: torch.Tensor
 ) -> tuple[list[MLP], list[float]]:
-    """Networks as the transformer takes them to be when it sees them under noise, and their function errors."""
+    """Networks that the transformer restores from noised ones in one step, and their function errors."""
+    # noise, then predict clean patches
     batch = pipe.tokenizer.encode(networks)
     noise = torch.randn(batch.patches.shape, generator=generator) * batch.element_mask
     predicted = pipe.transformer(
@@ -71,6 +75,7 @@ def restore(
         batch.positions,
         attention_mask=batch.attention_mask,
     ).sample
+    # decode, and compare outputs
     state_dicts = pipe.tokenizer.decode(predicted, batch.architectures)
     restored = [MLP.from_architecture(*pair) for pair in zip(batch.architectures, state_dicts)]
     errors = function_errors(predicted, batch.patches, batch.architectures, pipe.tokenizer, inputs)
@@ -79,23 +84,26 @@ def restore(
 
 @torch.no_grad()
 def losses_of(task: Task, networks: Sequence[MLP], inputs: torch.Tensor, targets: torch.Tensor) -> list[float]:
-    """Training loss of each network; all of one architecture."""
+    """Training loss of each network; all networks have one architecture."""
     stacked = stack_state_dicts([network.state_dict() for network in networks])
     return task.loss(batched_forward(stacked, inputs, networks[0].architecture.activation), targets).tolist()
 
 
 def measure(pipe: NNiTPipeline, task: Task, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, Any]:
-    """Losses of every kind of network of one architecture."""
+    """Losses of every kind of network, for one architecture."""
+    # GHN samples
     generator = torch.Generator().manual_seed(arguments.seed)
     inputs, targets = task.training_batch(arguments.batch_size, generator)
     ghn_networks = pipe.ghn.generate([architecture] * arguments.num_networks, generator=generator)
     rows: dict[str, dict[str, Any]] = {"ghn": {"losses": losses_of(task, ghn_networks, inputs, targets)}}
+    # restored
     for sigma in arguments.sigmas:
         restored, errors = restore(pipe, ghn_networks, sigma, generator, inputs)
         rows[f"restored from {sigma}"] = {
             "losses": losses_of(task, restored, inputs, targets),
             "function_error": fmean(errors),
         }
+    # sampled from noise
     sampled = pipe(
         architecture,
         num_networks=arguments.num_networks,
@@ -111,16 +119,18 @@ def main(arguments: Arguments) -> None:
     pipe.set_progress_bar_config(disable=True)
     if pipe.ghn is None:
         raise ValueError(
-            "`pretrained_model_name_or_path` must be a pipeline with a GHN to compare with, but received "
+            "`pretrained_model_name_or_path` must be a pipeline with a GHN, but received "
             f"{arguments.pretrained_model_name_or_path!r}, which has none."
         )
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    # draw architectures
     generator = torch.Generator().manual_seed(arguments.seed)
     architectures = task.regions.sample(arguments.region, arguments.num_architectures, generator, distinct=True)
+    # measure
     report = {
-        "what": "Training loss of networks of the GHN, of the same ones noised and restored by the transformer in one "
-        "step, and of networks sampled from noise; of restored ones also the squared difference to what the network "
-        "of the GHN computes, over the variance of that.",
+        "what": "Training loss of GHN samples, of the same networks noised and restored by the transformer in one "
+        "step, and of networks sampled from noise. For restored networks also the function error: the squared "
+        "difference of their outputs from those of the GHN sample, divided by the variance of the latter.",
         "arguments": asdict(arguments),
         **provenance(),
         "architectures": {
@@ -128,6 +138,7 @@ def main(arguments: Arguments) -> None:
             for architecture in tqdm(architectures, unit="architecture")
         },
     }
+    # write and print
     write_json(Path(arguments.output_path), report)
     kinds = next(iter(report["architectures"].values()))
     rows = [[name, *(f"{row[kind]['loss']:.4f}" for kind in kinds)] for name, row in report["architectures"].items()]

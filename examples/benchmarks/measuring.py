@@ -1,4 +1,4 @@
-"""What benchmarks have in common: seconds, floating-point operations, memory of a process of its own."""
+"""Measurements shared by the benchmarks: seconds, floating-point operations, and memory of a separate process."""
 
 import json
 import statistics
@@ -17,7 +17,7 @@ MATMUL_SIZE = 1024
 
 
 def median_seconds(function: Callable[[], Any], num_repeats: int) -> float:
-    """Of running `function` once more than that: the first run, which sets things up, does not count."""
+    """Median seconds of `num_repeats` runs of `function`, after one untimed run for initialisation."""
     times = []
     for _ in range(num_repeats + 1):
         start = time.perf_counter()
@@ -29,15 +29,15 @@ def median_seconds(function: Callable[[], Any], num_repeats: int) -> float:
 
 
 def count_operations(function: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions that `function` runs, forwards and back."""
-    # Attention as matrix products: the counter knows no fused one on a CPU.
+    """Floating-point operations of matrix products and convolutions in `function`, forward and backward."""
+    # Attention as matrix products, since the counter does not support fused attention on a CPU.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         function()
     return counter.get_total_flops()
 
 
 def share_of_matmul_rate(num_operations: int, seconds: float, num_repeats: int) -> dict[str, float]:
-    """How much of the rate at which this machine, now, multiplies two large matrices a computation reaches."""
+    """Operations per second of a computation, and their share of this machine's rate on a large matmul now."""
     left, right = torch.rand(2, MATMUL_SIZE, MATMUL_SIZE)
     rate = 2 * MATMUL_SIZE**3 / median_seconds(lambda: left @ right, num_repeats)
     return {
@@ -47,7 +47,7 @@ def share_of_matmul_rate(num_operations: int, seconds: float, num_repeats: int) 
     }
 
 
-# What a process of its own runs to have its peak memory measured: after loading, then after every batch.
+# Program of a separate process that prints its peak memory: after loading, then after every batch.
 MEMORY_PROGRAM = """
 import json, resource, sys
 from nnit_diffusers import NNiTPipeline
@@ -62,17 +62,18 @@ for num_networks in batches:
 
 
 def measure_memory(name: str, hidden_sizes: Sequence[int], num_steps: int, batches: Sequence[int]) -> dict[str, Any]:
-    """Bytes that a process takes at most to load the pipeline, and to generate networks with it.
+    """Peak memory in bytes of a process that loads the pipeline and generates networks with it.
 
-    On Linux a program's peak is never below that of the process that started it: so this one starts a shell, which
-    takes next to nothing, and the shell starts the program.
+    On Linux, a process inherits the peak of the process that starts it. This function therefore starts a shell, which
+    needs little memory, and the shell starts the program.
     """
+    # run the program from a shell
     batches = sorted(batches)
     command = [sys.executable, "-c", MEMORY_PROGRAM, *map(json.dumps, (name, hidden_sizes, num_steps, batches))]
     finished = subprocess.run(
         ["sh", "-c", '"$@"; exit $?', "sh", *command], check=True, stdout=subprocess.PIPE, text=True
     )
-    # macOS counts bytes, others kibibytes.
+    # read the peaks; macOS reports bytes, others kibibytes
     unit = 1 if sys.platform == "darwin" else 1024
     loaded, *peaks = (int(line) * unit for line in finished.stdout.split())
     return {

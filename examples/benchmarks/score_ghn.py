@@ -1,11 +1,11 @@
-"""Scores a hypernetwork by itself, where no transformer has learned from it, or before one does.
+"""Scores a hypernetwork alone, without a transformer.
 
     python examples/benchmarks/score_ghn.py --task stackcube --ghn_name_or_path outputs/stackcube/ghn/ghn \
         --num_networks 10 --num_episodes 20 --output_path docs/measurements/stackcube_ghn_scores.json
 
-Architectures of every region, networks of each with a latent of their own, all of them scored on test data: the column
-"GHN" of an evaluation, on architectures and episodes of its own. Every architecture is written as soon as it is
-scored: the same command, given again, goes on where it was interrupted.
+Several architectures of every region are scored on test data, with several latents each. This is the column "GHN" of
+an evaluation, on other architectures and episodes. The report is written after every architecture, so the same command
+resumes an interrupted run.
 """
 
 import json
@@ -32,12 +32,12 @@ from evaluation_summary import summary
 
 @dataclass
 class Arguments:
-    """Scores a hypernetwork by itself."""
+    """Scores a hypernetwork alone."""
 
     ghn_name_or_path: str
-    """GHN, a folder or a Hub repository."""
+    """GHN: a folder or a Hub repository."""
     output_path: str
-    """The JSON to write, or to add to."""
+    """JSON file to write or to add to."""
     task: str = "digits"
     """Name of a registered task."""
     regions: tuple[Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = REGIONS
@@ -45,9 +45,9 @@ class Arguments:
     num_architectures: int = 10
     """Architectures of each region."""
     num_networks: int = 10
-    """Networks of each of them."""
+    """Networks of each architecture."""
     num_episodes: int | None = None
-    """Test episodes (samples) that a network is scored on; the task's own number by default."""
+    """Test episodes or samples per network; the task's own number by default."""
     seed: int = 4321
     """Seed of architectures, latents and episodes."""
 
@@ -58,8 +58,8 @@ def draw(task: Task, region: str, arguments: Arguments) -> list[MLPArchitecture]
 
 
 def score(ghn: GraphHyperNetwork, task: Task, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, Any]:
-    """What the networks of one architecture reach, each to the last step of its episodes."""
-    # The same latents for every architecture, whichever were scored before.
+    """Scores of the networks of one architecture; every episode runs to its last step."""
+    # the same latents for every architecture, in any order
     generator = torch.Generator().manual_seed(arguments.seed)
     networks = ghn.generate([architecture] * arguments.num_networks, generator=generator)
     results = evaluate(networks, task, arguments.num_episodes, arguments.seed, progress_bar=False)
@@ -70,22 +70,23 @@ def report_table(report: dict[str, Any]) -> str:
     rows = []
     for region, section in report["regions"].items():
         low, high = section["interval"]
-        worst = min(section["architectures"], key=lambda row: row["mean"])
+        minimum = min(section["architectures"], key=lambda row: row["mean"])
         rows.append(
             [
                 region,
                 str(len(section["architectures"])),
                 f"{section['mean']:.1%} ({100 * low:.1f} to {100 * high:.1f})",
                 f"{section['success_at_end']:.1%}" if "success_at_end" in section else "-",
-                f"{worst['hidden_sizes']}: {worst['mean']:.1%}",
+                f"{minimum['hidden_sizes']}: {minimum['mean']:.1%}",
             ]
         )
-    return markdown_table(["Region", "Architectures", "GHN, mean", "at the end", "Worst architecture"], rows)
+    return markdown_table(["Region", "Architectures", "GHN, mean", "Success at episode end", "Minimum"], rows)
 
 
 def main(arguments: Arguments) -> None:
     ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path)
     task = get_task(arguments.task)
+    # start or resume the report
     report = open_report(Path(arguments.output_path), json.loads(json.dumps(asdict(arguments))))
     report["runs"].append(provenance())
     report.setdefault("regions", {})
@@ -93,6 +94,7 @@ def main(arguments: Arguments) -> None:
         for region in arguments.regions:
             rows = report["regions"].get(region, {}).get("architectures", [])
             bar.update(len(rows))
+            # architectures not scored yet
             for architecture in draw(task, region, arguments)[len(rows) :]:
                 rows.append(score(ghn, task, architecture, arguments))
                 report["regions"][region] = {**sum_up(rows), "architectures": rows}

@@ -1,10 +1,10 @@
-"""Measures what networks of some architectures reach when each is trained by itself, without a hypernetwork.
+"""Scores networks that are trained one by one, without a hypernetwork.
 
     python examples/benchmarks/train_directly.py --task stackcube-easy \
         --data_dir outputs/stackcube-easy/demonstrations --architectures 64-64 256 \
         --output_path docs/measurements/stackcube-easy_direct.json
 
-It says which architectures can do a task by themselves, and so which of them a training grid should hold.
+The scores show which architectures can solve a task at all, and so which ones a training grid should contain.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,33 +24,33 @@ from nnit_diffusers.utils import markdown_table, provenance, write_json
 
 @dataclass
 class Arguments:
-    """Trains networks one by one, and scores them."""
+    """Trains networks one by one and scores them."""
 
     architectures: tuple[str, ...]
-    """Hidden sizes of each, such as 64-64."""
+    """Hidden sizes of each architecture, such as 64-64."""
     output_path: str
-    """The JSON to write."""
+    """JSON file to write."""
     task: str = "digits"
     """Name of a registered task."""
     data_dir: str | None = None
-    """Where the task finds or downloads its data, or has its demonstrations, if it needs any."""
+    """Folder of the task's data or demonstrations, or where to download them, if the task needs any."""
     sgd_seeds: tuple[int, ...] = (0, 1, 2)
-    """Trainings of every architecture."""
+    """Seed of each training run of an architecture."""
     train_batch_size: int = 256
-    """Samples a step."""
+    """Samples per step."""
     max_train_steps: int = 6000
     """Optimisation steps of Adam."""
     learning_rate: float = 3e-3
-    """Peak learning rate; it falls along a cosine."""
+    """Peak learning rate, with cosine decay."""
     num_episodes: int | None = None
-    """Validation episodes (samples) that each is scored on; the task's own number by default."""
+    """Validation episodes or samples per network; the task's own number by default."""
 
 
 def hidden_sizes_of(name: str) -> list[int]:
     """`"64-64"` as `[64, 64]`.
 
     Raises:
-        `ValueError`: If it is no such list.
+        `ValueError`: If the name is not a list of integers joined by hyphens.
     """
     try:
         return [int(size) for size in name.split("-")]
@@ -59,7 +59,8 @@ def hidden_sizes_of(name: str) -> list[int]:
 
 
 def train(task: Task, hidden_sizes: list[int], seed: int, arguments: Arguments) -> tuple[MLP, float]:
-    """A trained network that takes raw inputs, and the mean loss of its last hundred steps."""
+    """A trained network that takes raw inputs, and its mean loss over the last 100 steps."""
+    # train on standardised inputs
     torch.manual_seed(seed)
     network = MLP.from_architecture(task.regions.architecture(hidden_sizes))
     optimizer = torch.optim.Adam(network.parameters(), lr=arguments.learning_rate)
@@ -69,6 +70,7 @@ def train(task: Task, hidden_sizes: list[int], seed: int, arguments: Arguments) 
     for _ in trange(arguments.max_train_steps, desc=f"{hidden_sizes}, seed {seed}", leave=False):
         losses.append(sgd_step(task, network, optimizer, arguments.train_batch_size, generator).item())
         schedule.step()
+    # fold the standardisation into the first layer
     folded = fold_observation_statistics(network.state_dict(), task.observation_mean, task.observation_std)
     network.load_state_dict(folded)
     last = losses[-100:]
@@ -76,7 +78,7 @@ def train(task: Task, hidden_sizes: list[int], seed: int, arguments: Arguments) 
 
 
 def measure(task: Task, name: str, arguments: Arguments) -> dict[str, Any]:
-    """Scores of the trainings of one architecture."""
+    """Scores of all training runs of one architecture."""
     trained = [train(task, hidden_sizes_of(name), seed, arguments) for seed in arguments.sgd_seeds]
     networks, losses = zip(*trained)
     results = evaluate(networks, task.for_screening(), arguments.num_episodes, split="validation", progress_bar=False)
@@ -92,9 +94,10 @@ def measure(task: Task, name: str, arguments: Arguments) -> dict[str, Any]:
 
 def main(arguments: Arguments) -> None:
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    # train and score, one architecture after another
     report = {
         "what": "Networks trained one by one, without a hypernetwork: validation score over all seeds, its 95% Wilson "
-        "interval, that of every seed, and the mean training loss of the last hundred steps.",
+        "interval, the score of every seed, and the mean training loss over the last 100 steps.",
         "arguments": asdict(arguments),
         **provenance(),
         "architectures": {},
@@ -102,6 +105,7 @@ def main(arguments: Arguments) -> None:
     for name in arguments.architectures:
         report["architectures"][name] = measure(task, name, arguments)
         write_json(arguments.output_path, report)
+    # print
     rows = [
         (
             name,
@@ -111,7 +115,7 @@ def main(arguments: Arguments) -> None:
         )
         for name, row in report["architectures"].items()
     ]
-    print(markdown_table(("Hidden sizes", "Score", "95% interval", "Least loss"), rows))
+    print(markdown_table(("Hidden sizes", "Score", "95% interval", "Minimum loss"), rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What training costs: one network by SGD until it is as good as a generated one, and a step of the transformer."""
+"""Cost of training: one network by SGD to the score of a generated one, and one step of the transformer."""
 
 import json
 import math
@@ -23,8 +23,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 import train_nnit
 
 
-def looks(max_train_steps: int, first: int, growth: float) -> Iterator[int]:
-    """Steps after which SGD's network is scored: `first` apart, then further and further."""
+def evaluation_steps(max_train_steps: int, first: int, growth: float) -> Iterator[int]:
+    """Steps after which SGD's network is evaluated; the interval, `first` at the beginning, grows by `growth`."""
     step, interval = 0, float(first)
     while (step := step + max(1, round(interval))) <= max_train_steps:
         yield step
@@ -34,7 +34,7 @@ def looks(max_train_steps: int, first: int, growth: float) -> Iterator[int]:
 def sgd_step(
     task: Task, network: MLP, optimizer: torch.optim.Optimizer, batch_size: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """A step of a network of standardised inputs by itself; returns its loss."""
+    """A training step of one network on standardised inputs; returns its loss."""
     inputs, targets = task.training_batch(batch_size, generator)
     outputs = network((inputs - task.observation_mean) / task.observation_std)
     loss = task.loss(outputs[None], targets).mean()
@@ -47,21 +47,25 @@ def sgd_step(
 def sgd_curve(
     task: Task, architecture: MLPArchitecture, arguments: Any, seed: int, target: float
 ) -> list[tuple[float, float]]:
-    """Seconds of training and the validation score after them, until the score is `target`.
+    """Pairs of training seconds and validation score, until the score reaches `target`.
 
-    The seconds are those of training alone, without those of scoring.
+    The seconds are of training only, without evaluation.
     """
+    # one network and its optimizer
     torch.manual_seed(seed)
     network = MLP.from_architecture(architecture)
     optimizer = torch.optim.Adam(network.parameters(), lr=arguments.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     seconds, curve, step = 0.0, [], 0
-    for look in looks(arguments.max_train_steps, arguments.validation_steps, arguments.validation_growth):
+    steps = evaluation_steps(arguments.max_train_steps, arguments.validation_steps, arguments.validation_growth)
+    for evaluation_step in steps:
+        # train, timed
         start = time.perf_counter()
-        while step < look:
+        while step < evaluation_step:
             sgd_step(task, network, optimizer, arguments.train_batch_size, generator)
             step += 1
         seconds += time.perf_counter() - start
+        # evaluate, untimed
         stacked = stack_state_dicts([network.state_dict()])
         folded = fold_observation_statistics(stacked, task.observation_mean, task.observation_std)
         (score,) = task.score_batch(
@@ -74,12 +78,12 @@ def sgd_curve(
 
 
 def seconds_to_reach(curve: Sequence[tuple[float, float]], target: float) -> float:
-    """Seconds at the first look that found the score reached, infinity if none did."""
+    """Seconds at the first evaluation with a score of at least `target`; infinity if there is none."""
     return next((seconds for seconds, score in curve if score >= target), float("inf"))
 
 
 def seconds_not_reached(curve: Sequence[tuple[float, float]], target: float) -> float:
-    """Seconds at the look before that one: the score was reached somewhere between the two."""
+    """Seconds at the evaluation before that one: the score was reached between the two."""
     seconds = 0.0
     for now, score in curve:
         if score >= target:
@@ -91,17 +95,20 @@ def seconds_not_reached(curve: Sequence[tuple[float, float]], target: float) -> 
 def compare_row(
     generation_seconds: float, target: float, num_episodes: int, curves: Sequence[Sequence[tuple[float, float]]]
 ) -> dict[str, Any]:
-    """What SGD took to a score, median over its seeds, and how precisely that is known.
+    """Time of SGD to a score, as the median over its seeds, with its precision.
 
-    The true time lies between two looks, `sgd_seconds_interval`. A look has `sgd_score_standard_error` of its own, and
-    the first that is lucky counts: where episodes are few, the times are rather too short than too long.
+    The true time lies between two evaluations, given as `sgd_seconds_interval`. An evaluation has the standard error
+    `sgd_score_standard_error`, and the first that reaches the score by chance counts. With few episodes, the times are
+    therefore more likely too short than too long.
     """
     if not curves:
         return {}
+    # seconds and their bounds
     highs = [seconds_to_reach(curve, target) for curve in curves]
     lows = [seconds_not_reached(curve, target) for curve in curves]
     seconds = statistics.median(highs)
     interval = [statistics.median(lows), seconds]
+    # relative to generation
     is_reached = math.isfinite(seconds)
     return {
         "sgd_seconds": seconds if is_reached else None,
@@ -114,10 +121,15 @@ def compare_row(
 
 
 def training_arguments(pipe: NNiTPipeline, folder: Path, arguments: Any) -> train_nnit.Arguments:
-    """Those the pipeline was trained with, as far as it says so, for a training from its copy in `folder`."""
+    """Arguments of a training run like the pipeline's own, from its copy in `folder`.
+
+    They are read from the pipeline's `training_nnit.json` if there is one, and are the defaults otherwise.
+    """
+    # recorded arguments
     recorded = Path(arguments.pretrained_model_name_or_path) / "training_nnit.json"
     trained_with = json.loads(recorded.read_text(encoding="utf-8"))["arguments"] if recorded.exists() else {}
-    here = {
+    # replaced: paths, and what must not happen in a benchmark
+    replaced = {
         "output_dir": str(folder / "training"),
         "task": arguments.task,
         "data_dir": arguments.data_dir,
@@ -130,15 +142,16 @@ def training_arguments(pipe: NNiTPipeline, folder: Path, arguments: Any) -> trai
         "report_to": "none",
         "push_to_hub": False,
     }
+    # arguments that the script still has
     known = {field.name for field in fields(train_nnit.Arguments)}
-    return train_nnit.Arguments(**{name: value for name, value in (trained_with | here).items() if name in known})
+    return train_nnit.Arguments(**{name: value for name, value in (trained_with | replaced).items() if name in known})
 
 
 @contextmanager
 def repeated_step(pipe: NNiTPipeline, arguments: Any) -> Iterator[tuple[Callable[[], None], int]]:
-    """A step of `train_nnit.py`, drawing its networks included, to be called again and again; and its networks.
+    """A step of `train_nnit.py` that can be called repeatedly, and its number of networks.
 
-    It is the same step every time, on networks of the same architectures: others would take other times.
+    Every call repeats the same step, including drawing its networks, since other architectures would take other times.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -153,7 +166,7 @@ def repeated_step(pipe: NNiTPipeline, arguments: Any) -> Iterator[tuple[Callable
 
 
 def measure_training(pipe: NNiTPipeline, arguments: Any) -> dict[str, Any]:
-    """Time of a training step of the transformer, and the share of the rate of matrix products."""
+    """Time of a training step of the transformer, and its share of the matmul rate."""
     with repeated_step(pipe, arguments) as (step, num_networks):
         num_operations = count_operations(step)
         seconds = median_seconds(step, arguments.num_repeats)

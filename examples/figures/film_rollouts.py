@@ -1,11 +1,11 @@
-"""Films generated policies in test episodes: a video in a grid, and a strip of moments of a success and of a failure.
+"""Films generated policies in test episodes: a video as a grid, and a strip with one success and one failure.
 
     python examples/figures/film_rollouts.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
         --output_dir outputs/pickcube/film
 
-One policy for each architecture, in the first test episodes that the seed chooses, whatever comes of them. The last
-cell of the grid has failures, looked for in a bounded number of further episodes. `rollout.json`, beside `rollout.mp4`
-and `rollout.png`, says which episodes these are and how many were looked at.
+One policy is filmed for each architecture, in the first test episodes of the seed, whatever their outcome. The last
+cell of the grid shows failures, searched for in a bounded number of further episodes. `rollout.json`, written beside
+`rollout.mp4` and `rollout.png`, records which episodes are shown and how many were searched.
 """
 
 import tempfile
@@ -31,15 +31,15 @@ from nnit_diffusers.utils import provenance, write_bytes, write_json
 
 
 STEPS_PER_SECOND = 20
-# How long the last frame of an episode stays, to be read.
+# Frames for which the last frame of an episode is held.
 HELD_FRAMES = 12
 NUM_COLUMNS = 3
-# What codecs take has sides that are multiples of 16.
+# Codecs require sides that are multiples of 16.
 BLOCK = 16
 BAND_HEIGHT = 48
-# With it a task stays within 12 MiB, weights, card and all.
+# Keeps the Hub repository of a task within 12 MiB.
 MAX_BYTES = 3 * 2**18
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 RUNNING, SUCCESS, FAILURE = (70, 70, 70), (0, 114, 90), (180, 70, 0)
 REGION_NAMES = {
     "seen": "seen in training",
@@ -58,7 +58,7 @@ class Arguments:
     """Films generated policies."""
 
     output_dir: str
-    """Where `rollout.mp4`, `rollout.png` and `rollout.json` go."""
+    """Folder for `rollout.mp4`, `rollout.png` and `rollout.json`."""
     task: str = "pickcube"
     """Name of a registered robot task."""
     pretrained_model_name_or_path: str = "nnit/pickcube"
@@ -70,20 +70,20 @@ class Arguments:
     num_inference_steps: int = 20
     """Denoising steps."""
     num_shown: int = 2
-    """Episodes of each policy that are shown, the first ones."""
+    """Episodes of each policy to show, from the first."""
     num_searched: int = 40
-    """Episodes of each policy, those shown among them, in which failures are looked for."""
+    """Episodes of each policy to search for failures, including those shown."""
     frame_size: int = 256
-    """Pixels of a side of each cell, a multiple of 16."""
+    """Side of each cell in pixels, a multiple of 16."""
     seed: int = 0
-    """Chooses networks and episodes."""
+    """Seed of networks and episodes."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """An episode on film: a frame before the first step and one after each, `[H, W, 3]`.
+    """A filmed episode: a frame before the first step and one after each step, `[H, W, 3]`.
 
-    `successes` says of every frame whether the task was done in it.
+    `successes` records for every frame whether the task is solved in it.
     """
 
     hidden_sizes: tuple[int, ...]
@@ -95,22 +95,22 @@ class Clip:
 
     @property
     def first_success(self) -> int | None:
-        """The frame in which the task was first done."""
+        """Index of the first frame in which the task is solved."""
         return self.successes.index(True) if any(self.successes) else None
 
     def caption(self, step: int) -> tuple[list[str], tuple[int, int, int]]:
-        """What is written over a frame, and on which colour."""
+        """Lines of text over a frame, and their background colour."""
         outcome, colour = f"step {min(step, len(self.frames) - 1)}", RUNNING
         if self.first_success is not None and step >= self.first_success:
             outcome, colour = f"success at step {self.first_success}", SUCCESS
         elif step >= len(self.frames) - 1:
             outcome, colour = "failure", FAILURE
-        return [f"{list(self.hidden_sizes)} {REGION_NAMES[self.split]}", f"episode {self.number}: {outcome}"], colour
+        return [f"{list(self.hidden_sizes)} {REGION_NAMES[self.region]}", f"episode {self.number}: {outcome}"], colour
 
     def describe(self) -> dict[str, Any]:
         return {
             "hidden_sizes": list(self.hidden_sizes),
-            "region": self.split,
+            "region": self.region,
             "episode": self.number,
             "environment_seed": self.episode.seed,
             "success_once": self.episode.success_once,
@@ -121,7 +121,7 @@ class Clip:
 
 
 def check_arguments(arguments: Arguments, task: Any) -> None:
-    """Raises `ValueError` if nothing could be filmed as asked."""
+    """Raises `ValueError` for a task that is not a robot task, or for sizes out of range."""
     if not isinstance(task, ManiSkillTask):
         raise ValueError(f"`task` must be a robot task, but received {arguments.task!r}.")
     if arguments.frame_size < BLOCK or arguments.frame_size % BLOCK:
@@ -134,13 +134,17 @@ def check_arguments(arguments: Arguments, task: Any) -> None:
 
 def make_policies(arguments: Arguments, task: ManiSkillTask) -> list[MLP]:
     """One policy for each architecture."""
-    wanted = [task.regions.architecture([int(width) for width in name.split("-")]) for name in arguments.architectures]
+    architectures = [
+        task.regions.architecture([int(width) for width in name.split("-")]) for name in arguments.architectures
+    ]
     generator = torch.Generator().manual_seed(arguments.seed)
     if arguments.ghn_name_or_path is not None:
-        return GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).generate(wanted, generator=generator)
+        return GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).generate(
+            architectures, generator=generator
+        )
     pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     pipe.set_progress_bar_config(desc="Generating", leave=False)
-    return pipe(wanted, num_inference_steps=arguments.num_inference_steps, generator=generator).networks
+    return pipe(architectures, num_inference_steps=arguments.num_inference_steps, generator=generator).networks
 
 
 def job_weights(policy: MLP) -> dict[str, np.ndarray]:
@@ -149,7 +153,7 @@ def job_weights(policy: MLP) -> dict[str, np.ndarray]:
 
 
 def run_policies(policies: Sequence[MLP], task: ManiSkillTask, seeds: Sequence[int]) -> list[list[Episode]]:
-    """The episodes of every policy, unfilmed."""
+    """Runs every policy in every episode, without filming."""
     jobs = [
         EpisodeJob(seed, job_weights(policy), policy.architecture.activation) for policy in policies for seed in seeds
     ]
@@ -158,7 +162,7 @@ def run_policies(policies: Sequence[MLP], task: ManiSkillTask, seeds: Sequence[i
 
 
 def make_camera(task: ManiSkillTask, frame_size: int, folder: str) -> Any:
-    """The task's environment in ManiSkill's recorder, which also notes of every frame whether the task was done."""
+    """The task's environment in ManiSkill's recorder, which also records whether each frame solves the task."""
     environment = make_environment(
         task.env_id, render_mode="rgb_array", human_render_camera_configs={"width": frame_size, "height": frame_size}
     )
@@ -177,15 +181,17 @@ def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Epis
     """Films an episode whose outcome is known.
 
     Raises:
-        `RuntimeError`: If it came out otherwise: what is shown would not be what was counted.
+        `RuntimeError`: If the outcome differs, so that the film would not show what was counted.
     """
+    # run the episode again, with the camera
     camera.successes = [False]  # before the first step
     act = network_policy(job_weights(policy), policy.architecture.activation)
     (episode,) = run_episodes(camera, [known.seed], act)
     frames = camera.render_images
     camera.flush_video(save=False)
+    # check the outcome
     if (episode.success_once, episode.success_at_end) != (known.success_once, known.success_at_end):
-        raise RuntimeError(f"An episode that was run again came out otherwise: first {known}, then {episode}.")
+        raise RuntimeError(f"A repeated episode must have the same outcome, {known}, but received {episode}.")
     hidden_sizes = policy.architecture.hidden_sizes
     region = task.regions.region_of(hidden_sizes)
     return Clip(tuple(hidden_sizes), region, number, episode, frames, camera.successes)
@@ -193,9 +199,11 @@ def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Epis
 
 def labelled(frame: np.ndarray, lines: Sequence[str], colour: tuple[int, int, int]) -> np.ndarray:
     """A frame `[H, W, 3]` under a band of text, `[BAND_HEIGHT + H, W, 3]`."""
+    # band above the frame
     image = Image.new("RGB", (frame.shape[1], BAND_HEIGHT + frame.shape[0]), colour)
     image.paste(Image.fromarray(frame), (0, BAND_HEIGHT))
     draw = ImageDraw.Draw(image)
+    # text, in the largest size that fits
     for row, line in enumerate(lines):
         size = 15
         while size > 6 and draw.textlength(line, font=ImageFont.load_default(size)) > frame.shape[1] - 12:
@@ -205,7 +213,7 @@ def labelled(frame: np.ndarray, lines: Sequence[str], colour: tuple[int, int, in
 
 
 def cell(clip: Clip | None, step: int, frame_size: int, otherwise: Sequence[str]) -> np.ndarray:
-    """A cell of the grid at a step; a cell without a clip says why."""
+    """A cell of the grid at a step; a cell without a clip shows the lines of `otherwise`."""
     if clip is None:
         return labelled(np.full((frame_size, frame_size, 3), 30, np.uint8), otherwise, RUNNING)
     return labelled(clip.frames[min(step, len(clip.frames) - 1)], *clip.caption(step))
@@ -214,23 +222,25 @@ def cell(clip: Clip | None, step: int, frame_size: int, otherwise: Sequence[str]
 def grid_frames(
     rounds: Sequence[Sequence[Clip | None]], frame_size: int, otherwise: Sequence[str]
 ) -> list[np.ndarray]:
-    """Frames of the video: of every round the clips side by side, the last frames held."""
+    """Frames of the video: the clips of each round side by side, then those of the next, with last frames held."""
     frames = []
     for clips in rounds:
         num_steps = max(len(clip.frames) for clip in clips if clip is not None) + HELD_FRAMES
         for step in range(num_steps):
+            # cells, filled up with black to complete the last row
             cells = [cell(clip, step, frame_size, otherwise) for clip in clips]
             cells += [np.zeros_like(cells[0])] * (-len(cells) % NUM_COLUMNS)
+            # rows of the grid
             rows = [np.concatenate(cells[row : row + NUM_COLUMNS], 1) for row in range(0, len(cells), NUM_COLUMNS)]
             frames.append(np.concatenate(rows))
     return frames
 
 
 def write_video(frames: Sequence[np.ndarray], path: Path) -> None:
-    """Writes an mp4 of the best quality that stays within `MAX_BYTES`.
+    """Writes an mp4 of the highest quality that fits into `MAX_BYTES`.
 
     Raises:
-        `ValueError`: If none does.
+        `ValueError`: If no quality fits.
     """
     from mani_skill.utils.visualization.misc import images_to_video
 
@@ -241,18 +251,22 @@ def write_video(frames: Sequence[np.ndarray], path: Path) -> None:
             if len(content) <= MAX_BYTES:
                 write_bytes(path, content)
                 return
-    raise ValueError(f"`frame_size` and `num_shown` must give a video of {MAX_BYTES} bytes at most: {len(content)}.")
+    raise ValueError(
+        f"`frame_size` and `num_shown` must give a video of at most {MAX_BYTES} bytes, but it has {len(content)}."
+    )
 
 
 def draw_strip(clips: Sequence[Clip]) -> Figure:
-    """A row of moments, equally far apart, for each clip."""
+    """Draws a row of evenly spaced frames for each clip."""
     figure = Figure(figsize=(1.9 * NUM_MOMENTS, 2.35 * len(clips)), dpi=100, layout="constrained")
     for block, clip in zip(figure.subfigures(len(clips), 1, squeeze=False).flat, clips):
+        # title with the outcome
         (name, _), _ = clip.caption(0)
         is_success = clip.first_success is not None
         outcome = f"success at step {clip.first_success}" if is_success else "failure"
         colour = np.array(SUCCESS if is_success else FAILURE) / 255
         block.suptitle(f"{name}: {outcome}", color=colour, fontsize=12)
+        # frames
         moments = np.linspace(0, len(clip.frames) - 1, NUM_MOMENTS).round().astype(int)
         for axes, step in zip(block.subplots(1, NUM_MOMENTS), moments):
             axes.imshow(clip.frames[step])
@@ -262,7 +276,7 @@ def draw_strip(clips: Sequence[Clip]) -> Figure:
 
 
 def first_failures(outcomes: Sequence[Sequence[Episode]], num_shown: int) -> list[tuple[int, int]]:
-    """Policy and episode of the first failures among those that are not shown anyway, at most as many as are shown."""
+    """Policy and episode of the first failures among episodes that are not shown; at most `num_shown` of them."""
     failures = [
         (policy, number)
         for number in range(num_shown, len(outcomes[0]))
@@ -290,16 +304,18 @@ def describe_policies(policies: Sequence[MLP], task: ManiSkillTask, outcomes: An
 
 
 def describe_film(arguments: Arguments, task: ManiSkillTask, rows: Sequence[dict[str, Any]], num_found: int) -> str:
-    """What viewers have to know: what was chosen, and out of how much."""
+    """Caption of the film: what was chosen, and from how many episodes."""
+    # counts of episodes and failures
     source = "the GHN alone" if arguments.ghn_name_or_path else "the pipeline"
     num_episodes = sum(row["num_episodes"] for row in rows)
     num_failures = num_episodes - sum(row["num_successes"] for row in rows)
     num_further = num_episodes - arguments.num_shown * len(rows)
+    # what the last cell shows
     failures = f"the first {num_found} failures" if num_found != 1 else "the first failure"
     last = f"shows {failures} in {num_further} further episodes" if num_found else f"is empty: none in {num_further}"
     return (
         f"{task.env_id}, policies of {source}, one for each architecture (seed {arguments.seed}), in the first "
-        f"{arguments.num_shown} test episodes, whatever came of them; the last cell, for failures, {last}. "
+        f"{arguments.num_shown} test episodes, whatever their outcome. The last cell, for failures, {last}. "
         f"{num_failures} of all {num_episodes} episodes failed."
     )
 
@@ -307,13 +323,14 @@ def describe_film(arguments: Arguments, task: ManiSkillTask, rows: Sequence[dict
 def film_rounds(
     policies: Sequence[MLP], task: ManiSkillTask, outcomes: Sequence[Sequence[Episode]], arguments: Arguments
 ) -> list[list[Clip | None]]:
-    """For every episode shown: a clip of each policy, and one of a failure, or `None` where there was no other."""
-    # As in the worker processes: sums of floats in another order may make another episode.
+    """For every episode shown: a clip of each policy, and a clip of a failure or `None` where none was found."""
+    # As in the worker processes: another order of floating-point sums may change an episode.
     torch.set_num_threads(1)
     failures = first_failures(outcomes, arguments.num_shown)
     rounds: list[list[Clip | None]] = []
     with tempfile.TemporaryDirectory() as folder:
         camera = make_camera(task, arguments.frame_size, folder)
+        # one round for each episode shown
         for number in range(arguments.num_shown):
             wanted = [(policy, number) for policy in range(len(policies))] + failures[number : number + 1]
             clips = [film(camera, policies[index], task, which, outcomes[index][which]) for index, which in wanted]
@@ -323,6 +340,7 @@ def film_rounds(
 
 
 def main(arguments: Arguments) -> None:
+    # generate policies and run them without filming
     task = get_task(arguments.task)
     check_arguments(arguments, task)
     policies = make_policies(arguments, task)
@@ -330,8 +348,10 @@ def main(arguments: Arguments) -> None:
         outcomes = run_policies(policies, task, episode_seeds("test", arguments.seed, arguments.num_searched))
     finally:
         task.close()
+    # film
     rounds = film_rounds(policies, task, outcomes, arguments)
 
+    # report
     clips = [clip for clips in rounds for clip in clips if clip is not None]
     successes = [clip for clip in clips if clip.episode.success_once]
     failures = [clip for clip in clips if not clip.episode.success_once]
@@ -345,6 +365,7 @@ def main(arguments: Arguments) -> None:
         "arguments": asdict(arguments),
         **provenance(),
     }
+    # write
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     num_further = (arguments.num_searched - arguments.num_shown) * len(policies)
@@ -352,7 +373,7 @@ def main(arguments: Arguments) -> None:
     write_video(grid_frames(rounds, arguments.frame_size, otherwise), output_dir / "rollout.mp4")
     draw_strip(strip).savefig(output_dir / "rollout.png")
     write_json(output_dir / "rollout.json", report)
-    print(f"Wrote rollout.mp4, rollout.png and rollout.json into {output_dir}.\n{report['caption']}")
+    print(f"Wrote rollout.mp4, rollout.png and rollout.json to {output_dir}.\n{report['caption']}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Draws what `examples/evaluate_nnit.py` measured.
+"""Draws the results of `examples/evaluate_nnit.py`.
 
     python examples/figures/plot_evaluation.py --evaluation_path nnit/pickcube/evaluation.json
 
-One picture for each section that the evaluation has, beside it: `regions.png`, `widths.png`, `joint.png`,
-`comparison.png` and `steps.png`. The model card shows those that it finds there.
+Writes a picture for each section of the evaluation into its folder: `regions.png`, `widths.png`, `unconditional.png`,
+`novelty.png` and `steps.png`. The model card shows the pictures in its folder.
 """
 
 import io
@@ -25,12 +25,17 @@ from PIL.PngImagePlugin import PngInfo
 
 
 sys.path.append(str(Path(__file__).parents[1]))
-from evaluation_report import section_fingerprint
+from evaluation_report import DATA_SETS, best_of, section_fingerprint
 
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, which are distinct for colour-blind readers.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#8c8c8c"
 COLOURS = {"nnit": BLUE, "selected": GREEN, "ghn": ORANGE}
+WIDTHS_LABEL = "units in each of two hidden layers\nbands: 95% Student's t interval over networks, at least Wilson's"
+STEPS_LABEL = (
+    "denoising steps, and time per network\n"
+    "n: architectures. Bars: 95% Student's t interval over architectures, at least Wilson's"
+)
 REGION_LABELS = {
     "seen": "seen in\ntraining",
     "held_out_combinations": "held-out\ncombinations",
@@ -38,19 +43,17 @@ REGION_LABELS = {
     "deeper": "deeper\n(depth {depth})",
     "wider": "wider\n(over {width})",
 }
-# Tasks whose score is an accuracy; that of others is the success of policies.
-DATA_SETS = ("digits", "mnist")
-# What arXiv 2603.00180 states of the best 10 of 100 networks of architectures never trained on. Not for
-# `stackcube-easy`, whose definition there is not known.
+# Success that arXiv 2603.00180 reports for the best 10 of 100 networks on unseen architectures. `stackcube-easy` is
+# left out, because the paper does not define it.
 PAPER_PERCENT = {"pushcube": 85, "pickcube": 85}
-# Where the axis of scores begins at the latest, in percent.
+# Highest lower end of the axis of scores, in percent.
 HIGHEST_BOTTOM = 90
 SCORE_LABELS = {
     "nnit": "NNiT",
     "nnit_ensemble": "ensemble of NNiT networks",
     "ghn": "GHN",
     "ghn_ensemble": "ensemble of GHN networks",
-    "ghn_interpolation": "mean of two GHN networks",
+    "ghn_interpolation": "average of two GHN networks",
     "ghn_small_noise": "GHN + noise of 0.2 sigma",
     "ghn_same_distance_noise": "GHN + noise as far as NNiT",
 }
@@ -72,11 +75,11 @@ class Arguments:
     """Draws an evaluation."""
 
     evaluation_path: str = "nnit/digits/evaluation.json"
-    """JSON that `evaluate_nnit.py` wrote."""
+    """JSON file written by `evaluate_nnit.py`."""
     output_dir: str | None = None
-    """Where the pictures go; beside the evaluation by default."""
+    """Folder of the pictures. Default: the folder of the evaluation."""
     score_name: str | None = None
-    """What a score is in this task; `test accuracy` of data sets and `success` of robots by default."""
+    """Name of a score. Default: `test accuracy` for data sets, `success` for robots."""
 
 
 def default_score_name(task: str) -> str:
@@ -91,24 +94,25 @@ def region_label(region: str, report: dict[str, Any]) -> str:
 def error_bars(summary: dict[str, Any]) -> list[list[float]]:
     """Lengths of the bars below and above the mean, in percent."""
     low, high = summary["interval"]
-    # Where all architectures are alike, rounding may put the mean outside.
+    # rounding may put the mean outside an interval of no width
     return [[100 * max(summary["mean"] - low, 0.0)], [100 * max(high - summary["mean"], 0.0)]]
 
 
 def draw_regions(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
-    """The paper's figure: architectures seen and never seen, all networks and the selected ones, beside the GHN's."""
-    num_networks, num_selected = (report["settings"][name] for name in ("num_networks", "num_selected"))
+    """Scores per region, as in the paper: all networks, the best ones, and those of the GHN."""
     kinds = {
         "nnit": ("o", "NNiT, mean of all networks"),
-        "selected": ("^", f"NNiT, best {num_selected} of {num_networks} by validation"),
-        "ghn": ("s", "GHN that it learned from, mean"),
+        "selected": ("^", f"NNiT, {best_of(report['settings'])} (chosen on validation)"),
+        "ghn": ("s", "GHN, mean of all networks"),
     }
     regions = [region for region in REGION_LABELS if region in section]
     figure = Figure(figsize=(8, 4.2))
     axes = figure.subplots()
+    # a column per region
     for column, region in enumerate(regions):
         for offset, (name, (marker, label)) in zip((-0.22, 0, 0.22), kinds.items()):
             draw_kind(axes, section[region], name, column + offset, marker, label if column == 0 else None)
+    # mark the regions never trained on, with the paper's result
     first_unseen = regions.index("seen") + 1 if "seen" in regions else 0
     if first_unseen < len(regions):
         axes.axvspan(first_unseen - 0.5, len(regions) - 0.5, color=GREY, alpha=0.1, linewidth=0)
@@ -118,11 +122,16 @@ def draw_regions(section: dict[str, Any], report: dict[str, Any], score_name: st
             span = [first_unseen - 0.5, len(regions) - 0.5]
             label = f"arXiv 2603.00180: over {percent}%, best 10 of 100"
             axes.plot(span, [percent] * 2, "--", color=GREY, label=label)
-    axes.set_xticks(range(len(regions)), [region_label(region, report) for region in regions])
+    # axes and legend
+    labels = [f"{region_label(region, report)}\nn = {len(section[region]['architectures'])}" for region in regions]
+    axes.set_xticks(range(len(regions)), labels)
     axes.set(xlim=(-0.5, len(regions) - 0.5), ylabel=f"{score_name} (%)")
-    # Where everything succeeds, the axis would show nothing but how wide the intervals are.
+    # a wider range than that of the intervals, if everything succeeds
     axes.set_ylim(bottom=min(axes.get_ylim()[0], HIGHEST_BOTTOM))
-    axes.set_xlabel("dashes: mean of each architecture; bars: 95% interval over architectures", fontsize=8.5)
+    axes.set_xlabel(
+        "n: architectures. Dashes: mean of each. Bars: 95% Student's t interval over architectures, at least Wilson's",
+        fontsize=8.5,
+    )
     axes.grid(axis="x", visible=False)
     num_labels = len(axes.get_legend_handles_labels()[1])
     figure.legend(loc="outside lower center", ncols=3 if num_labels == 3 else 2, fontsize=9)
@@ -149,28 +158,31 @@ def draw_kind(axes: Axes, part: dict[str, Any], name: str, x: float, marker: str
 
 
 def draw_widths(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
-    """Two hidden layers of the same width, from narrower to wider than trained."""
+    """Scores against the width of two equal hidden layers, also narrower and wider than those trained on."""
     parts = sorted(section.values(), key=lambda part: part["hidden_sizes"])
     widths = [part["hidden_sizes"][0] for part in parts]
     grid = report["settings"]["training_grid"]
     span = (grid["min_width"], grid["max_width"])
-    # A second one without those narrower than trained, if there are any, so that the rest can be told apart.
+    # a second panel without the narrower widths, for a closer view of the rest
     shown = [part for part in parts if part["region"] != "narrower"]
     num_panels = 2 if 0 < len(shown) < len(parts) else 1
     figure = Figure(figsize=(10.5 if num_panels == 2 else 6.5, 3.8))
     all_axes = figure.subplots(1, num_panels, squeeze=False)[0]
     for axes in all_axes:
+        # means and intervals
         for name, marker, label in (("nnit", "o", "NNiT"), ("ghn", "s", "GHN")):
             low, high = np.transpose([part[name]["interval"] for part in parts]) * 100
             axes.fill_between(widths, low, high, color=COLOURS[name], alpha=0.25, linewidth=0)
             means = [100 * part[name]["mean"] for part in parts]
             axes.plot(widths, means, marker + "-", color=COLOURS[name], markersize=4, label=label)
+        # widths trained on, and the axis
         axes.axvspan(*span, color=GREY, alpha=0.12, linewidth=0, label=f"widths trained on, {span[0]} to {span[1]}")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator([2**power for power in range(2, 9)]))
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("units in each of two hidden layers")
+        axes.set_xlabel(WIDTHS_LABEL)
+    # limits of the second panel, labels and legend
     if num_panels == 2:
         bounds = [bound for part in shown for name in ("nnit", "ghn") for bound in part[name]["interval"]]
         all_axes[1].set(xlim=(0.95 * span[0], 1.05 * widths[-1]), ylim=(100 * min(bounds) - 1, 100 * max(bounds) + 1))
@@ -179,11 +191,12 @@ def draw_widths(section: dict[str, Any], report: dict[str, Any], score_name: str
     return figure
 
 
-def draw_joint(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
-    """What the model chooses when nothing is asked of the architecture, and how it scores."""
+def draw_unconditional(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """Architectures that the model chooses without a request, and their scores."""
     part = section["free"]
     figure = Figure(figsize=(10.5, 3.4))
     depth_axes, size_axes, score_axes = figure.subplots(1, 3)
+    # depths
     grid = part["training_grid"]
     depths = sorted({*part["depths"], *grid["depths"]})
     for offset, depth_shares, colour in ((-0.2, part["depths"], BLUE), (0.2, grid["depths"], GREY)):
@@ -193,6 +206,7 @@ def draw_joint(section: dict[str, Any], report: dict[str, Any], score_name: str)
     depth_axes.set(xlabel="hidden layers", ylabel="share of networks (%)")
     depth_axes.grid(axis="x", visible=False)
 
+    # parameter counts
     percentiles = np.linspace(0, 100, len(grid["num_parameters"]))
     size_axes.plot(part["num_parameters"], percentiles, color=BLUE, label=f"NNiT, {part['num_networks']} networks")
     size_axes.plot(grid["num_parameters"], percentiles, "--", color=GREY, label="training grid")
@@ -201,6 +215,7 @@ def draw_joint(section: dict[str, Any], report: dict[str, Any], score_name: str)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter("{x:,.0f}")
 
+    # scores
     networks = part["networks"]
     score_axes.plot(
         networks["num_parameters"], 100 * np.array(networks["score"]), "o", color=BLUE, alpha=0.5, markersize=4
@@ -211,23 +226,25 @@ def draw_joint(section: dict[str, Any], report: dict[str, Any], score_name: str)
     return figure
 
 
-def draw_comparison(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
-    """Are generated networks copies of the GHN's, and what do simpler ways to a new network give?"""
+def draw_novelty(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """Distances of generated networks, and the scores of simpler ways to a new network."""
     parts = list(section.values())
     figure = Figure(figsize=(10.5, 3.8))
     ratio_axes, score_axes = figure.subplots(1, 2, width_ratios=(0.8, 1))
+    # distance ratios
     rows = np.arange(len(parts))
-    ratios = {"nearest_distance_ratio": ("o", "to the nearest"), "mean_distance_ratio": ("D", "to one another")}
+    ratios = {"nearest_distance_ratio": ("o", "nearest neighbour"), "mean_distance_ratio": ("D", "pairwise")}
     for offset, (key, (marker, label)) in zip((-0.12, 0.12), ratios.items()):
         colour = BLUE if key == "nearest_distance_ratio" else GREEN
         ratio_axes.plot([part[key] for part in parts], rows + offset, marker, color=colour, label=label)
-    ratio_axes.axvline(1, color=GREY, linewidth=1, label="fresh GHN networks")
+    ratio_axes.axvline(1, color=GREY, linewidth=1, label="new GHN networks")
     ratio_axes.set_yticks(rows, [str(part["hidden_sizes"]) for part in parts])
     largest = max(part[key] for part in parts for key in ratios)
     ratio_axes.set(xlim=(0, 1.1 * max(largest, 1)), ylim=(len(parts) - 0.5, -0.5))
-    ratio_axes.set_xlabel("distance of generated networks,\nrelative to that of fresh GHN networks")
+    ratio_axes.set_xlabel("distance ratio: generated networks\nrelative to new GHN networks")
     figure.legend(*ratio_axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
 
+    # scores of all kinds of networks
     names = [name for name in SCORE_LABELS if all(name in part["scores"] for part in parts)]
     for row, name in enumerate(names):
         means = [100 * part["scores"][name]["mean"] for part in parts]
@@ -241,7 +258,8 @@ def draw_comparison(section: dict[str, Any], report: dict[str, Any], score_name:
 
 
 def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
-    """Fewer and more denoising steps."""
+    """Scores and generation times against the number of denoising steps."""
+    # a line per region
     parts = sorted(section.items(), key=lambda item: int(item[0]))
     steps = [int(name) for name, _ in parts]
     figure = Figure(figsize=(8, 3.8))
@@ -256,13 +274,14 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
             fmt=marker + "-",
             color=colour,
             capsize=3,
-            label=REGION_LABELS[region].replace("\n", " "),
+            label=f"{REGION_LABELS[region]} (n = {summaries[0]['num_architectures']})".replace("\n", " "),
         )
+    # axes, with times
     axes.set_xscale("log")
     milliseconds = [1000 * part["held_out_combinations"]["seconds_per_network"] for _, part in parts]
     axes.set_xticks(steps, [f"{count}\n{time:.0f} ms" for count, time in zip(steps, milliseconds)])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="denoising steps, and time a network", ylabel=f"{score_name}, mean (%)")
+    axes.set(xlabel=STEPS_LABEL, ylabel=f"{score_name}, mean (%)")
     axes.legend(loc="lower right")
     return figure
 
@@ -270,18 +289,16 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
 DRAWINGS: dict[str, Callable[[dict[str, Any], dict[str, Any], str], Figure]] = {
     "regions": draw_regions,
     "widths": draw_widths,
-    "joint": draw_joint,
-    "comparison": draw_comparison,
+    "unconditional": draw_unconditional,
+    "novelty": draw_novelty,
     "steps": draw_steps,
 }
-
-
-# Parts that a picture cannot do without.
-NEEDED_PARTS = {"joint": ("free",)}
+# Parts that a picture needs.
+NEEDED_PARTS = {"unconditional": ("free",)}
 
 
 def save(figure: Figure, path: Path, fingerprint: str) -> None:
-    """With a palette of 256 colours, a third of the size, and what it was drawn from, so that a test can tell."""
+    """Saves a picture with a palette of 256 colours, a third of the size, and the fingerprint of its section."""
     pixels = io.BytesIO()
     figure.savefig(pixels, format="png")
     source = PngInfo()
@@ -296,7 +313,7 @@ def main(arguments: Arguments) -> None:
     output_dir = Path(arguments.output_dir or evaluation_path.parent)
     output_dir.mkdir(parents=True, exist_ok=True)
     for section, draw in DRAWINGS.items():
-        # An evaluation is added to part by part.
+        # skip sections that are missing or not complete
         if section not in report or not all(part in report[section] for part in NEEDED_PARTS.get(section, ())):
             continue
         path = output_dir / f"{section}.png"

@@ -1,10 +1,10 @@
-"""Draws the weights of 35 networks that a GHN wrote above those of 35 that were trained by SGD.
+"""Draws the weights of 35 networks sampled from a GHN above those of 35 networks trained by SGD.
 
     python examples/figures/plot_weights.py --pretrained_model_name_or_path nnit/digits --output_dir docs/images
 
-Networks of two equal hidden layers in seven widths, five of each; the picture has the matrix between the two. Those of
-the GHN are alike where networks trained one by one are not: this is what lets one model learn them all. It trains the
-latter itself, in less than a minute.
+The networks have two hidden layers of equal width: seven widths, five networks each. The picture shows the weights
+between the two hidden layers. Weights of GHN samples have a common structure across networks, which networks trained
+one by one lack; this lets one model learn them all. The script trains the SGD networks, in less than a minute.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, get_ta
 from nnit_diffusers.networks import batched_forward, fold_observation_statistics, stack_state_dicts
 
 
-# The largest magnitude that the colours tell apart, in units of the rms of the matrix.
+# The largest magnitude of the colour scale, in units of the rms of the matrix.
 LARGEST = 2.5
 
 
@@ -31,7 +31,7 @@ class Arguments:
     task: str = "digits"
     """Name of a registered task."""
     output_dir: str = "docs/images"
-    """Where `weights.png` goes."""
+    """Folder for `weights.png`."""
     widths: tuple[int, ...] = (16, 24, 32, 40, 48, 56, 64)
     """Widths of both hidden layers."""
     num_networks: int = 5
@@ -39,21 +39,23 @@ class Arguments:
     num_train_steps: int = 500
     """Steps of SGD (Adam)."""
     learning_rate: float = 3e-3
-    """Of SGD."""
+    """Learning rate of SGD."""
     train_batch_size: int = 128
-    """Of SGD."""
+    """Batch size of SGD."""
     seed: int = 0
-    """Of latents, initialisations and batches."""
+    """Seed of latents, initialisations and batches."""
 
 
 def train(task: Task, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, torch.Tensor]:
-    """Networks trained together, each from an initialisation of its own, as one stacked state dict."""
+    """Trains networks in parallel, each from its own initialisation; returns one stacked state dict."""
+    # stack the initialisations
     torch.manual_seed(arguments.seed)
     networks = [MLP.from_architecture(architecture) for _ in range(arguments.num_networks)]
     stacked = stack_state_dicts([network.state_dict() for network in networks])
     parameters = {key: tensor.requires_grad_() for key, tensor in stacked.items()}
     optimizer = torch.optim.Adam(parameters.values(), lr=arguments.learning_rate)
     generator = torch.Generator().manual_seed(arguments.seed)
+    # the sum of the losses trains every network as if alone
     for _ in range(arguments.num_train_steps):
         inputs, targets = task.training_batch(arguments.train_batch_size, generator)
         inputs = (inputs - task.observation_mean) / task.observation_std
@@ -65,14 +67,14 @@ def train(task: Task, architecture: MLPArchitecture, arguments: Arguments) -> di
 
 @torch.no_grad()
 def generate(ghn: GraphHyperNetwork, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, torch.Tensor]:
-    """Networks of the GHN, the same latents for every architecture, as one stacked state dict."""
+    """GHN samples with the same latents for every architecture, as one stacked state dict."""
     shape = (arguments.num_networks, ghn.config.latent_dim)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(arguments.seed))
     return stack_state_dicts(ghn([architecture] * arguments.num_networks, latents))
 
 
 def make_matrices(arguments: Arguments) -> dict[str, torch.Tensor]:
-    """`[B, W, W]` for every source and width W, from networks whose mean accuracy is printed."""
+    """Weights between the hidden layers, `[B, W, W]`, for every source and width W; prints each mean accuracy."""
     task = get_task(arguments.task)
     ghn = GraphHyperNetwork.from_pretrained(arguments.pretrained_model_name_or_path, subfolder="ghn")
     matrices = {}
@@ -81,6 +83,7 @@ def make_matrices(arguments: Arguments) -> dict[str, torch.Tensor]:
         made = {"ghn": generate(ghn, architecture, arguments), "sgd": train(task, architecture, arguments)}
         for source, stacked in made.items():
             matrices[f"{source}.{width}"] = stacked["2.weight"].contiguous()
+            # score on raw inputs
             scored = fold_observation_statistics(stacked, task.observation_mean, task.observation_std)
             scores = task.score_batch(scored, architecture.activation, split="validation")
             mean = sum(score.num_successes / score.num_episodes for score in scores) / len(scores)
@@ -89,12 +92,14 @@ def make_matrices(arguments: Arguments) -> dict[str, torch.Tensor]:
 
 
 def draw(matrices: dict[str, torch.Tensor], widths: tuple[int, ...]) -> Figure:
-    """One block of heat maps for each source; a column for each width, a row for each network."""
+    """Draws a block of heat maps for each source, with a column for each width and a row for each network."""
+    # layout
     num_networks = len(next(iter(matrices.values())))
     heights = (1.1 * num_networks + 0.5, 1.1 * num_networks + 0.5, 0.7)  # inches
     figure = Figure(figsize=(max(1.1 * len(widths), 5), sum(heights)), dpi=100, layout="constrained")
     *blocks, legend = figure.subfigures(3, 1, height_ratios=heights)
-    titles = {"ghn": "written by one GHN, a latent for each row", "sgd": "trained by SGD, an initialisation each"}
+    titles = {"ghn": "sampled from one GHN, a latent for each row", "sgd": "trained by SGD, an initialisation each"}
+    # heat maps
     for block, (source, title) in zip(blocks, titles.items()):
         all_axes = block.subplots(num_networks, len(widths), squeeze=False)
         block.suptitle(title, fontsize=12)
@@ -105,6 +110,7 @@ def draw(matrices: dict[str, torch.Tensor], widths: tuple[int, ...]) -> Figure:
                 image = axes.imshow(magnitude, cmap="magma", vmin=0, vmax=LARGEST, interpolation="nearest")
                 axes.set_axis_off()
             all_axes[0, column].set_title(f"[{width}, {width}]", fontsize=9)
+    # colour scale
     bar = figure.colorbar(image, cax=legend.subplots(), orientation="horizontal", extend="max")
     bar.set_label("magnitude of the weights between the hidden layers, in units of their rms", fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-// A square to draw in with a finger or a mouse. After every stroke the page gets the ink, one byte a pixel, as base64.
+// A square canvas for a finger or a mouse. After every stroke it sends the ink to the page: one byte per pixel, as base64.
 const canvas = element.querySelector("canvas");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 const side = canvas.width;

@@ -1,4 +1,4 @@
-"""What the page asks of a pipeline, within bounds: networks, their scores, their files, their videos."""
+"""What the page gets from a pipeline, within limits: networks, their scores, their files and their videos."""
 
 import json
 import os
@@ -29,13 +29,13 @@ MAX_SECONDS = 60.0
 NUM_EPISODES = 10
 NUM_FILMED = 2
 DOWNLOADS = ("safetensors", "onnx")
-# Where the pipeline's networks are small, the page also offers widths far beyond those trained on.
+# For pipelines of small networks, the page also offers widths far beyond those seen in training.
 _WIDEST = 128
 _DEFAULT_MODEL = "nnit/digits"
 
 
 def model_names(root: str | Path = ".") -> list[str]:
-    """Pipelines to show: those that `NNIT_MODELS` names, else the folders under `nnit/`, else the Hub's digits."""
+    """Pipelines to show: those of `NNIT_MODELS`, or else folders under `nnit/`, or else `nnit/digits` of the Hub."""
     if os.environ.get("NNIT_MODELS"):
         return [name.strip() for name in os.environ["NNIT_MODELS"].split(",")]
     folders = sorted(Path(root).glob("nnit/*/model_index.json"))
@@ -44,14 +44,14 @@ def model_names(root: str | Path = ".") -> list[str]:
 
 @dataclass(frozen=True)
 class Request:
-    """What a visitor asks for.
+    """A visitor's request.
 
     Parameters:
-        hidden_sizes (`tuple[int, ...]`, *optional*): Widths; without them the model chooses.
-        max_parameters (`int`, *optional*): The budget, where the model chooses.
-        num_networks (`int`): Networks of it.
+        hidden_sizes (`tuple[int, ...]`, *optional*): Widths; if `None`, the model chooses.
+        max_parameters (`int`, *optional*): The parameter budget if the model chooses.
+        num_networks (`int`): Networks to generate.
         steps (`int`): Denoising steps.
-        seed (`int`): Of the networks.
+        seed (`int`): Seed of the networks.
     """
 
     hidden_sizes: tuple[int, ...] | None
@@ -67,8 +67,8 @@ class Made:
 
     Parameters:
         networks (`list[MLP]`): The networks.
-        seconds (`float`): Time it took to generate them.
-        results (`list[EvaluationResult]`): Their scores on validation data or episodes; none before they are scored.
+        seconds (`float`): Time to generate them.
+        results (`list[EvaluationResult]`): Their scores on validation data or episodes; empty before scoring.
     """
 
     networks: list[MLP]
@@ -77,18 +77,18 @@ class Made:
 
     @property
     def best(self) -> int:
-        """The network with the highest score, the first of several; the first of all before they are scored."""
+        """Index of the network with the highest score, the first of equals; 0 before scoring."""
         scores = [result.score for result in self.results]
         return scores.index(max(scores)) if scores else 0
 
     @property
     def shown(self) -> MLP:
-        """The network that the page shows and gives away."""
+        """The network that the page shows and offers for download."""
         return self.networks[self.best]
 
     @cached_property
     def folder(self) -> Path:
-        """A temporary folder of this visitor's files, until [`~Made.close`]."""
+        """Temporary folder of this visitor's files, deleted by [`~Made.close`]."""
         return Path(tempfile.mkdtemp(prefix="nnit-space-"))
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Made:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def export(self) -> list[str]:
-        """Files of the network shown, one for each of `DOWNLOADS`."""
+        """Writes the network shown to a file in each format of `DOWNLOADS`; returns the paths."""
         name = f"nnit-{self.shown.architecture}"
         paths = [self.folder / f"{name}{EXPORT_FORMATS[kind].suffix}" for kind in DOWNLOADS]
         return [str(export_network(self.shown, path, kind)) for path, kind in zip(paths, DOWNLOADS)]
@@ -109,17 +109,17 @@ def _cannot_simulate() -> str | None:
         check_simulator()
     except (ImportError, NoVulkanDeviceError):
         return (
-            "This machine cannot run the robot simulator (ManiSkill with a Vulkan device), so the network can be seen "
-            "and downloaded, but not watched."
+            "This machine cannot run the robot simulator, which needs ManiSkill and a Vulkan device. The network can "
+            "be viewed and downloaded, but not scored or filmed."
         )
     return None
 
 
 class Model:
-    """A pipeline, the task it is for, and what may be asked of it.
+    """A pipeline with its task and the limits of requests.
 
     Parameters:
-        name (`str`): Folder, or repository of the Hub.
+        name (`str`): Folder or Hub repository.
     """
 
     def __init__(self, name: str):
@@ -137,12 +137,12 @@ class Model:
 
     @property
     def reads_drawings(self) -> bool:
-        """Whether its networks take a digit of 8 x 8 pixels."""
+        """Whether its networks classify digits of 8 x 8 pixels."""
         return isinstance(self.task, ClassificationTask) and self.task.name == "digits"
 
     @cached_property
     def regions(self) -> ArchitectureRegions:
-        """The architectures trained on."""
+        """Regions of architectures, seen in training and held out."""
         grid = self.evaluation.get("settings", {}).get("training_grid", {})
         return ArchitectureRegions(self.task.in_features, self.task.out_features, self.task.activation, **grid)
 
@@ -156,12 +156,12 @@ class Model:
 
     @property
     def max_depth(self) -> int:
-        """Hidden layers that there is room for, which may be more than were trained on."""
+        """Maximum number of hidden layers, which may exceed that seen in training."""
         return self.pipe.tokenizer.config.max_depth
 
     @property
     def budgets(self) -> tuple[int, int]:
-        """Parameters of the smallest and the largest network that the model chooses by itself."""
+        """Parameters of the smallest and of the largest network that the model chooses."""
         deepest = self.pipe.config.max_depth or self.max_depth
         sizes = [self.min_width] * self.regions.min_depth, [self.pipe.transformer.config.max_width] * deepest
         least, most = (self.regions.architecture(hidden).num_parameters for hidden in sizes)
@@ -169,13 +169,15 @@ class Model:
 
     @cached_property
     def default_steps(self) -> int:
-        """The fewest steps whose networks were measured to be no worse on average than those of the default number."""
+        """Lowest number of steps whose mean scores are no lower than at the evaluation's own number of steps."""
+        # mean score by number of steps and region
         usual = self.evaluation.get("settings", {}).get("num_inference_steps", MAX_STEPS)
         measured = self.evaluation.get("steps", {})
         means = {
             int(steps): {region: entry["mean"] for region, entry in row.items() if isinstance(entry, dict)}
             for steps, row in measured.items()
         }
+        # fewest steps first
         for steps in sorted(means):
             if all(mean >= means.get(usual, {}).get(region, 1.0) for region, mean in means[steps].items()):
                 return min(steps, MAX_STEPS)
@@ -183,11 +185,12 @@ class Model:
 
     @property
     def unit(self) -> str:
-        """What scores count."""
+        """What scores are measured on."""
         return "episodes never trained on" if self.is_robot else "images never trained on"
 
     def check(self, request: Request) -> None:
-        """Raises `ValueError`, in words for the page, if a request is out of bounds."""
+        """Raises `ValueError`, with a message for the page, if a request is out of bounds."""
+        # bounds of every value
         bounds = {
             "networks": (request.num_networks, 1, MAX_NETWORKS),
             "steps": (request.steps, 1, MAX_STEPS),
@@ -199,25 +202,27 @@ class Model:
             bounds |= {name: (width, self.min_width, self.max_width) for name, width in widths.items()}
         if request.max_parameters is not None:
             bounds["budget"] = (request.max_parameters, *self.budgets)
+        # check
         for name, (value, least, most) in bounds.items():
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"The {name} must be a whole number from {least:,} to {most:,}, but is {value!r}.")
+                raise ValueError(f"The {name} must be an integer from {least:,} to {most:,}, but is {value!r}.")
 
     def generate(self, request: Request) -> Made:
-        """The networks asked for.
+        """The requested networks.
 
         Raises:
             `ValueError`: If the request is out of bounds.
-            `TimeoutError`: If it takes longer than `MAX_SECONDS`.
+            `TimeoutError`: If generation takes longer than `MAX_SECONDS`.
         """
         self.check(request)
         start = time.perf_counter()
 
         def stop_in_time(pipe, step, timestep, tensors):
             if time.perf_counter() - start > MAX_SECONDS:
-                raise TimeoutError(f"Stopped after {MAX_SECONDS:.0f} s: ask for fewer or smaller networks.")
+                raise TimeoutError(f"Stopped after {MAX_SECONDS:.0f} s: request fewer or smaller networks.")
             return tensors
 
+        # generate
         networks = self.pipe(
             None if request.hidden_sizes is None else list(request.hidden_sizes),
             num_networks=request.num_networks,
@@ -229,15 +234,17 @@ class Model:
         return Made(networks, time.perf_counter() - start)
 
     def compare(self, widths: Sequence[int], depth: int, num_networks: int, seed: int) -> list[Made]:
-        """Scored networks of one depth in several widths.
+        """Scored networks of one depth and several widths.
 
         Raises:
-            `ValueError`, `TimeoutError`: As [`~Model.generate`] and [`~Model.score`].
+            `ValueError`: If the request is out of bounds, or networks cannot be scored here.
+            `TimeoutError`: If generation takes longer than `MAX_SECONDS`.
         """
         if not 1 <= len(widths) <= MAX_COMPARED:
             raise ValueError(f"Choose 1 to {MAX_COMPARED} widths to compare.")
         if not isinstance(depth, int):
-            raise ValueError(f"The number of hidden layers must be a whole number, but is {depth!r}.")
+            raise ValueError(f"The number of hidden layers must be an integer, but is {depth!r}.")
+        # generate and score, narrowest first
         all_made = []
         for width in sorted(widths):
             request = Request((width,) * depth, None, num_networks, self.default_steps, seed)
@@ -246,20 +253,20 @@ class Model:
         return all_made
 
     def compared_widths(self) -> list[int]:
-        """Widths to choose from, narrowest to widest, each a step of about the same ratio."""
+        """Widths to choose from, ascending in about equal ratios."""
         ratio = self.max_width / self.min_width
         steps = MAX_COMPARED - 1
         return [round(self.min_width * ratio ** (step / steps)) for step in range(steps + 1)]
 
     def cannot_score(self) -> str | None:
-        """Why networks cannot be scored here, if they cannot."""
+        """Why networks cannot be scored on this machine, or `None` if they can."""
         return _cannot_simulate() if self.is_robot else None
 
     def score(self, made: Made) -> None:
         """Scores networks on validation data or episodes.
 
         Raises:
-            `ValueError`: If they cannot be scored here.
+            `ValueError`: If they cannot be scored on this machine.
         """
         if reason := self.cannot_score():
             raise ValueError(reason)
@@ -267,7 +274,7 @@ class Model:
         made.results = evaluate(made.networks, self.task, num_episodes, split="validation", progress_bar=False)
 
     def film(self, made: Made) -> tuple[str, int]:
-        """Video of the network shown in its first episodes, and how many of these it succeeded in."""
+        """Films the network shown in its first episodes; returns the video's path and the number of successes."""
         from nnit_diffusers.tasks.maniskill.video import record_video
 
         path = made.folder / "rollout.mp4"
@@ -276,15 +283,15 @@ class Model:
         return str(path), sum(episode.success_once for episode in episodes)
 
     def close(self) -> None:
-        """Ends the processes that simulate."""
+        """Stops the simulator processes."""
         if isinstance(self.task, ManiSkillTask):
             self.task.close()
 
     def novelty(self, architecture: MLPArchitecture) -> str:
-        """How the architecture relates to those trained on, for the page."""
+        """How the architecture relates to those seen in training, in words for the page."""
         return {
             "narrower": "narrower than any network the model has seen",
-            "shallower": "of fewer layers than any network the model has seen",
+            "shallower": "shallower than any network the model has seen",
             "seen": "a shape like those in the training data",
             "held_out_combinations": "a combination of widths the model has never seen",
             "held_out_widths": "a width the model has never seen",
@@ -294,6 +301,6 @@ class Model:
 
     @torch.no_grad()
     def read(self, networks: Sequence[MLP], digit) -> torch.Tensor:
-        """Probability that each of B networks gives each class of one raw input: `[B, O]`."""
+        """Class probabilities of B networks for one raw input: `[B, O]`."""
         inputs = torch.as_tensor(digit, dtype=torch.float32).reshape(1, -1)
         return torch.cat([network(inputs) for network in networks]).softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""What the page shows of networks, as HTML with its pictures inside: nothing is written to a disk."""
+"""HTML for the page, with embedded pictures: nothing is written to disk."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from nnit_diffusers.networks import unfold_observation_statistics
 
 
 _BLUE, _GREY = "#2563eb", "#94a3b8"
-# Magnitudes above this quantile get the brightest colour: a few large weights would leave all others dark.
+# Magnitudes above this quantile get the brightest colour. Otherwise a few large weights would leave all others dark.
 _BRIGHTEST = 0.98
 
 
@@ -28,14 +28,14 @@ def _data_uri(png: bytes) -> str:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """`[H, W]` or `[H, W, 3]` of bytes as a picture."""
+    """PNG of an image of bytes, `[H, W]` or `[H, W, 3]`."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "png")
     return content.getvalue()
 
 
 def weight_magnitudes(network: MLP, model: Model) -> list[torch.Tensor]:
-    """Of every layer, outputs down and inputs across, as if the inputs were standardised."""
+    """Magnitudes of each layer's weights for standardised inputs, `[outputs, inputs]`."""
     tokenizer = model.pipe.tokenizer.config
     state_dict = unfold_observation_statistics(
         network.state_dict(), tokenizer.observation_mean, tokenizer.observation_std
@@ -44,17 +44,19 @@ def weight_magnitudes(network: MLP, model: Model) -> list[torch.Tensor]:
 
 
 def heat_map(network: MLP, model: Model) -> str:
-    """A picture for every layer, one pixel a weight, which the page magnifies."""
-    figures = []
+    """A picture of every layer with one pixel per weight, which the page magnifies."""
+    pictures = []
     for matrix in weight_magnitudes(network, model):
         outputs, inputs = matrix.shape
+        # colours
         brightest = matrix.flatten().quantile(_BRIGHTEST).clamp(min=1e-12)
         colours = colormaps["magma"]((matrix / brightest).clamp(max=1).numpy(), bytes=True)[..., :3]
-        figures.append(
+        # picture with its sizes
+        pictures.append(
             f'<figure style="--inputs: {inputs}"><img src="{_data_uri(_png(colours))}" alt="Weights of a layer with '
             f'{inputs} inputs and {outputs} outputs"><figcaption>{inputs} → {outputs}</figcaption></figure>'
         )
-    return f'<div class="heat-map">{"".join(figures)}</div>'
+    return f'<div class="heat-map">{"".join(pictures)}</div>'
 
 
 def _percent(share: float) -> str:
@@ -62,7 +64,7 @@ def _percent(share: float) -> str:
 
 
 def score_bar(result: EvaluationResult) -> str:
-    """A score and its interval, as a number and as a mark on a scale from 0 to 100%."""
+    """A score and its interval as marks on a scale from 0 to 100%."""
     low, high = result.confidence_interval
     return (
         f'<div class="scale" role="img" aria-label="{_percent(low)} to {_percent(high)}">'
@@ -72,13 +74,15 @@ def score_bar(result: EvaluationResult) -> str:
 
 
 def _facts(made: Made, model: Model) -> list[tuple[str, str, str]]:
-    """Name, value and remark of what is known of the network shown."""
+    """Name, value and remark of each fact about the network shown."""
+    # size and time
     architecture = made.shown.architecture
     steps = f"{1000 * made.seconds / len(made.networks):,.0f} ms"
     facts = [
         ("Parameters", f"{architecture.num_parameters:,}", "weights and biases"),
         ("Generated in", steps, "no training" if len(made.networks) == 1 else f"each, {len(made.networks)} at once"),
     ]
+    # score first, if it is known
     if made.results:
         result = made.results[made.best]
         low, high = result.confidence_interval
@@ -88,10 +92,12 @@ def _facts(made: Made, model: Model) -> list[tuple[str, str, str]]:
 
 
 def network_card(made: Made, model: Model, note: str = "") -> str:
-    """Architecture, facts, score and weights of the network shown, and how the others did."""
+    """Architecture, facts, score and weights of the network shown, and a summary of the others."""
+    # layer sizes
     architecture = made.shown.architecture
     sizes = [architecture.in_features, *architecture.hidden_sizes, architecture.out_features]
     boxes = '<i aria-hidden="true">→</i>'.join(f"<b>{size}</b>" for size in sizes)
+    # facts and score
     facts = "".join(
         f"<div><dt>{name}</dt><dd>{value}</dd><small>{remark}</small></div>"
         for name, value, remark in _facts(made, model)
@@ -102,12 +108,12 @@ def network_card(made: Made, model: Model, note: str = "") -> str:
         f'<p class="novelty">{model.novelty(architecture)}</p><dl class="facts">{facts}</dl>{bar}'
         f'<p class="note">{escape(note) or summary(made, model)}</p>'
         f"<h3>Its weights, layer by layer</h3>{heat_map(made.shown, model)}"
-        '<p class="note">One square a weight, inputs across and outputs down; brighter is larger.</p></section>'
+        '<p class="note">One square per weight, inputs across and outputs down; brighter is larger.</p></section>'
     )
 
 
 def summary(made: Made, model: Model) -> str:
-    """What the score was measured on, and what the other networks of the request reached."""
+    """What the score was measured on, and the scores of the other networks of the request."""
     if not made.results:
         return ""
     measured = f"Measured just now on {made.results[0].num_episodes} {model.unit}."
@@ -115,17 +121,19 @@ def summary(made: Made, model: Model) -> str:
         return measured
     scores = [result.score for result in made.results]
     return (
-        f"{measured} This is the best of {len(scores)} networks, chosen by this very score; their mean is "
-        f"{_percent(statistics.fmean(scores))}, the lowest {_percent(min(scores))}."
+        f"{measured} This is the best of {len(scores)} networks, chosen by this score; their mean is "
+        f"{_percent(statistics.fmean(scores))}, their minimum {_percent(min(scores))}."
     )
 
 
 def readings(digit: np.ndarray | None, made: Made | None, model: Model) -> str:
-    """What each generated network takes a drawing for."""
+    """The prediction of each generated network for a drawing."""
+    # nothing to read, or no network to read it
     if made is None:
-        return '<p class="empty">Generate networks first: they will read what you draw.</p>'
+        return '<p class="empty">Generate networks first; they will then read what you draw.</p>'
     if digit is None:
-        return '<p class="empty">Draw a digit: each generated network says what it reads.</p>'
+        return '<p class="empty">Draw a digit to see what each generated network reads.</p>'
+    # the drawing, and a row for each network
     picture = _png(255 - (digit * 255 / 16).astype(np.uint8))
     rows = "".join(
         f'<li><strong>{int(row.argmax())}</strong><div class="bars" role="img" aria-label="Probabilities of network '
@@ -135,7 +143,7 @@ def readings(digit: np.ndarray | None, made: Made | None, model: Model) -> str:
     )
     return (
         f'<div class="readings"><figure><img src="{_data_uri(picture)}" alt="The drawing in 8 x 8 pixels">'
-        f"<figcaption>what they see: 8 × 8 pixels</figcaption></figure><ol>{rows}</ol></div>"
+        f"<figcaption>input of the networks: 8 × 8 pixels</figcaption></figure><ol>{rows}</ol></div>"
     )
 
 
@@ -145,31 +153,34 @@ def _bar(digit_class: int, share: float) -> str:
 
 
 def comparison(all_made: Sequence[Made], model: Model) -> str:
-    """Table and picture of networks of several sizes."""
+    """Table and plot of networks of several sizes."""
+    # a row for each size
     rows = []
     for made in all_made:
         architecture = made.shown.architecture
         scores = [result.score for result in made.results]
-        reach = _percent(statistics.fmean(scores))
+        mean = _percent(statistics.fmean(scores))
         spread = f"{100 * min(scores):.1f} to {_percent(max(scores))}"
         rows.append(
             f"<tr><th>{' × '.join(map(str, architecture.hidden_sizes))}</th><td>{architecture.num_parameters:,}</td>"
-            f"<td><strong>{reach}</strong><small>{spread}</small></td>"
+            f"<td><strong>{mean}</strong><small>{spread}</small></td>"
             f"<td>{1000 * made.seconds / len(made.networks):,.0f} ms</td></tr>"
         )
+    # table, plot and note
     name = "Success" if model.is_robot else "Accuracy"
     num_networks, num_episodes = len(all_made[0].networks), all_made[0].results[0].num_episodes
     return (
         f'<section class="card"><table class="sizes-table"><thead><tr><th>Layers</th><th>Parameters</th>'
         f"<th>{name}</th><th>Time</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
         f'<img class="plot" src="{_data_uri(plot_comparison(all_made, name))}" alt="{name} against parameters">'
-        f'<p class="note">{num_networks} networks of each size on {num_episodes} {model.unit}: their mean, and the '
-        "lowest and the highest below it; time is to generate one.</p></section>"
+        f'<p class="note">{num_networks} networks of each size on {num_episodes} {model.unit}: their mean, with the '
+        "minimum and the maximum below it. Time is for generating one network.</p></section>"
     )
 
 
 def plot_comparison(all_made: Sequence[Made], name: str) -> bytes:
-    """PNG of score against parameters: a point for every network, a line through the means."""
+    """PNG of scores over parameters, with a point for every network and a line through the means."""
+    # points and means
     figure = Figure(figsize=(4.4, 3.0), dpi=180, layout="constrained")
     axes = figure.subplots()
     counts = [made.shown.architecture.num_parameters for made in all_made]
@@ -178,10 +189,12 @@ def plot_comparison(all_made: Sequence[Made], name: str) -> bytes:
         scores = [result.score for result in made.results]
         axes.plot([count] * len(scores), scores, "o", color=_GREY, alpha=0.6, markersize=5, markeredgewidth=0)
     axes.plot(counts, means, "o-", color=_BLUE, markersize=7)
+    # layer sizes above the points
     for count, made in zip(counts, all_made):
         label = "×".join(map(str, made.shown.architecture.hidden_sizes))
         top = (count, max(result.score for result in made.results))
         axes.annotate(label, top, (0, 9), textcoords="offset points", ha="center", fontsize=9, color=_BLUE)
+    # axes: logarithmic, with a tick at every size
     axes.set(xscale="log", xlabel="parameters", ylabel=name.lower())
     axes.margins(x=0.1, y=0.2)
     axes.set_xticks(counts)

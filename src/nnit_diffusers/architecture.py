@@ -1,4 +1,4 @@
-"""MLP architectures: what the generator is asked for, and what it can choose by itself."""
+"""Architectures of MLPs, and their conversion to tokens."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .limits import MAX_DEPTH, MAX_PARAMETERS, MAX_WIDTH, check_total, shown
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
 
 MASK_TOKEN = 0
-"""Architecture token of a hidden layer that is not known yet (the absorbing state of the discrete diffusion)."""
+"""Token of an unknown slot: the mask of the discrete diffusion."""
 NONE_TOKEN = 1
-"""Architecture token of a slot behind the last hidden layer."""
+"""Token of an unused slot, after the last hidden layer."""
 WIDTH_TOKEN_OFFSET = 1
-"""A hidden layer of width `w` is the token `w + WIDTH_TOKEN_OFFSET`; the vocabulary has no upper end."""
+"""A hidden layer of width `w` has the token `w + WIDTH_TOKEN_OFFSET`; there is no largest token."""
 
 
 def check_width(width: Any, name: str = "hidden_sizes") -> int:
-    """Returns `width` as an `int`, or raises `ValueError` naming what was received."""
+    """Returns `width`, or raises `ValueError` if it is not an integer of 1 to `MAX_WIDTH`."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         kind = type(width).__name__
         raise ValueError(f"`{name}` must hold integers of 1 or more, but received {shown(width)} ({kind}).")
@@ -30,23 +30,23 @@ def check_width(width: Any, name: str = "hidden_sizes") -> int:
 
 
 def check_activation(activation: Any) -> None:
-    """Raises `ValueError` unless it is one of `ACTIVATIONS`."""
+    """Raises `ValueError` if `activation` is not one of `ACTIVATIONS`."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"`activation` must be one of {ACTIVATIONS}, but received {shown(activation)}.")
 
 
 @dataclass(frozen=True)
 class MLPArchitecture:
-    """The shape of a multi-layer perceptron: everything about it but its weights.
+    """Layer sizes and activation of a multi-layer perceptron.
 
     Parameters:
         in_features (`int`): Size of one input.
-        hidden_sizes (`tuple[int, ...]`): Width of every hidden layer, first to last; at least one.
+        hidden_sizes (`tuple[int, ...]`): Width of every hidden layer, from input to output; at least one.
         out_features (`int`): Size of one output.
         activation (`str`, defaults to `"relu"`): Activation between the linear layers, one of `ACTIVATIONS`.
 
     Raises:
-        `ValueError`: If a size is not a positive integer or beyond what `limits.py` allows, no hidden layer is given,
+        `ValueError`: If a size is not a positive integer or exceeds what `limits.py` allows, there is no hidden layer,
             or the activation is unknown.
     """
 
@@ -56,6 +56,7 @@ class MLPArchitecture:
     activation: str = "relu"
 
     def __post_init__(self):
+        # check every size
         check_width(self.in_features, "in_features")
         check_width(self.out_features, "out_features")
         if isinstance(self.hidden_sizes, (str, bytes)) or not isinstance(self.hidden_sizes, Iterable):
@@ -67,6 +68,7 @@ class MLPArchitecture:
             raise ValueError("`hidden_sizes` must name at least one hidden layer, but received none.")
         if self.depth > MAX_DEPTH:
             raise ValueError(f"`hidden_sizes` may have {MAX_DEPTH} hidden layers at most, but received {self.depth}.")
+        # check the activation and the total number of parameters
         check_activation(self.activation)
         check_total(f"The parameters of {self}", self.num_parameters, MAX_PARAMETERS)
 
@@ -77,13 +79,13 @@ class MLPArchitecture:
 
     @property
     def layer_shapes(self) -> list[tuple[int, int]]:
-        """`(out_features, in_features)` of every linear layer, first to last."""
+        """`(out_features, in_features)` of every linear layer, from input to output."""
         sizes = (self.in_features, *self.hidden_sizes, self.out_features)
         return [(sizes[i + 1], sizes[i]) for i in range(len(sizes) - 1)]
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every tensor in the state dict of an [`MLP`], by its name."""
+        """Shapes of the tensors in the state dict of an [`MLP`], by name."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, (out_features, in_features) in enumerate(self.layer_shapes):
             shapes |= {f"{2 * layer}.weight": (out_features, in_features), f"{2 * layer}.bias": (out_features,)}
@@ -91,11 +93,11 @@ class MLPArchitecture:
 
     @property
     def num_parameters(self) -> int:
-        """Weights and biases together."""
+        """Number of weights and biases."""
         return sum(out_features * (in_features + 1) for out_features, in_features in self.layer_shapes)
 
     def tokens(self, max_depth: int) -> list[int]:
-        """The architecture as `max_depth` discrete tokens: one per hidden layer, then `NONE_TOKEN`.
+        """Converts the architecture to `max_depth` tokens: one per hidden layer, then `NONE_TOKEN`.
 
         Raises:
             `ValueError`: If the architecture has more than `max_depth` hidden layers.
@@ -111,7 +113,7 @@ class MLPArchitecture:
     def from_tokens(
         cls, tokens: Sequence[int], in_features: int, out_features: int, activation: str = "relu"
     ) -> MLPArchitecture:
-        """The inverse of [`~MLPArchitecture.tokens`].
+        """Inverse of [`~MLPArchitecture.tokens`].
 
         Raises:
             `ValueError`: If a token is still masked, or a width follows a `NONE_TOKEN`.
@@ -123,7 +125,7 @@ class MLPArchitecture:
         return cls(in_features, tuple(t - WIDTH_TOKEN_OFFSET for t in tokens[:depth]), out_features, activation)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; `MLPArchitecture(**architecture.to_dict())` gives the architecture back."""
+        """JSON-ready dictionary; `MLPArchitecture(**architecture.to_dict())` restores the architecture."""
         return {
             "in_features": self.in_features,
             "hidden_sizes": list(self.hidden_sizes),

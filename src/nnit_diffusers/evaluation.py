@@ -1,6 +1,6 @@
-"""From networks to figures: scores of many networks, their intervals, and how far they agree.
+"""Scores of many networks, their confidence intervals, and their agreement.
 
-Shape legend: B, C networks, N samples, K classes, R resamples, G groups.
+Shape legend: B, C networks, N samples, K classes, G groups.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ from .tasks.base import Score, Task, check_data_split
 from .tasks.classification import ClassificationTask
 
 
-_NUM_RESAMPLES = 5000
 # Short evaluations, the common ones, show no progress bar.
 _PROGRESS_BAR_DELAY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one network reached on a task.
+    """Result of one network on a task.
 
     Parameters:
-        score (`float`): Share of the episodes (samples, for a data set) it got right, 0 to 1.
-        num_successes (`int`): Episodes it got right.
-        num_episodes (`int`): Episodes it was scored on.
+        score (`float`): Share of successful episodes, 0 to 1. For a data set, the share of correct samples.
+        num_successes (`int`): Number of successful episodes.
+        num_episodes (`int`): Number of episodes the network was scored on.
         confidence_interval (`tuple[float, float]`): 95% interval of `score`; see [`wilson_interval`].
-        architecture (`MLPArchitecture`): Its shape.
+        architecture (`MLPArchitecture`): Shape of the network.
         metrics (`dict[str, float]`):
-            What else the task counts. A data set reports as `non_finite` the samples whose outputs were not all
-            finite; they count as wrong.
+            Other metrics of the task. A data set reports the number of samples with outputs that are not finite as
+            `non_finite`. They count as wrong.
     """
 
     score: float
@@ -52,7 +51,7 @@ class EvaluationResult:
 
     @classmethod
     def from_score(cls, score: Score, architecture: MLPArchitecture) -> EvaluationResult:
-        """The result that a task's [`Score`] of a network amounts to."""
+        """Converts a task's [`Score`] of a network."""
         return cls(
             score.num_successes / score.num_episodes,
             score.num_successes,
@@ -85,21 +84,21 @@ def evaluate(
     split: str = "test",
     progress_bar: bool = True,
 ) -> list[EvaluationResult]:
-    """Scores networks on a task, those of the same architecture together.
+    """Scores networks on a task. Networks of the same architecture run together.
 
     Parameters:
         networks (`Sequence[nn.Module]`):
-            [`MLP`]s of any mixture of shapes, or other modules with an `architecture` and the state dict keys of an
-            MLP. They take raw inputs. Half-precision weights are scored in float32.
-        task (`Task`): What to score them on; see [`get_task`].
-        num_episodes (`int`, *optional*): Episodes (samples) for each network; all that the task has by default.
-        seed (`int`, defaults to 0): Chooses the episodes, the same ones for every network.
-        num_workers (`int`, *optional*): Processes to run episodes in, for tasks that use any.
-        split (`str`, defaults to `"test"`): One of `DATA_SPLITS`. Select networks on `"validation"`.
-        progress_bar (`bool`, defaults to `True`): Show a progress bar when it takes longer than a few seconds.
+            [`MLP`]s, which may have different shapes, or other modules with an `architecture` and the state dict keys
+            of an MLP. They take raw inputs. Half-precision weights are scored in float32.
+        task (`Task`): Task to score on; see [`get_task`].
+        num_episodes (`int`, *optional*): Episodes (samples) per network; all that the task has by default.
+        seed (`int`, defaults to 0): Seed of the episodes, which are the same for every network.
+        num_workers (`int`, *optional*): Number of processes, for tasks that run episodes in processes.
+        split (`str`, defaults to `"test"`): One of `DATA_SPLITS`. Choose networks on `"validation"`.
+        progress_bar (`bool`, defaults to `True`): Show a progress bar if scoring takes longer than a few seconds.
 
     Returns:
-        `list[EvaluationResult]`: One per network, in their order.
+        `list[EvaluationResult]`: One per network, in the order of `networks`.
 
     Raises:
         `ValueError`: If a network has no architecture or does not fit the task, or `split` is unknown.
@@ -112,10 +111,11 @@ def evaluate(
         desc=f"Evaluating on {task.name}",
         unit="network",
         delay=_PROGRESS_BAR_DELAY_SECONDS,
-        leave=None,  # stays, unless it is one below another
+        leave=None,  # keeps the bar, unless it is nested below another
         disable=not progress_bar,
     ) as bar:
         for architecture, indices in batches:
+            # run the networks of one architecture as a batch
             scores = task.score_batch(
                 _stacked_weights(networks, indices),
                 architecture.activation,
@@ -124,6 +124,7 @@ def evaluate(
                 seed=seed,
                 num_workers=num_workers,
             )
+            # store the results at the positions of the networks in the input
             for index, score in zip(indices, scores, strict=True):
                 results[index] = EvaluationResult.from_score(score, architecture)
             bar.update(len(indices))
@@ -132,7 +133,7 @@ def evaluate(
 
 @torch.no_grad()
 def predict(networks: Sequence[nn.Module], task: ClassificationTask, split: str = "test") -> torch.Tensor:
-    """The class that each network gives each sample of a split: `[B, N]`, -1 where an output is not finite.
+    """Predicted class of each sample of a split, by each network: `[B, N]`, -1 where an output is not finite.
 
     Raises:
         `ValueError`: As [`evaluate`].
@@ -146,7 +147,8 @@ def predict(networks: Sequence[nn.Module], task: ClassificationTask, split: str 
 
 
 def _same_shaped_batches(networks: Sequence[nn.Module], task: Task) -> list[tuple[MLPArchitecture, list[int]]]:
-    """Indices of networks that may run as one, at most `task.networks_per_batch` of them at a time."""
+    """Indices of networks that can run as one batch, at most `task.networks_per_batch` in each."""
+    # group by architecture, then split into batches
     indices_of: dict[MLPArchitecture, list[int]] = {}
     for index, network in enumerate(networks):
         indices_of.setdefault(_checked_architecture(network, index, task), []).append(index)
@@ -178,10 +180,10 @@ def _stacked_weights(networks: Sequence[nn.Module], indices: list[int]) -> dict[
 
 
 def agreement(predictions: torch.Tensor, other_predictions: torch.Tensor | None = None) -> torch.Tensor:
-    """Share of the samples that two networks put into the same class, for every pair of networks.
+    """Share of the samples on which two networks predict the same class, for every pair of networks.
 
     Parameters:
-        predictions (`torch.Tensor`): `[B, N]`, from [`predict`]. A -1 agrees with nothing.
+        predictions (`torch.Tensor`): `[B, N]`, from [`predict`]. A prediction of -1 agrees with none.
         other_predictions (`torch.Tensor`, *optional*): `[C, N]`; `predictions` again by default.
 
     Returns:
@@ -189,16 +191,16 @@ def agreement(predictions: torch.Tensor, other_predictions: torch.Tensor | None 
     """
     others = predictions if other_predictions is None else other_predictions
     num_classes = int(max(predictions.max(), others.max())) + 1
-    # -1 becomes class 0, which is then left out.
+    # shift by one: -1 becomes class 0, which is then dropped
     one_hot_BNK = F.one_hot(predictions + 1, num_classes + 1)[..., 1:].float()
     one_hot_CNK = F.one_hot(others + 1, num_classes + 1)[..., 1:].float()
     return one_hot_BNK.flatten(1) @ one_hot_CNK.flatten(1).mT / predictions.shape[1]
 
 
 def select_top(scores: Sequence[float], k: int) -> list[int]:
-    """Indices of the `k` best scores, best first; of equal ones the earlier.
+    """Indices of the `k` best scores, best first. Of equal scores the earlier one comes first.
 
-    Give it scores of the validation split: what is selected on the test split cannot be reported on it.
+    Pass scores of the validation split: networks chosen on the test split cannot be reported on it.
 
     Raises:
         `ValueError`: If there are not `k` scores.
@@ -209,7 +211,7 @@ def select_top(scores: Sequence[float], k: int) -> list[int]:
 
 
 def wilson_interval(num_successes: int, num_episodes: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a success rate: sound near 0 and 1 and for few episodes.
+    """Wilson's score interval of a success rate. It is reliable near 0 and 1 and for few episodes.
 
     Raises:
         `ValueError`: If there are no episodes, or more successes than episodes.
@@ -219,43 +221,63 @@ def wilson_interval(num_successes: int, num_episodes: int, confidence: float = 0
             "`num_successes` must lie between 0 and `num_episodes`, which must be 1 or more, but received "
             f"{num_successes} of {num_episodes}."
         )
+    # solves |rate - p| = z * sqrt(p * (1 - p) / num_episodes) for p
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     rate, z2_per_episode = num_successes / num_episodes, z * z / num_episodes
     centre = rate + z2_per_episode / 2
     half_width = z * math.sqrt(rate * (1 - rate) / num_episodes + z2_per_episode / (4 * num_episodes))
     low, high = ((centre + sign * half_width) / (1 + z2_per_episode) for sign in (-1, 1))
-    # Rounding must not push a bound past 0, 1 or the rate itself.
+    # keep the bounds within 0 and 1 and around the rate despite rounding
     return min(max(low, 0.0), rate), max(min(high, 1.0), rate)
 
 
 def mean_interval(
-    values: Sequence[float], groups: Sequence[Hashable] | None = None, seed: int = 0, confidence: float = 0.95
+    values: Sequence[float], groups: Sequence[Hashable] | None = None, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Bootstrap percentile interval of the mean of `values`.
+    """Student's t interval of the mean of `values`, over groups.
 
-    Networks of one architecture resemble each other: with their architectures as `groups`, whole groups are resampled,
-    so that the interval tells how the mean would vary over other architectures, not over other samples of these.
+    Networks of one architecture resemble each other. With their architectures as `groups`, the interval describes how
+    the mean varies over other architectures, not over other networks of these. With G groups, N values, and n_g values
+    of sum S_g in group g:
+
+        variance = G / (G - 1) * sum_g (S_g - n_g * mean)^2 / N^2
+        interval = mean ± t(G - 1) * sqrt(variance)
+
+    For groups of equal size this is the t interval of the group means.
+
+    It covers the true mean with probability `confidence` if the group means are normally distributed and the groups
+    have equal sizes, for any number of groups. Otherwise this holds only approximately. Scores near 0 or 1 have a
+    skewed distribution, for which the interval covers less. If rare groups score far lower than the rest, a small
+    sample usually contains none of them, and no interval computed from that sample shows them.
 
     Parameters:
         values (`Sequence[float]`): One value per network.
-        groups (`Sequence[Hashable]`, *optional*): Group of each value; every value by itself by default.
-        seed (`int`, defaults to 0): Seed of the resampling.
-        confidence (`float`, defaults to 0.95): Coverage aimed at.
+        groups (`Sequence[Hashable]`, *optional*): Group of each value; every value is its own group by default.
+        confidence (`float`, defaults to 0.95): Coverage of the interval.
+
+    Returns:
+        `tuple[float, float]`: Lower and upper bound. They are not clipped, and can lie outside the range of scores.
 
     Raises:
         `ValueError`: If `groups` is not as long as `values`, or there are fewer than two groups.
     """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
     groups = range(len(values)) if groups is None else groups
     if len(groups) != len(values):
         raise ValueError(f"`groups` must be as long as `values`, {len(values)}, but received {len(groups)}.")
     number_of = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    if len(number_of) < 2:
-        raise ValueError(f"`groups` must hold two or more distinct groups, but received {len(number_of)}.")
+    num_groups = len(number_of)
+    if num_groups < 2:
+        raise ValueError(f"`groups` must hold two or more distinct groups, but received {num_groups}.")
+
+    # sum and size of every group
     numbers = [number_of[group] for group in groups]
     sums_G, counts_G = np.bincount(numbers, weights=values), np.bincount(numbers)
-    times_drawn_RG = np.random.default_rng(seed).multinomial(
-        len(number_of), np.full(len(number_of), 1 / len(number_of)), size=_NUM_RESAMPLES
-    )
-    means_R = (times_drawn_RG @ sums_G) / (times_drawn_RG @ counts_G)
-    low, high = np.quantile(means_R, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+
+    # cluster-robust variance of the mean
+    mean = sums_G.sum() / len(values)
+    deviations_G = sums_G - counts_G * mean
+    variance = num_groups / (num_groups - 1) * np.square(deviations_G).sum() / len(values) ** 2
+    half_width = stdtrit(num_groups - 1, (1 + confidence) / 2) * math.sqrt(variance)
+    return float(mean - half_width), float(mean + half_width)

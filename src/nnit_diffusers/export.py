@@ -1,7 +1,7 @@
-"""Networks for other programs: a file each, or a folder of files, in the formats of [`EXPORT_FORMATS`].
+"""Export of networks to the file formats of other programs, listed in [`EXPORT_FORMATS`].
 
 Every exporter takes an [`MLP`] and returns the bytes of a file, or of each file of a folder; [`export_network`] writes
-them. Whatever a network is kept in, what is exported is float32.
+them. Exports are always float32.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .utils import replacing_folder, write_bytes
 
 
 ONNX_OPSET = 20
-"""The first with GELU. Runtimes since onnxruntime 1.17 (January 2024) have it."""
+"""The first opset with GELU, supported since onnxruntime 1.17 (January 2024)."""
 ONNX_IR_VERSION = 9
-"""The format of the file that came with that opset."""
+"""Version of the file format, released with that opset."""
 _ONNX_NODES: dict[str, Callable[[Any, str, str], list[Any]]] = {
     "relu": lambda helper, x, y: [helper.make_node("Relu", [x], [y])],
     "tanh": lambda helper, x, y: [helper.make_node("Tanh", [x], [y])],
@@ -41,12 +41,12 @@ _ONNX_NODES: dict[str, Callable[[Any, str, str], list[Any]]] = {
 
 @dataclass(frozen=True)
 class PPOAgent:
-    """What a PPO script builds around its actor, and what an exported checkpoint has to agree with.
+    """The agent of a PPO script, which an exported checkpoint has to fit.
 
     Parameters:
-        script (`str`): The script.
-        hidden_sizes (`tuple[int, ...]`): Hidden layers of its actor and of its critic, tanh between them.
-        log_std (`float`): What its `actor_logstd` starts from.
+        script (`str`): Name of the script.
+        hidden_sizes (`tuple[int, ...]`): Hidden sizes of its actor and of its critic, both with tanh.
+        log_std (`float`): Initial value of its `actor_logstd`.
         critic_gain (`float`): Gain of the orthogonal initialisation of the critic's last layer.
     """
 
@@ -57,26 +57,26 @@ class PPOAgent:
 
 
 LEROBOT_PREPROCESSOR = "policy_preprocessor.json"
-"""By which a folder of this format is known."""
+"""A file that identifies a folder of the format `lerobot`."""
 MANISKILL_AGENT = PPOAgent("ManiSkill's examples/baselines/ppo/ppo.py", (256, 256, 256), -0.5, math.sqrt(2))
 CLEANRL_AGENT = PPOAgent("CleanRL's ppo_continuous_action.py", (64, 64), 0.0, 1.0)
 
 
 def to_safetensors(network: MLP) -> bytes:
-    """The state dict, keys `0.weight`, `0.bias`, `2.weight`, …; the architecture, as JSON, is in the metadata."""
-    # One entry: safetensors writes several in any order, and the same network would give different files.
+    """The state dict, with keys `0.weight`, `0.bias`, `2.weight`, …, and the architecture as JSON in the metadata."""
+    # A single entry: safetensors writes several in random order, so files of the same network would differ.
     metadata = {"architecture": json.dumps(_architecture(network).to_dict())}
     return save(_float32_state_dict(network), metadata=metadata)
 
 
 def to_torch_export(network: MLP) -> bytes:
-    """A program of `torch.export`, for `torch.export.load(path).module()`: needs torch and none of this package.
+    """A program for `torch.export.load(path).module()`, which needs torch but not this package.
 
-    Inputs are `[N, I]`, any N.
+    Inputs are `[N, I]` for any N.
     """
     network = _copy(network)
     example = torch.zeros(2, network.architecture.in_features)
-    # Two rows: a dimension of one row would be taken for a constant.
+    # Two rows, because torch would treat a dimension of size 1 as constant.
     program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     content = io.BytesIO()
     torch.export.save(program, content)
@@ -86,14 +86,14 @@ def to_torch_export(network: MLP) -> bytes:
 def to_onnx(network: MLP) -> bytes:
     """An ONNX model, input `observations` `[batch, I]`, output `outputs` `[batch, O]`; needs `nnit-diffusers[onnx]`.
 
-    Checked before it is returned: against the standard, and in onnxruntime against torch.
+    The model is validated by `onnx.checker`, and its outputs in onnxruntime are compared with those of torch.
 
-    The graph of an MLP is a few nodes, written here by `onnx.helper`: `torch.onnx.export` needs onnxscript as well,
-    takes seconds, warns (torch 2.13), and leaves paths of this machine in the file.
+    `onnx.helper` builds the few nodes of the graph. `torch.onnx.export` would also need onnxscript, take seconds, warn
+    (torch 2.13) and leave paths of this machine in the file.
 
     Raises:
         `ImportError`: If onnx or onnxruntime is not installed.
-        `RuntimeError`: If onnxruntime computes something else than torch.
+        `RuntimeError`: If the outputs of onnxruntime differ from those of torch.
     """
     try:
         import onnx
@@ -103,6 +103,7 @@ def to_onnx(network: MLP) -> bytes:
     network = _copy(network)
     content = _onnx_model(network, onnx).SerializeToString()
 
+    # compare with torch
     inputs = torch.randn(8, network.architecture.in_features, generator=torch.Generator().manual_seed(0))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run(["outputs"], {"observations": inputs.numpy()})
@@ -117,6 +118,7 @@ def to_onnx(network: MLP) -> bytes:
 
 def _onnx_model(network: MLP, onnx: Any) -> Any:
     helper, architecture = onnx.helper, network.architecture
+    # a Gemm node per layer, then its activation
     nodes, name = [], "observations"
     keys = layer_keys(architecture.depth + 1)
     for layer, (weight, bias) in enumerate(keys):
@@ -127,6 +129,8 @@ def _onnx_model(network: MLP, onnx: Any) -> Any:
         if not is_last:
             name = f"{output}.{architecture.activation}"
             nodes += _ONNX_NODES[architecture.activation](helper, output, name)
+
+    # graph with inputs, outputs and weights
     ends = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
         for name, size in (("observations", architecture.in_features), ("outputs", architecture.out_features))
@@ -151,30 +155,31 @@ def to_maniskill_ppo(network: MLP, adapted_agent: bool = False) -> bytes:
 def to_cleanrl(network: MLP, adapted_agent: bool = False) -> bytes:
     """A checkpoint for the agent of CleanRL's `ppo_continuous_action.py`; see [`to_ppo_checkpoint`].
 
-    That script normalises observations in a wrapper (`NormalizeObservation`) and clips them to -10…10 in another: both
-    have to go, for networks of this package take raw ones.
+    That script has a wrapper that normalises observations (`NormalizeObservation`), and one that clips them to -10…10.
+    Remove both, because networks of this package take raw observations.
     """
     return to_ppo_checkpoint(network, CLEANRL_AGENT, adapted_agent)
 
 
 def to_ppo_checkpoint(network: MLP, agent: PPOAgent, adapted_agent: bool = False) -> bytes:
-    """The state dict of a PPO script's `Agent` as `torch.save` writes it; `torch.load` reads it as tensors alone.
+    """The state dict of a PPO script's `Agent`, written by `torch.save` and readable with `weights_only=True`.
 
-    `actor_mean.{0,2,…}` is the network. `actor_logstd` and `critic.{0,2,…}`, which a network does not have, are what
-    the script would start from, the same every time. They have no part in acting; before training goes on, the critic
-    has to learn.
+    `actor_mean.{0,2,…}` is the network. A network has no `actor_logstd` and no `critic.{0,2,…}`, so these get the
+    script's initial values, from a fixed seed. Acting does not use them. To continue training, the critic first has
+    to be trained.
 
-    The agent of a script has one shape and tanh. A network of another shape or activation needs an `Agent` whose
-    `actor_mean` is what [`actor_source`] says; a relu network of the right shape would load into the original without
-    a word and compute something else.
+    The agent of a script has fixed hidden sizes and tanh. A network of other sizes or another activation needs an
+    `Agent` with the `actor_mean` of [`actor_source`]. A relu network of the right sizes would load into the original
+    agent without an error, but compute different actions.
 
     Parameters:
-        network ([`MLP`]): Observations in, means of the actions out.
+        network ([`MLP`]): Network from observations to the means of the actions.
         agent ([`PPOAgent`]): The script's agent.
-        adapted_agent (`bool`, defaults to `False`): The script will be changed as [`actor_source`] says.
+        adapted_agent (`bool`, defaults to `False`):
+            Export any network, for a script that will be changed to the `actor_mean` of [`actor_source`].
 
     Raises:
-        `ValueError`: If the network is not of the agent's shape and tanh, and `adapted_agent` is not set.
+        `ValueError`: If the network does not have the agent's hidden sizes and tanh, and `adapted_agent` is not set.
     """
     architecture = _architecture(network)
     fits = architecture.hidden_sizes == agent.hidden_sizes and architecture.activation == "tanh"
@@ -184,12 +189,16 @@ def to_ppo_checkpoint(network: MLP, agent: PPOAgent, adapted_agent: bool = False
             f"{agent.script}, but received a {architecture.activation} network of {list(architecture.hidden_sizes)}. "
             f"With `adapted_agent` it is exported for an agent with `self.actor_mean = {actor_source(architecture)}`."
         )
+
+    # critic with the script's initialisation
     critic = MLP(architecture.in_features, agent.hidden_sizes, 1, "tanh").state_dict()
     generator = torch.Generator().manual_seed(0)
     *hidden, last = [weight for weight, _ in layer_keys(len(agent.hidden_sizes) + 1)]
     for key in (*hidden, last):
         nn.init.orthogonal_(critic[key], agent.critic_gain if key == last else math.sqrt(2), generator)
         critic[key.replace("weight", "bias")].zero_()
+
+    # state dict of the agent
     state_dict = {
         "actor_logstd": torch.full((1, architecture.out_features), agent.log_std),
         **{f"critic.{key}": tensor for key, tensor in critic.items()},
@@ -203,19 +212,22 @@ def to_ppo_checkpoint(network: MLP, agent: PPOAgent, adapted_agent: bool = False
 def to_lerobot(network: MLP) -> dict[str, bytes]:
     """The files of a LeRobot policy, for `--policy.path` of its commands.
 
-    The policy is of type `nnit_mlp`, which `integrations/lerobot` brings: LeRobot has none that is a plain MLP. It
-    takes the raw state and gives one action, so that the processors before and after it do nothing but move tensors.
+    LeRobot has no plain MLP policy, so `integrations/lerobot` adds the policy type `nnit_mlp`. It takes the raw state
+    and returns one action; its processors only move tensors between devices.
     """
     architecture = _architecture(network)
+    # policy
     config = {
         "type": "nnit_mlp",
         "input_features": {"observation.state": {"type": "STATE", "shape": [architecture.in_features]}},
         "output_features": {"action": {"type": "ACTION", "shape": [architecture.out_features]}},
-        # A network this small is faster there; `--policy.device` takes another.
+        # A network this small is faster on the CPU; `--policy.device` overrides it.
         "device": "cpu",
         "hidden_sizes": list(architecture.hidden_sizes),
         "activation": architecture.activation,
     }
+
+    # processors
     to_device = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
     preprocessor = [
         {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
@@ -236,7 +248,7 @@ def _json(payload: Any) -> bytes:
 
 
 def actor_source(architecture: MLPArchitecture) -> str:
-    """The architecture as Python, for a script with an architecture of its own: `nn.Sequential(nn.Linear(…`."""
+    """Python code of the architecture, to paste into a script: `nn.Sequential(nn.Linear(…`."""
     activation = f"nn.{ACTIVATION_MODULES[architecture.activation].__name__}()"
     linear = [f"nn.Linear({layer_in}, {layer_out})" for layer_out, layer_in in architecture.layer_shapes]
     return f"nn.Sequential({f', {activation}, '.join(linear)})"
@@ -244,14 +256,14 @@ def actor_source(architecture: MLPArchitecture) -> str:
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """One row of [`EXPORT_FORMATS`].
+    """One format of [`EXPORT_FORMATS`].
 
     Parameters:
-        suffix (`str`): What the names of its files end in; `""` for a folder.
+        suffix (`str`): Suffix of its files; `""` for a folder.
         encode (`Callable[..., bytes | dict[str, bytes]]`):
-            From a network to the content of a file, or to that of each file of a folder, by its name.
-        summary (`str`): What reads it.
-        options (`tuple[str, ...]`): What else `encode` takes.
+            Converts a network to the content of a file, or to a dictionary from file names to contents for a folder.
+        summary (`str`): The program that reads the format.
+        options (`tuple[str, ...]`): Names of further arguments of `encode`.
     """
 
     suffix: str
@@ -273,20 +285,20 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {
 
 
 def export_network(network: MLP, path: str | Path, format: str, **options: Any) -> Path:
-    """Writes a network for another program, whole or not at all; a file or folder of that name is replaced.
+    """Exports a network for another program, by an atomic write that replaces a file or folder of that name.
 
     Parameters:
         network ([`MLP`]): The network.
         path (`str` or `Path`): The file, or the folder for `"lerobot"`.
         format (`str`): One of [`EXPORT_FORMATS`].
-        options (`Any`): For the exporter of that format: `adapted_agent` for `"maniskill-ppo"` and `"cleanrl"`.
+        options (`Any`): Further arguments of the exporter: `adapted_agent` for `"maniskill-ppo"` and `"cleanrl"`.
 
     Returns:
         `Path`: The file or folder.
 
     Raises:
         `ValueError`:
-            If `format` or an option is unknown, the network has no architecture, or the format cannot hold it.
+            If `format` or an option is unknown, the network is not an [`MLP`], or the format does not support it.
         `ImportError`: If the format needs a package that is not installed.
     """
     if format not in EXPORT_FORMATS:
@@ -295,6 +307,8 @@ def export_network(network: MLP, path: str | Path, format: str, **options: Any) 
     if unknown:
         allowed = EXPORT_FORMATS[format].options or "none"
         raise ValueError(f"`options` of format {format!r} must be of {allowed}, but received {unknown}.")
+
+    # encode, then write the file or folder
     content = EXPORT_FORMATS[format].encode(network, **options)
     if isinstance(content, bytes):
         write_bytes(path, content)
@@ -308,7 +322,9 @@ def export_network(network: MLP, path: str | Path, format: str, **options: Any) 
 def _architecture(network: MLP) -> MLPArchitecture:
     architecture = getattr(network, "architecture", None)
     if not isinstance(architecture, MLPArchitecture):
-        raise ValueError(f"`network` must be an `MLP`, but received a {type(network).__name__} without architecture.")
+        raise ValueError(
+            f"`network` must be an `MLP`, but received a {type(network).__name__} without an architecture."
+        )
     return architecture
 
 
@@ -317,6 +333,6 @@ def _float32_state_dict(network: MLP) -> dict[str, torch.Tensor]:
 
 
 def _copy(network: MLP) -> MLP:
-    """The network on the CPU, in float32, for inference."""
+    """A copy of the network for inference: on the CPU, in float32, without gradients."""
     state_dict = {key: tensor.clone() for key, tensor in _float32_state_dict(network).items()}
     return MLP.from_architecture(_architecture(network), state_dict).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Reading what strangers publish: JSON and safetensors, whole or not at all, and never a pickle."""
+"""Reading untrusted files: JSON and safetensors, checked before use, and never pickles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 
 MAX_JSON_BYTES = 2**24
-"""Size of a configuration."""
+"""Maximum size of a configuration file."""
 _WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _GIT_LFS_POINTER = b"version https://git-lfs"
 
@@ -23,17 +23,18 @@ _GIT_LFS_POINTER = b"version https://git-lfs"
 def find_folder(
     path_or_repo: str | os.PathLike, allow_patterns: Sequence[str], repo_type: str | None = None, **options: Any
 ) -> Path:
-    """A folder as it is, or the files of a Hub repository that match the patterns, downloaded if need be.
+    """Returns a local folder, or downloads the matching files of a Hub repository unless they are cached.
 
     Parameters:
         path_or_repo (`str` or `Path`): Folder, or name of a repository.
-        allow_patterns (`Sequence[str]`): Files to download.
+        allow_patterns (`Sequence[str]`): Patterns of the files to download.
         repo_type (`str`, *optional*): `"dataset"`, or a model by default.
         options (`Any`): `revision`, `cache_dir`, `token`, … of [`~huggingface_hub.snapshot_download`].
 
     Raises:
-        `OSError`: If there is no such repository, no access to it, no such revision, or no network and nothing cached.
-        `ValueError`: If it is no folder and cannot be the name of a repository.
+        `OSError`: If the repository or revision does not exist or is not accessible, or the Hub cannot be reached and
+            nothing is cached.
+        `ValueError`: If it is neither a folder nor a valid name of a repository.
     """
     if os.path.isdir(path_or_repo):
         return Path(path_or_repo)
@@ -45,93 +46,104 @@ def find_folder(
 
 
 def unavailable(repo_id: str, error: BaseException) -> OSError:
-    """The error of a repository that could not be downloaded, for whatever reason."""
+    """The error for a repository that could not be downloaded; it includes the reason."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return OSError(f"{repo_id!r} is neither a folder nor cached, and the Hub does not give it. {reason}")
+    return OSError(f"{repo_id!r} is neither a folder nor cached, and could not be downloaded from the Hub. {reason}")
 
 
 def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON object that a file holds.
+    """Reads a JSON object from a file.
 
     Raises:
-        `OSError`: If there is no such file.
-        `ValueError`: If it holds anything else, or is longer than `MAX_JSON_BYTES`.
+        `OSError`: If the file does not exist.
+        `ValueError`: If it does not hold a JSON object, or is larger than `MAX_JSON_BYTES`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file named {path.name} in {str(path.parent)!r}.")
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{str(path)!r} has {path.stat().st_size:,} bytes, and may have {MAX_JSON_BYTES:,}.")
+        raise ValueError(f"{str(path)!r} must have at most {MAX_JSON_BYTES:,} bytes, but has {path.stat().st_size:,}.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is truncated or no JSON: {error}. {_remedy(path)}") from error
+        raise ValueError(f"{str(path)!r} is truncated or not JSON: {error}. {_remedy(path)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{str(path)!r} must hold a JSON object, but holds a {type(content).__name__}.")
     return content
 
 
 def check_weights(path: str | os.PathLike) -> None:
-    """Raises an error unless the file is whole safetensors and, in the Hub's cache, what was downloaded.
+    """Checks that a file is intact safetensors and, in the Hub's cache, the file that was downloaded.
 
     Raises:
-        `OSError`: If there is no such file, it is truncated or altered, or only stands for one in Git LFS.
+        `OSError`: If the file does not exist, is truncated or altered, or is a Git LFS pointer.
     """
     path = Path(path)
     if not path.is_file():
         others = sorted(file.name for file in path.parent.glob("*") if file.suffix in _WEIGHTS_SUFFIXES)
         found = f"; there is {', '.join(others)}, and pickles are never loaded" if others else ""
         raise FileNotFoundError(f"There is no file named {path.name} in {str(path.parent)!r}{found}.")
+
+    # opening the file compares its header with its size
     try:
         with safe_open(path, framework="pt"):
-            pass  # which reads the header, and holds it against the size of the file
+            pass
     except SafetensorError as error:
         with path.open("rb") as file:
             if file.read(len(_GIT_LFS_POINTER)) == _GIT_LFS_POINTER:
-                raise OSError(f"{str(path)!r} only stands for a file in Git LFS: run `git lfs pull`.") from error
+                raise OSError(f"{str(path)!r} is a Git LFS pointer, not the file: run `git lfs pull`.") from error
         raise OSError(f"{str(path)!r} is truncated or altered: {error}. {_remedy(path)}") from error
+
+    # the cache names LFS files, such as weights, by their SHA-256
     blob = path.resolve()
-    # The cache names what came by LFS, as all weights do, after its SHA-256.
     if blob.parent.name == "blobs" and len(blob.name) == 64:
         with blob.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != blob.name:
-            raise OSError(f"{str(path)!r} is not the file that was downloaded: it was altered since. {_remedy(path)}")
+            raise OSError(f"{str(path)!r} was altered after the download. {_remedy(path)}")
 
 
 def check_tensors(paths: Sequence[str | os.PathLike], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Raises `ValueError` unless the files together hold floating-point tensors of these names and shapes, no others.
+    """Checks that the files together hold exactly the tensors of these names and shapes, in floating point.
 
-    Nothing but the headers is read.
+    Only the headers are read.
+
+    Raises:
+        `ValueError`: If a tensor is missing, unknown, or of another shape or type.
     """
+    # read names, shapes and types
     found: dict[str, tuple[tuple[int, ...], str]] = {}
     for path in paths:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118, it is no dictionary
+            for name in file.keys():  # noqa: SIM118, the file is not a dictionary
                 tensor = file.get_slice(name)
                 found[name] = (tuple(tensor.get_shape()), tensor.get_dtype())
+
+    # compare names
     source = " and ".join(repr(str(path)) for path in paths)
     missing, unknown = sorted(shapes.keys() - found.keys()), sorted(found.keys() - shapes.keys())
     if missing or unknown:
         raise ValueError(
-            f"{source} must hold the tensors that the configuration asks for, but lacks {_listed(missing)} and holds "
+            f"{source} must hold exactly the tensors of the configuration, but lacks {_listed(missing)} and holds "
             f"{_listed(unknown)} besides."
         )
+
+    # compare shapes and types
     for name, shape in shapes.items():
         received, dtype = found[name]
         if received != tuple(shape) or not dtype.startswith(("F", "BF")):
             raise ValueError(
-                f"`{name}` of {source} must be floating point of shape {tuple(shape)}, as the configuration says, but "
-                f"is {dtype} of shape {received}."
+                f"`{name}` of {source} must be floating point of shape {tuple(shape)} by the configuration, but is "
+                f"{dtype} of shape {received}."
             )
 
 
 def read_weights(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Tensors of these names and shapes, in single precision.
+    """Reads the tensors of these names and shapes, as float32.
 
     Raises:
         `OSError`: See [`check_weights`].
-        `ValueError`: If the file holds others.
+        `ValueError`: See [`check_tensors`].
     """
     check_weights(path)
     check_tensors([path], shapes)
@@ -145,8 +157,8 @@ def _listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def _remedy(path: Path) -> str:
-    """How to get a damaged file whole: in the Hub's cache, what has to go is what its link points to."""
+    """Advice for a damaged file. In the Hub's cache, the file behind the link has to be deleted."""
     blob = path.resolve()
     if blob.parent.name == "blobs":
-        return f"Delete {str(blob)!r} and load again: it will be downloaded anew."
+        return f"Delete {str(blob)!r} and load again to download it again."
     return "Copy or download it again."

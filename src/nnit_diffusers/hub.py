@@ -1,4 +1,4 @@
-"""Our components of diffusers and the Hub: what is read is data, what is pushed says which library loads it."""
+"""Mixins that load our components from the Hub as data only, and push them with cards that name this library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .limits import shown
 
 LIBRARY_NAME = "nnit-diffusers"
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-# Arguments of diffusers that a configuration could slip in.
+# Arguments of diffusers that an untrusted configuration could set.
 _MEANT_FOR_DIFFUSERS = ("dtype", "quantization_config")
 
 _CARD = """---
@@ -40,7 +40,7 @@ any width and depth.
 
 
 def model_card(repo_id: str, class_name: str) -> ModelCard:
-    """The card of a repository that has none of its own.
+    """The default card of a repository.
 
     Parameters:
         repo_id (`str`): Name of the repository.
@@ -51,30 +51,31 @@ def model_card(repo_id: str, class_name: str) -> ModelCard:
 
 
 class NNiTHubMixin:
-    """For a `ConfigMixin` that is pushed to the Hub and loaded from there; goes before it among the bases."""
+    """Mixin for a `ConfigMixin` that is pushed to the Hub and loaded from it; precedes it in the list of bases."""
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
-        """What diffusers reads a configuration with.
+        """Reads a configuration; overrides the method of diffusers.
 
         Raises:
             `ValueError`: If the file is damaged, or not a configuration of this class.
         """
         config = read_json_object(json_file)
         check_class(json_file, config, cls)
+        # complete, and without arguments of diffusers
         parameters = inspect.signature(cls.__init__).parameters
         required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
         missing = [name for name in required if name not in ("self", *config)]
         if missing:
-            raise ValueError(f"{str(json_file)!r} lacks {missing}, without which there is no {cls.__name__}.")
+            raise ValueError(f"{str(json_file)!r} must have {missing} for a {cls.__name__}, but lacks them.")
         for name in _MEANT_FOR_DIFFUSERS:
             if name in config:
-                raise ValueError(f"{str(json_file)!r} sets `{name}`, which a {cls.__name__} does not have.")
-        # What else diffusers may keep under private names is about the process that wrote it.
+                raise ValueError(f"{str(json_file)!r} must not set `{name}`, which a {cls.__name__} does not have.")
+        # Other private names of diffusers describe the process that wrote the file.
         return {name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"}
 
     def _upload_folder(self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any) -> Any:
-        """What diffusers uploads with; a card that it made up, and that says so, gives way to ours."""
+        """Uploads a folder; overrides the method of diffusers to replace the card that diffusers generates."""
         path = Path(working_dir) / "README.md"
         if path.exists() and ModelCard.load(path).data.library_name != LIBRARY_NAME:
             model_card(repo_id, type(self).__name__).save(path)
@@ -82,18 +83,18 @@ class NNiTHubMixin:
 
 
 class NNiTModelMixin(NNiTHubMixin, ModelMixin):
-    """A `ModelMixin` that is loaded whole, and from safetensors alone."""
+    """A `ModelMixin` that is loaded only from safetensors, and only if no tensor is missing."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
-        """Loads the model from a folder or a Hub repository; takes what `ModelMixin.from_pretrained` does.
+        """Loads the model from a folder or a Hub repository; takes the arguments of `ModelMixin.from_pretrained`.
 
         Raises:
-            `OSError`: If there is no such model, or a file of it is missing, truncated or altered.
-            `ValueError`: If its configuration asks for what cannot be, its weights are not those that the
-                configuration asks for, or `use_safetensors=False`.
+            `OSError`: If the model does not exist, or a file of it is missing, truncated or altered.
+            `ValueError`: If the configuration is invalid, the weights do not fit it, or `use_safetensors=False`.
         """
         check_safetensors(kwargs.get("use_safetensors"))
+        # find or download the configuration and the weights
         subfolder, variant = kwargs.pop("subfolder", None) or "", kwargs.get("variant")
         shards = "*-of-*"
         patterns = (cls.config_name, _index_name(variant), _weights_name(variant), _weights_name(variant, shards))
@@ -103,6 +104,8 @@ class NNiTModelMixin(NNiTHubMixin, ModelMixin):
             **{name: kwargs.pop(name) for name in _HUB_OPTIONS if name in kwargs},
         )
         folder = folder / subfolder
+
+        # check both before diffusers loads them
         config = cls._dict_from_json_file(folder / cls.config_name)
         paths = _weights_paths(folder, variant)
         for path in paths:
@@ -112,6 +115,8 @@ class NNiTModelMixin(NNiTHubMixin, ModelMixin):
             with init_empty_weights():
                 model = cls(**{name: config[name] for name in names if name in config})
             check_tensors(paths, {name: tensor.shape for name, tensor in model.state_dict().items()})
+
+        # load
         loaded = super().from_pretrained(folder, **{**kwargs, "use_safetensors": True})
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.register_to_config(_name_or_path=os.fspath(pretrained_model_name_or_path))
@@ -119,14 +124,14 @@ class NNiTModelMixin(NNiTHubMixin, ModelMixin):
 
 
 def check_class(path: str | os.PathLike, config: dict[str, Any], cls: type) -> None:
-    """Raises `ValueError` unless a configuration says that it is one of `cls` or of a class that `cls` extends."""
+    """Raises `ValueError` unless the class named in a configuration is `cls` or one of its base classes."""
     received = config.get("_class_name", cls.__name__)
     if received not in [base.__name__ for base in cls.__mro__]:
         raise ValueError(f"{str(path)!r} must be of a {cls.__name__}, but is of {shown(received)}.")
 
 
 def check_safetensors(use_safetensors: bool | None) -> None:
-    """Raises `ValueError` if something else is asked for."""
+    """Raises `ValueError` if `use_safetensors` is false."""
     if use_safetensors is not None and not use_safetensors:
         raise ValueError("`use_safetensors` must be True: pickles can run code, and are never loaded.")
 
@@ -141,7 +146,11 @@ def _index_name(variant: str | None) -> str:
 
 
 def _weights_paths(folder: Path, variant: str | None) -> list[Path]:
-    """The file of the weights, or all of them if there are several; `ValueError` if one lies anywhere else."""
+    """The file of the weights, or all its shards.
+
+    Raises:
+        `ValueError`: If the index is invalid, or names a file outside the folder.
+    """
     index_path = folder / _index_name(variant)
     if not index_path.is_file():
         return [folder / _weights_name(variant)]

@@ -1,8 +1,8 @@
-"""How large what is asked for may be: checked before any memory is taken.
+"""Limits on sizes, checked before memory is allocated.
 
-Configurations, indices and requests may come from anyone. Every size in them goes through [`check_size`] or
-[`check_number`], every list through [`check_numbers`] or a limit on its length, and what is to be built or held at
-once through [`check_total`]. The limits are far above anything that can be trained, and below what fills a machine.
+Configurations, indices and requests are untrusted. Every size in them is checked by [`check_size`] or
+[`check_number`], and every list by [`check_numbers`] or a limit on its length. [`check_total`] checks what is built or
+held at once. The limits are far above the size of any trainable model, and below the memory of a machine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_size(name: str, value: Any, most: int = MAX_WIDTH, least: int = 1) -> 
     """Returns `value` if it is an integer of `least` to `most`.
 
     Raises:
-        `ValueError`: If it is not; it names `name`, what was received and what is allowed.
+        `ValueError`: If it is not. The message has `name`, the received value and the allowed values.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"`{name}` must be an integer of {least} or more, but received {shown(value)}.")
@@ -48,13 +48,13 @@ def check_size(name: str, value: Any, most: int = MAX_WIDTH, least: int = 1) -> 
 
 
 def check_sizes(most: int = MAX_WIDTH, least: int = 1, **sizes: Any) -> None:
-    """[`check_size`] of several arguments by their names."""
+    """Calls [`check_size`] for several named arguments."""
     for name, value in sizes.items():
         check_size(name, value, most, least)
 
 
 def check_number(name: str, value: Any, least: float, most: float) -> float:
-    """Returns `value` if it is a number of `least` to `most`, which NaN is not.
+    """Returns `value` if it is a number of `least` to `most`; NaN is refused.
 
     Raises:
         `ValueError`: If it is not.
@@ -70,13 +70,13 @@ def check_numbers(name: str, values: Any, count: int, positive: bool = False) ->
     if not isinstance(values, (list, tuple)) or len(values) != count:
         raise ValueError(f"`{name}` must be {count} {kind} numbers, but received {shown(values)}.")
     for value in values:
-        # Single precision: what is finite in double precision alone is infinite in a network.
+        # Networks are float32, where larger float64 values would be infinite.
         if not _is_number(value) or not abs(value) < 2.0**127 or (positive and not value > 2.0**-126):
             raise ValueError(f"`{name}` must be {count} {kind} numbers, but received {shown(value)} among them.")
 
 
 def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None, in_features: int) -> None:
-    """Raises `ValueError` unless both are `None`, or statistics of `in_features` inputs."""
+    """Raises `ValueError` unless both are `None` or valid statistics of `in_features` inputs."""
     if (mean is None) != (std is None):
         raise ValueError("`observation_mean` and `observation_std` must be given together, but received only one.")
     if mean is not None:
@@ -85,23 +85,23 @@ def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None, 
 
 
 def check_total(what: str, total: float, most: int, remedy: str = "") -> None:
-    """Raises `ValueError` if something of `total` parts is to be made and there may be no more than `most`.
+    """Raises `ValueError` if `total` exceeds `most`.
 
     Parameters:
-        what (`str`): What is to be made, as in "The parameters of ...".
-        total (`float`): How many it would have.
-        most (`int`): How many it may have.
-        remedy (`str`, *optional*): What to do instead; a sentence.
+        what (`str`): Subject of the message, such as "The parameters of ...".
+        total (`float`): Requested number.
+        most (`int`): Maximum number.
+        remedy (`str`, *optional*): A sentence with advice.
     """
     if total > most:
         raise ValueError(f"{what} may be {most:,} at most, but would be {int(total):,}.{remedy and ' ' + remedy}")
 
 
 def shown(value: Any) -> str:
-    """A value for an error message, however long."""
+    """A value as text for an error message, shortened if long."""
     try:
         return reprlib.repr(value)
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer of more digits than Python prints
         return f"an integer of {value.bit_length()} bits"
 
 
@@ -110,5 +110,5 @@ def _is_number(value: Any) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer beyond double precision
+    except OverflowError:  # an integer too large for a float
         return False

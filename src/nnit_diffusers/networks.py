@@ -1,4 +1,4 @@
-"""Plain torch MLPs, and many of them run as one.
+"""Plain torch MLPs, and batched evaluation of many of them.
 
 Shape legend: B networks, N inputs (samples), I/O input and output features of a layer.
 """
@@ -37,14 +37,17 @@ class MLP(
 ):
     """A multi-layer perceptron with the keys of a plain `nn.Sequential`: `0.weight`, `0.bias`, `2.weight`, …
 
-    Inputs are raw: what a network needs to know of its observations' statistics is in its first layer. Saved with
-    [`~MLP.save_pretrained`] as `config.json` and `model.safetensors`, published with [`~MLP.push_to_hub`].
+    Inputs are raw, because observation statistics are folded into the first layer. [`~MLP.save_pretrained`] saves a
+    network as `config.json` and `model.safetensors`, and [`~MLP.push_to_hub`] publishes it.
 
     Parameters:
         in_features (`int`): Size of one input.
         hidden_sizes (`Sequence[int]`): Width of every hidden layer.
         out_features (`int`): Size of one output.
         activation (`str`, defaults to `"relu"`): Activation between the linear layers.
+
+    Raises:
+        `ValueError`: If the arguments are not a valid [`MLPArchitecture`].
     """
 
     def __init__(self, in_features: int, hidden_sizes: Sequence[int], out_features: int, activation: str = "relu"):
@@ -59,9 +62,12 @@ class MLP(
     def from_architecture(
         cls, architecture: MLPArchitecture, state_dict: Mapping[str, torch.Tensor] | None = None
     ) -> MLP:
-        """A network of the given architecture, with the given weights or torch's own initialisation.
+        """Creates a network from an architecture, with the given weights or torch's own initialisation.
 
         The tensors of `state_dict` become the parameters; they are not copied.
+
+        Raises:
+            `RuntimeError`: If `state_dict` does not match the architecture.
         """
         if state_dict is None:
             return cls(**architecture.to_dict())
@@ -75,11 +81,10 @@ class MLP(
         """Loads a network from a folder or a Hub repository (`revision=`, `cache_dir=`, `token=`, …), ready to use.
 
         Raises:
-            `OSError`: If there is no such network, or its weights are missing, truncated or altered.
-            `ValueError`: If its configuration is none, or its weights are not those that it asks for.
+            `OSError`: If the network does not exist, or its weights are missing, truncated or altered.
+            `ValueError`: If its configuration is invalid, or its weights do not match the configuration.
         """
-        # Not what the mixin does, which takes a pickle where there are no safetensors, and leaves at random what a
-        # file lacks.
+        # The method of the mixin falls back to a pickle, and leaves missing weights at their random initialisation.
         folder = find_folder(pretrained_model_name_or_path, (CONFIG_NAME, SAFETENSORS_SINGLE_FILE), **kwargs)
         path = folder / CONFIG_NAME
         config = read_json_object(path)
@@ -91,11 +96,11 @@ class MLP(
         return cls.from_architecture(architecture, weights).eval()
 
     def __getitem__(self, index: slice | int) -> nn.Module:
-        # What is left of a network is no `MLP`.
+        # A slice is not an `MLP`: it need not begin or end with a linear layer.
         return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
 
     def weights_and_biases(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """`(weight [O, I], bias [O])` of every linear layer, first to last."""
+        """`(weight [O, I], bias [O])` of every linear layer, from input to output."""
         return [(layer.weight, layer.bias) for layer in self if isinstance(layer, nn.Linear)]
 
 
@@ -105,7 +110,7 @@ def layer_keys(num_layers: int) -> list[tuple[str, str]]:
 
 
 def stack_state_dicts(state_dicts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """State dicts of same-shaped networks as one, every tensor with a leading B."""
+    """Stacks the state dicts of B same-shaped networks; every tensor gets a leading dimension B."""
     return {key: torch.stack([state_dict[key] for state_dict in state_dicts]) for key in state_dicts[0]}
 
 
@@ -118,7 +123,7 @@ def batched_forward(
         stacked_state_dict (`Mapping[str, torch.Tensor]`):
             Weights `[B, O, I]` and biases `[B, O]` under the keys of an [`MLP`]; see [`stack_state_dicts`].
         inputs (`torch.Tensor`):
-            `[N, I]`, given to every network, or `[B, N, I]`, one set for each.
+            `[N, I]`, shared by all networks, or `[B, N, I]`, separate for each.
         activation (`str`, defaults to `"relu"`): Activation between the linear layers.
 
     Returns:
@@ -138,7 +143,7 @@ def batched_forward(
 def fold_observation_statistics(
     state_dict: Mapping[str, torch.Tensor], mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, torch.Tensor]:
-    """Makes a network of standardised inputs, `(x - mean) / std`, one of raw inputs, by changing its first layer.
+    """Converts a network of standardised inputs, `(x - mean) / std`, to raw inputs by changing its first layer.
 
     Parameters:
         state_dict (`Mapping[str, torch.Tensor]`): State dict of an [`MLP`], or of B stacked ones.
@@ -157,7 +162,7 @@ def fold_observation_statistics(
 def unfold_observation_statistics(
     state_dict: Mapping[str, torch.Tensor], mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, torch.Tensor]:
-    """The inverse of [`fold_observation_statistics`]."""
+    """Inverse of [`fold_observation_statistics`]."""
     weight, bias = state_dict["0.weight"], state_dict["0.bias"]
     mean_I, std_I = (torch.as_tensor(v, dtype=torch.float64, device=weight.device) for v in (mean, std))
     return {

@@ -1,4 +1,4 @@
-"""Muon, the optimizer of the transformer's weight matrices."""
+"""Muon, the optimizer of the transformer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import torch
 from torch import nn
 
 
-# Of the Newton-Schulz iteration: the quintic whose slope at zero is steepest (https://kellerjordan.github.io/posts/muon).
+# Newton-Schulz polynomial of degree 5 with the steepest slope at zero (https://kellerjordan.github.io/posts/muon).
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrix: torch.Tensor, num_iterations: int = 5, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix, roughly: all singular values are brought to 0.7…1.2.
+    """Approximates the nearest semi-orthogonal matrix: all singular values become about 0.7 to 1.2.
 
     Parameters:
         matrix (`torch.Tensor`): `[rows, columns]`.
-        num_iterations (`int`, defaults to 5): Newton-Schulz iterations.
-        dtype (`torch.dtype`, defaults to `torch.float32`): Of the iterations; the result has that of `matrix`.
+        num_iterations (`int`, defaults to 5): Number of Newton-Schulz iterations.
+        dtype (`torch.dtype`, defaults to `torch.float32`): Dtype of the iterations; the result has that of `matrix`.
+
+    Returns:
+        `torch.Tensor`: `[rows, columns]`.
     """
     a, b, c = _COEFFICIENTS
     is_tall = matrix.shape[0] > matrix.shape[1]
@@ -32,18 +35,20 @@ def orthogonalize(matrix: torch.Tensor, num_iterations: int = 5, dtype: torch.dt
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum orthogonalised (Muon) for the matrices of the blocks, AdamW for everything else.
+    """Muon, with orthogonalised momentum, for weight matrices of transformer blocks; AdamW for other parameters.
 
-    `torch.optim.Muon` always orthogonalises in bfloat16, which is slow on a CPU that has no units for it, and leaves
-    the parameters that are no matrices to a second optimizer.
+    `torch.optim.Muon` always orthogonalises in bfloat16, which is slow on a CPU without bfloat16 instructions. It also
+    needs a second optimizer for parameters that are not matrices.
 
     Parameters:
-        model (`nn.Module`): Its matrices in `transformer_blocks` are orthogonalised.
+        model (`nn.Module`): Muon updates its matrices in `transformer_blocks`.
         lr (`float`): Learning rate of AdamW.
-        muon_lr (`float`, defaults to 0.02): Learning rate of the matrices.
-        muon_dtype (`torch.dtype`, defaults to `torch.float32`): What their momentum is orthogonalised in.
-        momentum (`float`, defaults to 0.95): Nesterov momentum of the matrices.
-        betas, eps, weight_decay: Of AdamW; the decay applies to the matrices as well.
+        muon_lr (`float`, defaults to 0.02): Learning rate of Muon.
+        muon_dtype (`torch.dtype`, defaults to `torch.float32`): Dtype of the orthogonalisation.
+        momentum (`float`, defaults to 0.95): Nesterov momentum of Muon.
+        betas (`tuple[float, float]`, defaults to `(0.9, 0.98)`): Decay rates of AdamW's moment estimates.
+        eps (`float`, defaults to 1e-8): Term added to AdamW's denominator.
+        weight_decay (`float`, defaults to 0.0): Decoupled weight decay of all parameters.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
+        # matrices of blocks are updated by Muon, other parameters by AdamW
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
@@ -72,6 +78,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Updates all parameters that have a gradient; returns the loss of `closure`, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -79,12 +86,14 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    # decoupled weight decay, then the update
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     update = self._matrix_update if group["use_muon"] else self._adam_update
                     parameter.add_(update(parameter, parameter.grad, group), alpha=-group["lr"])
         return loss
 
     def _matrix_update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        """Orthogonalised Nesterov momentum, scaled by `sqrt(max(1, rows / columns))`."""
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
@@ -94,6 +103,7 @@ class Muon(torch.optim.Optimizer):
         return direction * max(1, rows / columns) ** 0.5
 
     def _adam_update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        """First moment divided by the root of the second moment, both corrected for bias."""
         state = self.state[parameter]
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}

@@ -1,4 +1,4 @@
-"""Which architectures are trained on and which are held out: one answer for every script and every table."""
+"""Regions of architectures: which are seen in training and which are held out, for all scripts and tables."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .architecture import MLPArchitecture
 
 REGIONS = ("seen", "held_out_combinations", "held_out_widths", "deeper", "wider")
 
-# Chosen once so that the widths people ask for first (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on
-# while the architectures of the documentation, [48, 40] and [128, 256], are held out as combinations. Changing it
-# would void every published figure.
+# Chosen so that common widths (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on, and the architectures of
+# the documentation, [48, 40] and [128, 256], are held-out combinations. Changing it would invalidate every published
+# result.
 _SALT = "nnit-2692"
 
 
@@ -25,29 +25,32 @@ def _hash(key: str) -> int:
 
 
 def is_held_out_width(width: int) -> bool:
-    """Whether `width` belongs to the fifth of all widths that no network of the training data has."""
+    """Whether `width` is held out; a fifth of all widths is in no training architecture."""
     return _hash(str(width)) % 5 == 0
 
 
 def is_held_out_combination(hidden_sizes: Sequence[int]) -> bool:
-    """Whether `hidden_sizes` belongs to the quarter of all combinations (two layers or more) never trained on."""
+    """Whether `hidden_sizes` is held out; a quarter of all combinations of two or more widths is never trained on."""
     return len(hidden_sizes) > 1 and _hash("-".join(map(str, hidden_sizes))) % 4 == 0
 
 
 @dataclass(frozen=True)
 class ArchitectureRegions:
-    """The training grid of a task and what is held out around it.
+    """Training architectures of a task, and the held-out regions around them.
 
-    Every integer width `min_width…max_width` that is not held out, in every combination that is not held out, at
-    `min_depth…max_depth` hidden layers is `"seen"` in training. Held out are: `"held_out_combinations"` of training
-    widths, `"held_out_widths"`, networks `"deeper"` than `max_depth`, and networks `"wider"` than `max_width` in any
-    layer. Of several reasons, the last of this list counts.
+    An architecture is `"seen"` in training if it has `min_depth…max_depth` hidden layers and widths
+    `min_width…max_width`, and neither a width nor its combination of widths is held out. The held-out regions are
+    `"held_out_combinations"` of training widths, `"held_out_widths"`, `"deeper"` than `max_depth`, and `"wider"` than
+    `max_width` in any layer. If several apply, the last of this list counts.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of the task.
         activation (`str`, defaults to `"relu"`): Activation of every network.
-        min_width, max_width (`int`): Range of the widths trained on, both inclusive.
-        min_depth, max_depth (`int`): Range of the numbers of hidden layers trained on, both inclusive.
+        min_width, max_width (`int`, default to 16 and 64): Range of training widths, inclusive.
+        min_depth, max_depth (`int`, default to 1 and 3): Range of the number of hidden layers in training, inclusive.
+
+    Raises:
+        `ValueError`: If a minimum is less than 1, or greater than its maximum.
     """
 
     in_features: int
@@ -72,19 +75,19 @@ class ArchitectureRegions:
 
     @cached_property
     def train_widths(self) -> list[int]:
-        """Every width that networks of the training data have."""
+        """Widths of the range that are trained on."""
         return [w for w in range(self.min_width, self.max_width + 1) if not is_held_out_width(w)]
 
     @cached_property
     def held_out_widths(self) -> list[int]:
-        """Every width of the range that no network of the training data has."""
+        """Widths of the range that are held out."""
         return [w for w in range(self.min_width, self.max_width + 1) if is_held_out_width(w)]
 
     def region_of(self, hidden_sizes: Sequence[int]) -> str:
-        """The region that `hidden_sizes` belongs to: one of `REGIONS`, or `"shallower"` or `"narrower"`.
+        """Region of `hidden_sizes`: one of `REGIONS`, or `"shallower"` or `"narrower"`.
 
-        Networks with fewer layers than `min_depth`, or a layer narrower than `min_width`, lie below the training grid.
-        No evaluation draws them, but a user may ask for one.
+        Shallower networks have fewer layers than `min_depth`, and narrower ones have a layer narrower than
+        `min_width`. [`~ArchitectureRegions.sample`] never draws them, but a user may request one.
         """
         if len(hidden_sizes) < self.min_depth:
             return "shallower"
@@ -98,21 +101,36 @@ class ArchitectureRegions:
             return "held_out_widths"
         return "held_out_combinations" if is_held_out_combination(hidden_sizes) else "seen"
 
+    @cached_property
+    def within_grid(self) -> list[str]:
+        """The regions within the grid's widths and depths that have architectures: `"seen"` and what is held out.
+
+        A grid of one layer has no held-out combinations, and a narrow one may have no held-out widths.
+        """
+        regions = []
+        for region in ("seen", "held_out_combinations", "held_out_widths"):
+            try:
+                self.sample(region, 1, torch.Generator().manual_seed(0))
+            except ValueError:
+                continue
+            regions.append(region)
+        return regions
+
     def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
-        """`hidden_sizes` with the inputs, outputs and activation of the task."""
+        """Architecture with these hidden sizes, and the inputs, outputs and activation of the task."""
         return MLPArchitecture(self.in_features, tuple(hidden_sizes), self.out_features, self.activation)
 
     def sample_training(
         self, num_architectures: int, generator: torch.Generator | None = None, narrow_fraction: float = 0.0
     ) -> list[MLPArchitecture]:
-        """Draws architectures of the seen region, a part of them with every width log-uniform.
+        """Draws architectures of the seen region, a fraction of them with log-uniform widths.
 
-        Narrow networks have the least room for error, and of widths drawn uniformly few are narrow.
+        Narrow networks are the hardest to generate, and few uniformly drawn widths are narrow.
 
         Parameters:
-            num_architectures (`int`): How many to draw.
+            num_architectures (`int`): Number of architectures.
             generator (`torch.Generator`, *optional*): Source of randomness, on the CPU.
-            narrow_fraction (`float`, defaults to 0): That part, 0 to 1, rounded to whole architectures.
+            narrow_fraction (`float`, defaults to 0): That fraction, 0 to 1; its number of architectures is rounded.
 
         Raises:
             `ValueError`: If `narrow_fraction` is out of range.
@@ -131,29 +149,30 @@ class ArchitectureRegions:
         distinct: bool = False,
         log_uniform: bool = False,
     ) -> list[MLPArchitecture]:
-        """Draws architectures of one region: depth uniform, then every width uniform.
+        """Draws architectures of one region: first a uniform depth, then uniform widths.
 
-        In `"held_out_widths"` every width is a held-out one; `"deeper"` has `max_depth + 1` layers of training widths;
-        `"wider"` has at least one layer of `max_width + 1` to `2 * max_width`, the others between half of `max_width`
-        and that.
+        In `"held_out_widths"` every width is held out. `"deeper"` has `max_depth + 1` layers of training widths.
+        `"wider"` has widths of half of `max_width` to `2 * max_width`, at least one of them above `max_width`.
 
         Parameters:
             region (`str`): One of `REGIONS`.
-            num_architectures (`int`): How many to draw.
+            num_architectures (`int`): Number of architectures.
             generator (`torch.Generator`, *optional*): Source of randomness, on the CPU.
             distinct (`bool`, defaults to `False`): Never draw the same architecture twice.
-            log_uniform (`bool`, defaults to `False`): Draw widths w with a probability that goes as 1 / w.
+            log_uniform (`bool`, defaults to `False`): Draw a width w with a probability proportional to 1 / w.
 
         Raises:
             `ValueError`: If `region` is unknown, or has fewer than `num_architectures` distinct architectures.
         """
         if region not in REGIONS:
             raise ValueError(f"`region` must be one of {REGIONS}, but received {region!r}.")
+        # candidate widths
         widths = self.train_widths
         if region == "held_out_widths":
             widths = self.held_out_widths
         elif region == "wider":
             widths = list(range(max(self.min_width, self.max_width // 2), 2 * self.max_width + 1))
+        # rejection sampling, with a limit for regions that are too small
         drawn: list[tuple[int, ...]] = []
         tries = 0
         while len(drawn) < num_architectures:
@@ -177,7 +196,7 @@ class ArchitectureRegions:
 def _draw_widths(
     widths: Sequence[int], depth: int, generator: torch.Generator | None, log_uniform: bool
 ) -> tuple[int, ...]:
-    """`depth` of the widths, none if there are none."""
+    """Draws `depth` of the widths, with replacement; an empty tuple if there are no widths."""
     if not widths:
         return ()
     if log_uniform:

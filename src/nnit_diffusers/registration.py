@@ -1,46 +1,108 @@
-"""Makes diffusers load the components of [`NNiTPipeline`] from the Hub, also through a plain `DiffusionPipeline`.
+"""Makes diffusers load our pipelines and their components, by a plain `DiffusionPipeline` too.
 
-diffusers loads components of the libraries in two tables of its own, under the public name of their library; anything
-else only from a local folder. The tables have no public interface, so this package is tested with, and capped at, the
-releases in `TESTED_DIFFUSERS`. Their module takes more than a second to import, so they are not touched before
-something else imports it: whatever loads a pipeline does.
+`import nnit_diffusers` changes two things in diffusers, and nothing for any other pipeline:
+
+- Components: diffusers loads those of the libraries in two tables of its own, under the public name of the library,
+  and others from a local folder alone. Our components are added to the tables.
+- The pipeline: `DiffusionPipeline.from_pretrained("nnit/digits")` and `DiffusionPipeline.download` look for the class
+  that `model_index.json` names in diffusers alone, and fail. That failure is caught: if the index names our pipeline,
+  the call goes to `NNiTPipeline`, with all its checks. Were the class found in diffusers instead, `DiffusionPipeline`
+  would load the components itself, and leave the checks out.
+
+The modules concerned take more than a second to import. Whatever loads a pipeline imports them, and they are changed
+right then, or at once if they are there already.
 """
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from .diffusers_internals import LOADING_TABLES, add_loadable_components
 
 
-TESTED_DIFFUSERS = ">=0.42,<0.43"
 LIBRARY = "nnit_diffusers"
-# Every one has to be listed by its own name: diffusers looks a component's class up among these.
+PIPELINE = "NNiTPipeline"
 COMPONENTS = ("GraphHyperNetwork", "NNiTArchitectureScheduler", "NNiTTransformer", "WeightPatchTokenizer")
-_TABLES_MODULE = "diffusers.pipelines.pipeline_loading_utils"
+_MODEL_INDEX = "model_index.json"
 
 
 def register_components(tables: ModuleType) -> None:
-    """Enters the components into diffusers' tables of what it may load.
+    """Adds our components to diffusers' tables; see [`~diffusers_internals.add_loadable_components`]."""
+    add_loadable_components(tables, LIBRARY, COMPONENTS)
 
-    Raises:
-        `ImportError`: If this release of diffusers has no such tables.
-    """
-    methods = {name: ["save_pretrained", "from_pretrained"] for name in COMPONENTS}
+
+def route_pipelines(pipelines: ModuleType) -> None:
+    """Makes the `DiffusionPipeline` of a module hand our pipelines to [`NNiTPipeline`]."""
+    base = pipelines.DiffusionPipeline
+    for name in ("from_pretrained", "download"):
+        setattr(base, name, classmethod(_routed(base, getattr(base, name).__func__)))
+
+
+def _routed(base: type, load: Callable[..., Any]) -> Callable[..., Any]:
+    """A class method of `DiffusionPipeline` that goes on with that of [`NNiTPipeline`] where it fails on one."""
+    first_parameter = list(inspect.signature(load).parameters)[1]  # folder or repository
+
+    @wraps(load)
+    def load_ours_too(cls: type, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(cls, *args, **kwargs)
+        except Exception:
+            # On ours it always fails, and has read nothing but the model index by then.
+            name_or_path = args[0] if args else kwargs.get(first_parameter)
+            if cls is not base or not _is_ours(name_or_path, **kwargs):
+                raise
+        pipeline_class = getattr(import_module(LIBRARY), PIPELINE)
+        return getattr(pipeline_class, load.__name__)(*args, **kwargs)
+
+    return load_ours_too
+
+
+def _is_ours(
+    name_or_path: Any,
+    cache_dir: str | Path | None = None,
+    revision: str | None = None,
+    custom_pipeline: str | None = None,
+    **kwargs: Any,
+) -> bool:
+    """Whether the model index of a folder, or of a repository as it was just downloaded, names our pipeline."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from .files import read_json_object
+
+    if custom_pipeline is not None:
+        return False
     try:
-        tables.LOADABLE_CLASSES[LIBRARY] = methods
-        tables.ALL_IMPORTABLE_CLASSES.update(methods)
-    except AttributeError as error:
-        raise ImportError(
-            f"nnit_diffusers works with diffusers{TESTED_DIFFUSERS}: this release keeps what it can load elsewhere "
-            f"({error}). Install one of those with `pip install 'diffusers{TESTED_DIFFUSERS}'`."
-        ) from error
+        if os.path.isdir(name_or_path):
+            path = Path(name_or_path, _MODEL_INDEX)
+        else:
+            cached = try_to_load_from_cache(name_or_path, _MODEL_INDEX, cache_dir, revision)
+            if not isinstance(cached, str):
+                return False
+            path = Path(cached)
+        return read_json_object(path).get("_class_name") == PIPELINE
+    except (OSError, TypeError, ValueError):  # no index, no JSON, or neither a folder nor the name of a repository
+        return False
 
 
-class _RegisteringLoader(Loader):
-    """Loads the tables as `loader` would, and registers the components in them."""
+# What is done to which module of diffusers.
+_CHANGES: dict[str, Callable[[ModuleType], None]] = {
+    LOADING_TABLES: register_components,
+    "diffusers.pipelines.pipeline_utils": route_pipelines,
+}
+
+
+class _ChangingLoader(Loader):
+    """Loads a module as `loader` would, and then changes it."""
 
     def __init__(self, loader: Loader):
         self.loader = loader
@@ -50,26 +112,26 @@ class _RegisteringLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        register_components(module)
+        _CHANGES[module.__name__](module)
 
 
-class _TablesFinder(MetaPathFinder):
-    """Finds the tables' module where Python would, to be loaded by a [`_RegisteringLoader`]."""
+class _ChangingFinder(MetaPathFinder):
+    """Finds the modules to be changed where Python would, to be loaded by a [`_ChangingLoader`]."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _TABLES_MODULE:
+        if fullname not in _CHANGES:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _RegisteringLoader(spec.loader)
+            spec.loader = _ChangingLoader(spec.loader)
         return spec
 
 
 def register() -> None:
-    """Registers the components now if diffusers' tables are there, and as soon as they are if not."""
-    if _TABLES_MODULE in sys.modules:
-        register_components(sys.modules[_TABLES_MODULE])
-    else:
-        sys.meta_path.insert(0, _TablesFinder())
+    """Changes those modules of diffusers that are there now, and the others as soon as they are."""
+    for name, change in _CHANGES.items():
+        if name in sys.modules:
+            change(sys.modules[name])
+    sys.meta_path.insert(0, _ChangingFinder())

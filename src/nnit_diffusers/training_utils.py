@@ -1,4 +1,4 @@
-"""What the scripts in `examples/` share: randomness by step, the EMA, whole checkpoints, a record of the training."""
+"""Shared parts of the training scripts in `examples/`: randomness per step, EMA, checkpoints, training record."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ CHECKPOINT_PREFIX = "checkpoint-"
 
 
 def step_generator(seed: int, step: int, process_index: int = 0, stream: int = 0) -> torch.Generator:
-    """Source of all randomness of one training step on one process.
+    """Generator for all randomness of one training step on one process.
 
-    It depends on nothing but its arguments, so that a resumed training draws what the uninterrupted one would have.
+    It depends only on its arguments, so a resumed training run draws the same numbers as an uninterrupted one.
 
     Parameters:
-        seed (`int`): Seed of the training.
-        step (`int`): Number of the step (of the micro-step, under gradient accumulation).
-        process_index (`int`, defaults to 0): Process of a distributed training.
-        stream (`int`, defaults to 0): Tells apart independent uses within one step.
+        seed (`int`): Seed of the training run.
+        step (`int`): Number of the step, or of the micro-step under gradient accumulation.
+        process_index (`int`, defaults to 0): Index of the process in distributed training.
+        stream (`int`, defaults to 0): Number of an independent generator within the step.
     """
     mixed = seed
     for part in (step, process_index, stream):
-        # One round of SplitMix64: neighbouring steps get unrelated seeds.
+        # one round of SplitMix64, so that seeds of neighbouring steps are unrelated
         mixed = (mixed + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
         mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
@@ -53,12 +53,12 @@ def step_generator(seed: int, step: int, process_index: int = 0, stream: int = 0
 
 
 def prefetch(prepare: Callable[[int], T], numbers: Iterable[int], num_workers: int) -> Iterator[T]:
-    """`prepare(number)` for one number after the other, whatever `num_workers` is.
+    """Yields `prepare(number)` for every number in order, and computes results ahead in threads.
 
     Parameters:
         prepare (`Callable[[int], T]`): Called with each number, by several threads at once.
-        numbers (`Iterable[int]`): What to prepare, in the order wanted.
-        num_workers (`int`): Threads that work ahead, a result each; with 0 nothing is prepared before it is asked for.
+        numbers (`Iterable[int]`): Numbers in the order of the results.
+        num_workers (`int`): Threads, each of which computes one result ahead; 0 computes each result on request.
     """
     if num_workers == 0:
         yield from map(prepare, numbers)
@@ -75,7 +75,7 @@ def prefetch(prepare: Callable[[int], T], numbers: Iterable[int], num_workers: i
 
 @contextmanager
 def averaged_weights(model: ModelMixin, ema: EMAModel | None) -> Iterator[None]:
-    """Within it, the model has its averaged parameters; without an EMA, its own."""
+    """Context in which the model has the averaged parameters of `ema`; without an EMA, its own."""
     if ema is None:
         yield
         return
@@ -88,7 +88,7 @@ def averaged_weights(model: ModelMixin, ema: EMAModel | None) -> Iterator[None]:
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
-    """`checkpoint-{step}` folders of a training, oldest first."""
+    """`checkpoint-{step}` folders of a training run, oldest first."""
     folders = [
         folder
         for folder in Path(output_dir).glob(f"{CHECKPOINT_PREFIX}*")
@@ -98,18 +98,18 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def checkpoint_step(folder: Path) -> int:
-    """The optimisation step that a checkpoint was written after."""
+    """Optimisation step after which a checkpoint was written."""
     return int(folder.name.removeprefix(CHECKPOINT_PREFIX))
 
 
 def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str | None) -> Path | None:
-    """The checkpoint that `--resume_from_checkpoint` means: `"latest"`, a name in `output_dir`, or a path.
+    """Checkpoint of `--resume_from_checkpoint`: `"latest"`, a name in `output_dir`, or a path.
 
     Returns:
-        `Path` or `None`: `None` if none was asked for, or `"latest"` when there is none yet.
+        `Path` or `None`: `None` if none was requested, or `"latest"` when there is none yet.
 
     Raises:
-        `ValueError`: If the checkpoint named does not exist.
+        `ValueError`: If the named checkpoint does not exist.
     """
     if resume_from_checkpoint is None:
         return None
@@ -126,11 +126,11 @@ def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str | None) 
 
 
 def save_checkpoint(accelerator: Accelerator, output_dir: str | Path, step: int, total_limit: int | None) -> Path:
-    """Writes `checkpoint-{step}`, then removes the oldest ones beyond `total_limit`.
+    """Writes `checkpoint-{step}` atomically, then removes the oldest checkpoints beyond `total_limit`.
 
-    The folder gets its name when everything is in it, and older ones go only then: whenever the training is killed,
-    the newest checkpoint is whole. Call it on every process.
+    If the training run is killed at any time, the newest checkpoint is complete. Call it on every process.
     """
+    # save to a temporary folder
     final = Path(output_dir) / f"{CHECKPOINT_PREFIX}{step}"
     partial = final.with_name(f"partial-{step}")
     if accelerator.is_main_process:
@@ -138,6 +138,7 @@ def save_checkpoint(accelerator: Accelerator, output_dir: str | Path, step: int,
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
+    # rename the complete checkpoint, then remove old ones
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
@@ -149,14 +150,14 @@ def save_checkpoint(accelerator: Accelerator, output_dir: str | Path, step: int,
 
 
 class TrainingRecord:
-    """`training.json`: how a training was called, with what, and what validation gave.
+    """Record of a training run in `training.json`: arguments, provenance and validation metrics.
 
-    A training that resumes keeps what was recorded up to its checkpoint, and says that it resumed.
+    A resumed training run keeps the record up to its checkpoint, and adds under `resumed` the step and provenance.
 
     Parameters:
-        output_dir (`str` or `Path`): Folder of the training.
-        arguments (`Mapping[str, Any]`): Its arguments.
-        step (`int`): The step it begins after, 0 unless it resumes.
+        output_dir (`str` or `Path`): Folder of the training run.
+        arguments (`Mapping[str, Any]`): Arguments of the training run.
+        step (`int`, defaults to 0): Step of the checkpoint that the training run resumes from; 0 if it does not.
     """
 
     def __init__(self, output_dir: str | Path, arguments: Mapping[str, Any], step: int = 0):
@@ -167,21 +168,21 @@ class TrainingRecord:
             self.content |= {
                 **earlier,
                 "arguments": dict(arguments),
-                "validation": [figures for figures in earlier.get("validation", []) if figures["step"] <= step],
+                "validation": [metrics for metrics in earlier.get("validation", []) if metrics["step"] <= step],
                 "resumed": [*earlier.get("resumed", []), {"step": step, **provenance()}],
             }
         write_json(self.path, self.content)
 
-    def add_validation(self, step: int, figures: Mapping[str, float]) -> None:
-        """Adds the figures of a validation."""
-        self.content["validation"].append({"step": step, **figures})
+    def add_validation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds the metrics of a validation."""
+        self.content["validation"].append({"step": step, **metrics})
         write_json(self.path, self.content)
 
 
 def register_model_hooks(
     accelerator: Accelerator, models: Mapping[str, ModelMixin], ema_models: Mapping[str, EMAModel]
 ) -> None:
-    """Makes `accelerator.save_state` write every model as `from_pretrained` reads it, and its EMA beside it.
+    """Makes checkpoints of `accelerator` store models and their EMAs in the format of `from_pretrained`.
 
     A checkpoint holds a folder per model (`transformer/`, …) and one per EMA (`transformer_ema/`, …).
     """
@@ -192,7 +193,7 @@ def register_model_hooks(
                 model.save_pretrained(Path(output_dir) / name)
             for name, ema in ema_models.items():
                 ema.save_pretrained(Path(output_dir) / f"{name}_ema")
-        # Emptied, so that accelerate does not write the same weights once more in its own format.
+        # An empty list keeps accelerate from storing the same weights again in its own format.
         weights.clear()
 
     def load_hook(wrapped_models: list, input_dir: str) -> None:
@@ -210,14 +211,14 @@ def register_model_hooks(
 
 
 def push_to_hub(folder: str | Path, repo_id: str) -> str:
-    """Uploads what a training saved, under a card that says which library loads it.
+    """Uploads a trained model or pipeline, with a model card that shows how to load it.
 
     Parameters:
         folder (`str` or `Path`): Folder of the model or pipeline.
-        repo_id (`str`): Repository, made if there is none.
+        repo_id (`str`): Name of the repository; it is created if it does not exist.
 
     Returns:
-        `str`: Address of the commit.
+        `str`: URL of the commit.
     """
     repo_id = create_repo(repo_id, exist_ok=True).repo_id
     is_pipeline = Path(folder, NNiTPipeline.config_name).exists()

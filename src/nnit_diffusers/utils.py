@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and where a figure came from."""
+"""Atomic writes of files and folders, Markdown tables, and the provenance of results."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from typing import Any
 def write_json(path: str | Path, payload: Any) -> None:
     """Writes `payload` as indented JSON, atomically: readers see the old file or the new one, never a part.
 
-    Parent folders are made.
+    Parent folders are created.
 
     Raises:
-        `ValueError`: If a number is not finite, which JSON does not have.
+        `ValueError`: If a number is not finite, because JSON has no such numbers.
     """
     text = json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file as [`write_json`] does: atomically, with its parent folders."""
+    """Writes a file atomically and creates its parent folders."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -44,9 +44,9 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """An empty folder to write into: it becomes `path` when the block ends, and is gone if the block fails.
+    """Gives an empty folder to write into, which replaces `path` when the block ends, or is deleted if it fails.
 
-    Nobody finds a part of the old folder or of the new one under that name.
+    Readers of `path` never see a part of the old or the new folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
         new.mkdir()
         yield new
+        # move the old folder away, and back if the new one can't be moved
         if path.exists():
             path.rename(old)
         try:
@@ -64,14 +65,14 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in plain text too."""
+    """A Markdown table with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def provenance() -> dict[str, Any]:
-    """Where and how this process runs, to be kept beside what it produces.
+    """How this process was run, to be saved with its results.
 
     Returns:
         `dict[str, Any]`: `command`, `date` (UTC), `git_commit` of the checkout the package runs from (with `-dirty` if

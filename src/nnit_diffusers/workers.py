@@ -1,4 +1,4 @@
-"""A pool of worker processes that outlives the death of any of them."""
+"""A pool of worker processes that replaces workers that die or hang."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from typing import Any, Generic, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# Importing ManiSkill and making an environment takes seconds, but many minutes where all else has priority.
+# Importing ManiSkill and creating an environment takes seconds, but many minutes if other processes have priority.
 _START_SECONDS = 1800.0
 _MAX_ATTEMPTS = 3
 
 
 def _serve(connection: Connection, create: Callable[[], Callable[[Any], Any]]) -> None:
-    """What a worker does: sends `None` when ready, then for every job `(is_done, result or error)`."""
-    # Ctrl-C is for the parent, which ends its workers.
+    """Main function of a worker: sends `None` when ready, then for every job `(is_done, result or error)`."""
+    # The parent handles Ctrl-C and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run_job = create()
@@ -36,7 +36,7 @@ def _serve(connection: Connection, create: Callable[[], Callable[[Any], Any]]) -
         while True:
             connection.send((True, run_job(connection.recv())))
     except (EOFError, BrokenPipeError):
-        return  # the parent is gone
+        return  # the parent has ended
     except Exception as error:
         error.add_note(f"In a worker process:\n{traceback.format_exc()}")
         connection.send((False, error))
@@ -66,15 +66,15 @@ def _end(workers: list[_Worker]) -> None:
 
 
 class WorkerPool(Generic[Job, Result]):
-    """Processes that each make something once, a simulator, and then run jobs with it.
+    """A pool of processes that each set up once, such as a simulator, and then run jobs.
 
-    A worker that dies, or takes longer than it may, is reported with a warning and replaced, and its job is run again.
-    The processes stay for the next call, and end with this object or with the program.
+    A worker that dies or exceeds its time limit is replaced with a warning, and its job is run again. The processes
+    stay alive for the next call, and end with this object or with the program.
 
     Parameters:
         create (`Callable`):
-            Called once in every worker; returns the function that runs a job. It, jobs and results are pickled.
-        timeout_seconds (`float`): What a job may take.
+            Called once in every worker; returns the function that runs a job. `create`, jobs and results are pickled.
+        timeout_seconds (`float`): Time limit of a job in seconds.
     """
 
     def __init__(self, create: Callable[[], Callable[[Job], Result]], timeout_seconds: float):
@@ -85,30 +85,31 @@ class WorkerPool(Generic[Job, Result]):
 
     @property
     def process_ids(self) -> list[int]:
-        """Of the workers alive."""
+        """Process ids of the current workers."""
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def close(self) -> None:
-        """Ends the workers; the next run starts others."""
+        """Ends the workers; the next run starts new ones."""
         _end(self._workers)
 
     def run(self, jobs: Sequence[Job], num_workers: int, progress: Callable[[], Any] | None = None) -> list[Result]:
-        """The result of every job, in their order.
+        """Runs jobs and returns their results, in order of the jobs.
 
         Parameters:
-            jobs (`Sequence`): What to run.
-            num_workers (`int`): Processes to run them in.
+            jobs (`Sequence`): The jobs.
+            num_workers (`int`): Number of processes.
             progress (`Callable`, *optional*): Called after every job.
 
         Raises:
-            `RuntimeError`: If a job took several workers with it.
-            `Exception`: What a job, or the making of a worker, raised.
+            `RuntimeError`: If several workers were lost with the same job.
+            `Exception`: Any error raised by a job or by `create`.
         """
         if num_workers < 1:
             raise ValueError(f"`num_workers` must be 1 or more, but received {num_workers}.")
         results: dict[int, Result] = {}
         waiting = deque(range(len(jobs)))
         attempts: Counter[int | None] = Counter()
+        # hand out jobs, collect results, replace lost workers
         try:
             while len(results) < len(jobs):
                 self._hand_out(jobs, waiting, min(num_workers, len(jobs) - len(results)))
@@ -116,7 +117,7 @@ class WorkerPool(Generic[Job, Result]):
                     attempts[worker.job] += 1
                     self._replace(worker, why, waiting, attempts[worker.job], jobs)
         except BaseException:
-            self.close()  # they are in the middle of something
+            self.close()  # workers may be in the middle of a job
             raise
         return [results[number] for number in range(len(jobs))]
 
@@ -127,7 +128,7 @@ class WorkerPool(Generic[Job, Result]):
             if worker.is_idle and waiting:
                 worker.job = waiting.popleft()
                 worker.deadline = time.monotonic() + self.timeout_seconds
-                with contextlib.suppress(OSError):  # it has died, which its connection will tell
+                with contextlib.suppress(OSError):  # it has died, and `_listen` will notice
                     worker.connection.send(jobs[worker.job])
 
     def _start(self) -> _Worker:
@@ -139,7 +140,8 @@ class WorkerPool(Generic[Job, Result]):
         return _Worker(process, connection, time.monotonic() + _START_SECONDS)
 
     def _listen(self, results: dict[int, Result], progress: Callable[[], Any] | None) -> list[tuple[_Worker, str]]:
-        """Waits for news, takes in results, and returns the workers that are lost and why."""
+        """Waits for messages, stores results, and returns lost workers with the reason."""
+        # wait for a message or the first deadline
         busy = [worker for worker in self._workers if not worker.is_idle]
         seconds_left = min(worker.deadline for worker in busy) - time.monotonic()
         heard = wait([worker.connection for worker in busy], timeout=max(seconds_left, 0.0))
@@ -149,6 +151,7 @@ class WorkerPool(Generic[Job, Result]):
                 if time.monotonic() > worker.deadline:
                     lost.append((worker, "did not answer in time"))
                 continue
+            # dead, ready, failed or done
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):
@@ -174,11 +177,11 @@ class WorkerPool(Generic[Job, Result]):
         what = "while starting" if worker.job is None else f"at {jobs[worker.job]!r:.200}"
         if attempts >= _MAX_ATTEMPTS:
             raise RuntimeError(f"{attempts} workers were lost {what}; the last one {why}.")
-        warnings.warn(f"Worker process {process_id} {why} {what}; another one takes over.", stacklevel=4)
+        warnings.warn(f"Worker process {process_id} {why} {what}; a new one replaces it.", stacklevel=4)
         if worker.job is not None:
             waiting.appendleft(worker.job)
 
 
 def default_num_workers() -> int:
-    """One for each CPU that this process may use."""
+    """The number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

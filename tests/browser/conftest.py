@@ -10,7 +10,7 @@ from nnit_diffusers.schedulers import NNiTArchitectureScheduler
 
 @pytest.fixture(scope="session")
 def pushcube_folder(tmp_path_factory):
-    """A pipeline of a robot task that has learned nothing."""
+    """An untrained pipeline of a robot task."""
     task = get_task("pushcube")
     folder = tmp_path_factory.mktemp("nnit") / "pushcube"
     torch.manual_seed(0)

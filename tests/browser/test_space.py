@@ -1,4 +1,4 @@
-"""What is behind the web demo, without a browser."""
+"""The code of the web demo, without a browser."""
 
 import base64
 import os
@@ -38,8 +38,8 @@ def pushcube(pushcube_folder):
 
 
 def request(**changes):
-    asked = {"hidden_sizes": (20, 18), "max_parameters": None, "num_networks": 2, "steps": 2, "seed": 0}
-    return Request(**{**asked, **changes})
+    default = {"hidden_sizes": (20, 18), "max_parameters": None, "num_networks": 2, "steps": 2, "seed": 0}
+    return Request(**{**default, **changes})
 
 
 def test_every_published_folder_is_offered_and_the_environment_can_name_others(monkeypatch, tmp_path):
@@ -51,7 +51,7 @@ def test_every_published_folder_is_offered_and_the_environment_can_name_others(m
     assert models.model_names(ROOT) == ["nnit/pickcube", "me/mine"]
 
 
-def test_the_default_steps_are_the_fewest_that_lost_nothing(digits):
+def test_the_default_steps_are_the_fewest_without_lower_scores(digits):
     steps = digits.evaluation["steps"]
     usual = str(digits.evaluation["settings"]["num_inference_steps"])
     for region in ("held_out_combinations", "held_out_widths"):
@@ -105,14 +105,14 @@ def test_the_model_chooses_within_a_budget(digits):
     ],
     ids=str,
 )
-def test_more_than_a_visitor_may_ask_is_refused_in_one_sentence(digits, changes):
-    with pytest.raises(ValueError, match=r"\AThe [^\n]* must be a whole number from [^\n]*\.\Z"):
+def test_a_request_out_of_bounds_is_refused_in_one_sentence(digits, changes):
+    with pytest.raises(ValueError, match=r"\AThe [^\n]* must be an integer from [^\n]*\.\Z"):
         digits.generate(request(**changes))
 
 
-def test_what_takes_too_long_is_stopped(digits, monkeypatch):
+def test_generation_stops_after_a_time_limit(digits, monkeypatch):
     monkeypatch.setattr(models, "MAX_SECONDS", 0.0)
-    with pytest.raises(TimeoutError, match="ask for fewer or smaller networks"):
+    with pytest.raises(TimeoutError, match="request fewer or smaller networks"):
         digits.generate(request())
 
 
@@ -125,8 +125,8 @@ def test_sizes_are_compared(digits):
         digits.compare([], depth=1, num_networks=2, seed=0)
 
 
-def test_drawn_digits_are_read_as_well_as_scanned_ones(digits):
-    """Validation digits drawn large on the canvas, at any place, come back as networks know them."""
+def test_drawn_digits_are_classified_as_well_as_scanned_ones(digits):
+    """Validation digits enlarged and off-centre on the canvas are as readable as the originals."""
     made = digits.generate(request(hidden_sizes=(48, 40)))
     inputs, labels = (tensor[:120] for tensor in digits.task.data("validation"))
     right = []
@@ -149,12 +149,12 @@ def test_a_drawing_is_cropped_centred_and_averaged():
 
 
 @pytest.mark.parametrize("text", ["", "not base64!", base64.b64encode(b"abc").decode(), None], ids=str)
-def test_what_is_no_drawing_is_refused(text):
+def test_invalid_drawings_are_refused(text):
     with pytest.raises(ValueError, match="drawing"):
         decode_drawing(text)
 
 
-def test_requirements_are_those_of_the_constraints():
+def test_requirements_have_the_pins_of_the_constraints():
     pins = set((ROOT / "constraints.txt").read_text().splitlines())
     required = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if line[0] != "#"]
     assert required.pop().startswith("nnit-diffusers[space] @ ")
@@ -163,10 +163,10 @@ def test_requirements_are_those_of_the_constraints():
     assert f"sdk_version: {gradio.removeprefix('gradio==')}\n" in (SPACE / "README.md").read_text()
 
 
-def test_requirements_are_taken_by_pip_and_fit_together(tmp_path):
+def test_requirements_are_valid_and_consistent_for_pip(tmp_path):
     *pinned, package = (SPACE / "requirements.txt").read_text().splitlines()
     assert Requirement(package).extras == {"space"} and Requirement(package).url.startswith("git+https://")
-    # What is installed here is what they pin, so that no index is needed to find out.
+    # the pinned versions are installed, so pip needs no index
     (tmp_path / "requirements.txt").write_text("\n".join(pinned))
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", "requirements.txt"]
     resolved = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -194,7 +194,7 @@ def test_a_robot_is_filmed(pushcube, monkeypatch):
         pushcube.close()
 
 
-def test_without_a_vulkan_device_a_sentence_says_so():
+def test_a_missing_vulkan_device_is_reported():
     script = "import nnit_diffusers.tasks.maniskill.tasks, models; print(models._cannot_simulate())"
     hidden = {"VK_DRIVER_FILES": "/nonexistent", "VK_ICD_FILENAMES": "/nonexistent"}
     command = [sys.executable, "-c", script]

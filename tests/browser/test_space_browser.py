@@ -1,4 +1,4 @@
-"""The web demo as its visitors have it: the app in a process of its own, clicked through in Chromium.
+"""The web demo as visitors use it: the app runs in a separate process and is operated in Chromium.
 
 NNIT_SCREENSHOTS=docs/images .venv/bin/python -m pytest tests/browser/test_space_browser.py    # also takes pictures
 """
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: run sc
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory, pushcube_folder):
-    """Address of the running demo, and the folder that its temporary files lie in."""
+    """Address of the running demo, and the folder of its temporary files."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,17 +74,17 @@ def wait_for(address, process, log):
 
 
 class Visit:
-    """A page, what it asked for and what it complained of."""
+    """A page with the hosts it requested and the errors it logged."""
 
     def __init__(self, page):
-        self.page, self.hosts, self.complaints = page, set(), []
+        self.page, self.hosts, self.errors = page, set(), []
         page.set_default_timeout(60_000)
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def check_fits(self):
-        """Nothing reaches beyond the screen, so there is nothing to scroll sideways for."""
+        """Checks that the page fits the screen, without horizontal scrolling."""
         width, screen = self.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
         assert width <= screen
 
@@ -108,7 +108,7 @@ class Visit:
         return path
 
     def screenshot(self, name):
-        """A picture of the whole page for the docs, if the environment asks for it."""
+        """Takes a picture of the full page for the docs, if `NNIT_SCREENSHOTS` is set."""
         if folder := os.environ.get("NNIT_SCREENSHOTS"):
             self.page.mouse.move(0, 0)
             self.page.wait_for_timeout(500)
@@ -135,7 +135,7 @@ def visit(request, app, tmp_path):
         context.close()
 
 
-def test_a_visitor_generates_draws_compares_and_downloads(visit, app, tmp_path):
+def test_a_visitor_can_generate_draw_compare_and_download(visit, app, tmp_path):
     page = visit.page
     page.locator("#generate").click()
     page.locator("#card .sizes", has_text="48").wait_for()
@@ -177,7 +177,7 @@ def test_a_visitor_generates_draws_compares_and_downloads(visit, app, tmp_path):
     visit.check_fits()
 
     assert visit.hosts == {"127.0.0.1"}
-    assert visit.complaints == []
+    assert visit.errors == []
 
     for box in page.get_by_role("checkbox", checked=True).all()[::-1]:
         box.uncheck()
@@ -186,7 +186,7 @@ def test_a_visitor_generates_draws_compares_and_downloads(visit, app, tmp_path):
 
 
 @pytest.mark.parametrize("visit", ["phone"], indirect=True)
-def test_a_robot_is_watched_where_that_can_be(visit, pushcube_folder):
+def test_a_robot_is_filmed_if_the_simulator_runs(visit, pushcube_folder):
     page = visit.page
     page.locator("#task input").click()
     page.get_by_role("option", name="pushcube").click()
@@ -204,10 +204,10 @@ def test_a_robot_is_watched_where_that_can_be(visit, pushcube_folder):
         assert re.search(r"\d of 2 episodes succeed", page.locator("#video").inner_text())
     visit.check_fits()
     assert visit.hosts == {"127.0.0.1"}
-    assert visit.complaints == []
+    assert visit.errors == []
 
 
-def test_nothing_can_be_uploaded(app):
+def test_uploads_are_refused(app):
     boundary = "nnit"
     body = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n'
@@ -220,6 +220,6 @@ def test_nothing_can_be_uploaded(app):
     assert not list(app[1].rglob("a.bin"))
 
 
-def test_no_function_is_offered_to_programs(app):
+def test_the_api_has_no_named_endpoints(app):
     with urllib.request.urlopen(f"{app[0]}gradio_api/info", timeout=30) as response:
         assert json.load(response)["named_endpoints"] == {}

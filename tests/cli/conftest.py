@@ -1,4 +1,4 @@
-"""A tiny pipeline as it is published, and a way to run `nnit` in this process."""
+"""Fixtures: a tiny published pipeline, and a function that runs `nnit` in this process."""
 
 import json
 from types import SimpleNamespace
@@ -25,17 +25,17 @@ def write_card(folder, **data):
 
 @pytest.fixture
 def published(tmp_path):
-    """A pipeline with all that its repository has."""
+    """A pipeline's folder with everything that `nnit publish` checks."""
     folder = tmp_path / "nnit" / "tiny"
     pipeline = tiny_pipeline(ghn=True)
     pipeline.save_pretrained(folder)
     (folder / "pipeline.py").write_text("from nnit_diffusers import NNiTPipeline  # noqa: F401\n")
-    figures = {"min": 0.1, "interval": [0.2, 0.5]}
+    statistics = {"min": 0.1, "interval": [0.2, 0.5]}
     report = {
         "settings": {"task": "tiny_data", "num_inference_steps": 20, "weights_sha256": fingerprint(pipeline)},
         "regions": {
-            "seen": {"nnit": {"mean": 0.34567, **figures}, "num_networks": 10},
-            "deeper": {"nnit": {"mean": 0.3, **figures}, "num_networks": 10},
+            "seen": {"nnit": {"mean": 0.34567, **statistics}, "num_networks": 10},
+            "deeper": {"nnit": {"mean": 0.3, **statistics}, "num_networks": 10},
         },
     }
     write_json(folder / "evaluation.json", report)
@@ -45,7 +45,7 @@ def published(tmp_path):
 
 @pytest.fixture
 def nnit(capsys, monkeypatch, tmp_path):
-    """Runs the command in an empty folder, in this process: its exit code and what it printed."""
+    """Runs the command in an empty folder, in this process; returns exit code and output."""
     monkeypatch.chdir(tmp_path)
 
     def run_here(*arguments):

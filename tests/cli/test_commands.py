@@ -1,4 +1,4 @@
-"""What each command does, in this process, with a tiny pipeline."""
+"""Every subcommand, run in this process with a tiny pipeline."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def assert_bad_input(result, message):
     assert result.out == ""
 
 
-def test_generated_networks_are_those_of_the_pipeline(nnit, published):
+def test_generate_saves_the_networks_that_the_pipeline_generates(nnit, published):
     options = ("--arch", 9, 7, "--arch", 5, "--num-networks", 2, "--seed", 3, *QUICK)
     result = nnit("generate", published, *options, "--output", "out", "--json")
     expected = tiny_pipeline()(
@@ -50,7 +50,7 @@ def test_generated_networks_are_those_of_the_pipeline(nnit, published):
         torch.testing.assert_close(saved.state_dict(), network.state_dict())
 
 
-def test_what_was_generated_says_how(nnit, published):
+def test_the_list_of_networks_records_how_they_were_generated(nnit, published):
     result = nnit("generate", published, "--max-parameters", 100, "--output", "out", "--json", *QUICK)
     listed = json.loads(Path("out/networks.json").read_text())
     assert {"output": "out", **listed} == result.json
@@ -59,13 +59,13 @@ def test_what_was_generated_says_how(nnit, published):
     assert listed["networks"][0]["num_parameters"] <= 100
 
 
-def test_none_is_filled_in_by_the_model(nnit, published):
+def test_the_model_chooses_widths_given_as_none(nnit, published):
     result = nnit("generate", published, "--arch", 9, "None", "--output", "out", "--json", *QUICK)
     first, second = result.json["networks"][0]["architecture"]["hidden_sizes"]
     assert first == 9 and 4 <= second <= 12
 
 
-def test_nothing_is_overwritten_without_force_and_nothing_foreign_with_it(nnit, published, networks):
+def test_only_force_overwrites_and_only_folders_of_the_same_command(nnit, published, networks):
     before = files_below(networks)
     again = ("generate", published, "--arch", 5, "--output", networks, *QUICK)
     assert_bad_input(nnit(*again), "'networks', which exists: add --force")
@@ -76,11 +76,11 @@ def test_nothing_is_overwritten_without_force_and_nothing_foreign_with_it(nnit, 
     Path("thesis").mkdir()
     Path("thesis/thesis.tex").write_text("years of work")
     foreign = nnit("generate", published, "--arch", 5, "--output", "thesis", "--force", *QUICK)
-    assert_bad_input(foreign, "holds no networks.json: it is left alone")
+    assert_bad_input(foreign, "holds no networks.json: --force replaces only what this command wrote")
     assert files_below("thesis") == {"thesis.tex": b"years of work"}
 
 
-def test_saved_networks_are_scored_as_evaluate_does(nnit, networks):
+def test_scores_of_saved_networks_are_those_of_evaluate(nnit, networks):
     result = nnit("evaluate", networks, "--task", "tiny_tasks:tiny_data", "--json", "--output", "scores.json")
     saved = list(load_networks(networks).values())
     expected = [scored.to_dict() for scored in evaluate(saved, tiny_tasks.TinyDataTask())]
@@ -90,12 +90,12 @@ def test_saved_networks_are_scored_as_evaluate_does(nnit, networks):
     assert_bad_input(nnit("evaluate", networks, "--output", "scores.json"), "which exists: add --force")
 
 
-def test_the_task_is_the_one_that_the_networks_are_for(nnit, networks):
+def test_the_default_task_is_the_one_recorded_with_the_networks(nnit, networks):
     assert nnit("evaluate", networks, "--json").json["task"] == "tiny_data"
     assert_bad_input(nnit("evaluate", f"{networks}/network-0"), "`--task` must name a task")
 
 
-def test_single_networks_and_folders_of_them_are_scored_together(nnit, networks):
+def test_single_networks_and_folders_of_networks_are_scored_together(nnit, networks):
     result = nnit(
         "evaluate", networks, f"{networks}/network-1", "--split", "validation", "--num-episodes", 50, "--json"
     )
@@ -105,20 +105,20 @@ def test_single_networks_and_folders_of_them_are_scored_together(nnit, networks)
     assert second["num_successes"] == again["num_successes"] and again["num_episodes"] == 50
 
 
-def test_a_pipeline_is_scored_on_what_it_generates(nnit, published, networks):
+def test_evaluating_a_pipeline_scores_networks_that_it_generates(nnit, published, networks):
     options = ("--arch", 9, 7, "--num-networks", 2, *QUICK)
     fresh = nnit("evaluate", published, "--json", *options).json
     saved = nnit("evaluate", networks, "--json").json
     assert fresh["networks"] == saved["networks"]
     assert_bad_input(nnit("evaluate", published, networks), "one pipeline or any number of networks")
-    assert_bad_input(nnit("evaluate", networks, *options), "must be a pipeline to use ['--arch'")
+    assert_bad_input(nnit("evaluate", networks, *options), "must be a pipeline to use the options ['--arch'")
 
 
-def test_a_score_that_is_not_reached_fails(nnit, networks):
-    worst = nnit("evaluate", networks, "--json").json["min_score"]
-    assert nnit("evaluate", networks, "--min-score", worst).code == 0
-    failed = nnit("evaluate", networks, "--min-score", worst + 0.001)
-    assert failed.code == 1 and "Worse than --min-score" in failed.out
+def test_a_score_below_min_score_fails(nnit, networks):
+    minimum = nnit("evaluate", networks, "--json").json["min_score"]
+    assert nnit("evaluate", networks, "--min-score", minimum).code == 0
+    failed = nnit("evaluate", networks, "--min-score", minimum + 0.001)
+    assert failed.code == 1 and "Less than --min-score" in failed.out
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
@@ -133,24 +133,26 @@ def test_every_format_is_exported(nnit, networks, format):
     assert result.json["num_bytes"] == sum(sizes)
 
 
-def test_a_folder_is_replaced_by_an_export_only_if_one_made_it(nnit, networks):
+def test_an_export_replaces_only_folders_of_an_export(nnit, networks):
     export = ("export", f"{networks}/network-0", "--format", "lerobot", "--output")
-    assert_bad_input(nnit(*export, networks, "--force"), "holds no policy_preprocessor.json: it is left alone")
+    assert_bad_input(nnit(*export, networks, "--force"), "holds no policy_preprocessor.json: --force replaces only")
     assert nnit(*export, "policy").code == 0
     assert_bad_input(nnit(*export, "policy"), "'policy', which exists: add --force")
     assert nnit(*export, "policy", "--force").code == 0
 
 
-def test_an_exported_network_computes_what_the_saved_one_does(nnit, networks):
+def test_an_exported_network_computes_the_same_as_the_saved_one(nnit, networks):
     assert nnit("export", f"{networks}/network-1", "--format", "onnx", "--output", "network.onnx").code == 0
     inputs = torch.randn(3, 5)
     (outputs,) = onnxruntime.InferenceSession("network.onnx").run(None, {"observations": inputs.numpy()})
     torch.testing.assert_close(torch.from_numpy(outputs), MLP.from_pretrained(f"{networks}/network-1")(inputs))
 
 
-def test_an_export_that_cannot_be_is_refused_in_a_line(nnit, published, networks):
+def test_an_impossible_export_is_refused_with_a_one_line_error(nnit, published, networks):
     network, onnx = f"{networks}/network-0", ("--format", "onnx", "--output", "file")
-    assert_bad_input(nnit("export", networks, *onnx), "'networks' of 2: name one, as in 'networks/network-0'")
+    assert_bad_input(
+        nnit("export", networks, *onnx), "'networks', which holds 2: name one, such as 'networks/network-0'"
+    )
     assert_bad_input(nnit("export", published, *onnx), "but is a pipeline")
     assert_bad_input(nnit("export", network, *onnx, "--adapted-agent"), "`options` of format 'onnx' must be of none")
     assert_bad_input(nnit("export", network, "--format", "cleanrl", "--output", "file"), "must be a tanh network")
@@ -161,16 +163,16 @@ def test_an_export_that_cannot_be_is_refused_in_a_line(nnit, published, networks
     assert nnit("export", network, *onnx, "--force").code == 0
 
 
-def test_info_tells_what_is_in_a_pipeline_and_what_was_measured(nnit, published):
-    told = nnit("info", published, "--json").json
+def test_info_shows_sizes_and_results_of_a_pipeline(nnit, published):
+    shown = nnit("info", published, "--json").json
     pipeline = tiny_pipeline(ghn=True)
-    sizes = {name: told["components"][name]["num_parameters"] for name in ("transformer", "ghn")}
+    sizes = {name: shown["components"][name]["num_parameters"] for name in ("transformer", "ghn")}
     assert sizes == {"transformer": sum(t.numel() for t in pipeline.transformer.state_dict().values()),
                      "ghn": sum(t.numel() for t in pipeline.ghn.state_dict().values())}  # fmt: skip
-    assert (told["task"], told["in_features"], told["out_features"], told["max_width"]) == ("tiny_data", 5, 3, 12)
-    assert told["measured"]["seen"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1,
+    assert (shown["task"], shown["in_features"], shown["out_features"], shown["max_width"]) == ("tiny_data", 5, 3, 12)
+    assert shown["measured"]["seen"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1,
                                          "success_at_end": None, "num_networks": 10}  # fmt: skip
-    assert "seen                   34.6% (20.0% to 50.0%), worst 10.0%, 10 networks" in nnit("info", published).out
+    assert "seen                   34.6% (20.0% to 50.0%), minimum 10.0%, 10 networks" in nnit("info", published).out
 
 
 @pytest.mark.parametrize(
@@ -181,25 +183,27 @@ def test_info_tells_what_is_in_a_pipeline_and_what_was_measured(nnit, published)
         ("stackcube-easy", "StackCubeEasy-v1", 48, "joint velocities 9:18, tool centre point 18:25, A 25:32"),
     ],
 )
-def test_info_of_a_robot_has_what_it_takes_to_run_it(nnit, published, task, env_id, num_observed, observed):
+def test_info_of_a_robot_task_shows_environment_control_and_layouts(
+    nnit, published, task, env_id, num_observed, observed
+):
     report = json.loads((published / "evaluation.json").read_text())
     report["settings"] |= {"task": task, "num_test_episodes": 400}
     report["regions"]["seen"]["nnit"]["success_at_end"] = 0.3
     write_json(published / "evaluation.json", report)
-    told = nnit("info", published, "--json").json
-    assert (told["environment"], told["control_mode"]) == (env_id, "pd_joint_delta_pos")
-    assert observed in told["observation_layout"] and told["observation_layout"].endswith(f":{num_observed}")
+    shown = nnit("info", published, "--json").json
+    assert (shown["environment"], shown["control_mode"]) == (env_id, "pd_joint_delta_pos")
+    assert observed in shown["observation_layout"] and shown["observation_layout"].endswith(f":{num_observed}")
     text = nnit("info", published).out
     assert f"Robot       {env_id} of ManiSkill, control mode pd_joint_delta_pos" in text
-    assert "Measured    success in any step, mean of all networks, 20 steps, 400 test episodes" in text
-    assert "34.6% (20.0% to 50.0%), still so at the end 30.0%, worst 10.0%, 10 networks" in text
+    assert "Measured    success in any step, mean of all networks, 20 denoising steps, 400 test episodes" in text
+    assert "34.6% (20.0% to 50.0%), success at episode end 30.0%, minimum 10.0%, 10 networks" in text
 
 
-def test_info_tells_what_networks_are(nnit, networks):
-    told = nnit("info", networks, "--json").json
-    assert (told["kind"], len(told["networks"])) == ("networks", 2)
-    told = nnit("info", f"{networks}/network-0", "--json").json
-    assert (told["hidden_sizes"], told["num_parameters"]) == ([9, 7], MLPArchitecture(5, (9, 7), 3).num_parameters)
+def test_info_shows_architectures_and_sizes_of_networks(nnit, networks):
+    shown = nnit("info", networks, "--json").json
+    assert (shown["kind"], len(shown["networks"])) == ("networks", 2)
+    shown = nnit("info", f"{networks}/network-0", "--json").json
+    assert (shown["hidden_sizes"], shown["num_parameters"]) == ([9, 7], MLPArchitecture(5, (9, 7), 3).num_parameters)
     assert "[9, 7], 148 parameters" in nnit("info", f"{networks}/network-0").out
     assert "network-1   [9, 7], 148 parameters" in nnit("info", networks).out
     Path("empty").mkdir()
@@ -213,7 +217,7 @@ def test_a_list_of_networks_that_leaves_its_folder_is_refused(nnit, networks):
     assert_bad_input(nnit("evaluate", networks), "must name folders beside it, but names '../networks/network-0'")
 
 
-def test_a_search_leaves_winner_picture_and_state(nnit, published):
+def test_a_search_saves_winner_plot_and_state(nnit, published):
     options = (
         "--task",
         "tiny_tasks:tiny_demand",
@@ -241,7 +245,7 @@ def failed_checks(result):
     return {check["name"]: check["problem"] for check in result.json["checks"] if check["problem"]}
 
 
-def test_a_sound_folder_is_ready(nnit, published):
+def test_a_valid_folder_passes_all_checks(nnit, published):
     result = nnit("publish", published, "--dry-run", "--json")
     assert (result.code, failed_checks(result)) == (0, {})
     assert (result.json["repo_id"], result.json["commit_url"], len(result.json["checks"])) == ("nnit/tiny", None, 7)
@@ -275,13 +279,13 @@ def change_weights(folder):
     pipeline.transformer.save_pretrained(folder / "transformer")
 
 
-def change_figure(folder):
+def change_result(folder):
     report = json.loads((folder / "evaluation.json").read_text())
     report["regions"]["seen"]["nnit"]["mean"] = 0.99
     write_json(folder / "evaluation.json", report)
 
 
-def in_the_card(old, new):
+def edit_card(old, new):
     def change(folder):
         card = folder / "README.md"
         assert old in card.read_text()
@@ -293,17 +297,17 @@ def in_the_card(old, new):
 @pytest.mark.parametrize(
     ("spoil", "check", "problem"),
     [
-        (add_pickle, "it holds the files of a pipeline", "transformer/optimizer.pt must be one of"),
-        (add_code, "it holds the files of a pipeline", "pipeline.py must be"),
-        (truncate_weights, "it loads", "transformer"),
-        (poison_weights, "it generates networks of finite weights", "not finite"),
-        (change_weights, "evaluation.json is of these weights", "but is of"),
-        (change_figure, "the card's metadata has the results", "{'seen': 0.99, 'deeper': 0.3}"),
-        (in_the_card("0.3457", "0.9457"), "the card's metadata has the results", "but says {'seen': 0.9457,"),
-        (in_the_card("34.6% (", "94.6% ("), "the card's tables show what was measured", "94.6% (20.0 to 50.0)"),
+        (add_pickle, "the folder holds only files of a pipeline", "transformer/optimizer.pt must be one of"),
+        (add_code, "the folder holds only files of a pipeline", "pipeline.py must be"),
+        (truncate_weights, "the pipeline loads", "transformer"),
+        (poison_weights, "generated networks have the requested architecture", "not finite"),
+        (change_weights, "evaluation.json was measured with these weights", "but is of"),
+        (change_result, "the card's metadata has the results", "{'seen': 0.99, 'deeper': 0.3}"),
+        (edit_card("0.3457", "0.9457"), "the card's metadata has the results", "but has {'seen': 0.9457,"),
+        (edit_card("34.6% (", "94.6% ("), "the card's tables have the results", "94.6% (20.0 to 50.0)"),
         (
-            in_the_card("34.6%", "35%"),
-            "the card's tables show what was measured",
+            edit_card("34.6%", "35%"),
+            "the card's tables have the results",
             "34.6% (20.0 to 50.0) for region 'seen'",
         ),
         (lambda folder: (folder / "README.md").unlink(), "the card has the metadata", "README.md"),
@@ -312,8 +316,8 @@ def in_the_card(old, new):
         (lambda folder: write_card(folder, eval_results=None), "the card has the metadata", "`model-index`"),
     ],
 )
-def test_a_spoiled_folder_is_not_published(nnit, published, monkeypatch, spoil, check, problem):
-    # Were it to upload, it would find no Hub here, and the exit code would be 2.
+def test_an_invalid_folder_is_not_published(nnit, published, monkeypatch, spoil, check, problem):
+    # An upload would fail for lack of a Hub, with exit code 2.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "hf_none")
     spoil(published)
@@ -323,12 +327,12 @@ def test_a_spoiled_folder_is_not_published(nnit, published, monkeypatch, spoil, 
     assert problem in found
 
 
-def test_formats_of_the_command_are_those_of_the_package():
+def test_formats_of_the_export_command_are_those_of_the_package():
     assert get_args(get_type_hints(Export)["format"]) == tuple(EXPORT_FORMATS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_examples_that_the_command_takes(nnit, name):
+def test_examples_in_the_help_are_valid_commands(nnit, name):
     shown = nnit(name, "--help")
     examples = [line.strip() for line in shown.out.splitlines() if line.startswith("    nnit ")]
     assert shown.code == 0 and examples
@@ -336,7 +340,7 @@ def test_help_has_examples_that_the_command_takes(nnit, name):
         assert type(parse(example.split()[1:])) is COMMANDS[name][0]
 
 
-def test_every_command_of_the_page_is_one():
+def test_commands_in_the_docs_are_valid_and_cover_every_subcommand():
     page = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text()
     lines = re.findall(r"^nnit .*$", page, re.MULTILINE)
     kinds = {type(parse(shlex.split(line)[1:])) for line in lines}

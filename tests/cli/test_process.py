@@ -1,4 +1,4 @@
-"""The command as the shell starts it."""
+"""The command `nnit` as a shell starts it, in a process of its own."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def start(*arguments, cwd):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell starts in the background ignores Ctrl-C, and hands that down to here.
+        # A process that a shell starts in the background ignores Ctrl-C, and so do its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -67,7 +67,7 @@ def saved(folder):
     return json.loads(path.read_text()) if path.exists() else {"bands_done": [], "candidates": []}
 
 
-def test_help_is_there_at_once():
+def test_help_imports_no_slow_packages():
     code = (
         "import sys\n"
         "from nnit_diffusers.cli.main import COMMANDS, run\n"
@@ -80,22 +80,22 @@ def test_help_is_there_at_once():
 
 
 @pytest.mark.parametrize("arguments", [[], ["paint"], ["info"], ["generate", "x", "--arch", "wide", "--output", "y"]])
-def test_wrong_usage_is_2_and_nothing_on_stdout(tmp_path, arguments):
+def test_wrong_usage_exits_with_2_and_prints_nothing_to_stdout(tmp_path, arguments):
     process = shell(*arguments, cwd=tmp_path)
     assert (process.returncode, process.stdout) == (2, "")
     assert "Traceback" not in process.stderr and process.stderr
 
 
-def test_wrong_input_is_2_and_one_line_with_a_traceback_for_those_who_debug(tmp_path):
+def test_wrong_input_exits_with_2_and_one_line_and_nnit_debug_adds_a_traceback(tmp_path):
     process = shell("info", "nowhere/nothing", cwd=tmp_path)
     assert (process.returncode, process.stdout) == (2, "")
     (line,) = process.stderr.splitlines()
-    assert line.startswith("nnit info: error: 'nowhere/nothing' is no folder here")
+    assert line.startswith("nnit info: error: 'nowhere/nothing' is not a folder")
     process = shell("info", "nowhere/nothing", cwd=tmp_path, NNIT_DEBUG="1")
     assert process.returncode == 1 and "Traceback" in process.stderr
 
 
-def test_from_the_published_digits_to_an_exported_network_and_its_score(tmp_path):
+def test_the_published_digits_model_generates_exports_and_scores_a_network(tmp_path):
     digits = ROOT / "nnit" / "digits"
     generated = shell("generate", digits, "--arch", 48, 40, "--json", "--output", "out", cwd=tmp_path)
     assert generated.returncode == 0, generated.stderr
@@ -108,7 +108,7 @@ def test_from_the_published_digits_to_an_exported_network_and_its_score(tmp_path
     assert json.loads(scored.stdout)["mean_score"] > 0.9
 
 
-def test_what_a_task_prints_does_not_get_into_the_json(tmp_path, published):
+def test_output_printed_by_a_task_goes_to_stderr_and_not_into_the_json(tmp_path, published):
     (tmp_path / "loud.py").write_text(
         "import os\n"
         "from tiny_tasks import TinyDataTask\n"
@@ -127,7 +127,7 @@ def test_what_a_task_prints_does_not_get_into_the_json(tmp_path, published):
     assert {"printed", "started"} <= set(process.stderr.splitlines())
 
 
-def test_ctrl_c_leaves_nothing_half_written(tmp_path, published):
+def test_ctrl_c_leaves_no_partial_files(tmp_path, published):
     process = start(
         "generate", published, "--arch", 9, "--num-inference-steps", 100_000, "--output", "out", cwd=tmp_path
     )
@@ -140,7 +140,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path, published):
     assert sorted(path.name for path in tmp_path.iterdir()) == before == ["nnit"]
 
 
-def test_a_killed_search_goes_on_and_finds_the_same(tmp_path, published, nnit, monkeypatch):
+def test_a_killed_search_resumes_and_finds_the_same_result(tmp_path, published, nnit, monkeypatch):
     folder = tmp_path / "out"
     quick = ("--num-inference-steps", 1)
     process = start("search", published, *SEARCH, *quick, cwd=tmp_path)
@@ -163,7 +163,7 @@ def test_a_killed_search_goes_on_and_finds_the_same(tmp_path, published, nnit, m
         assert same.read_bytes() == weights.read_bytes()
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, published):
+def test_an_unreachable_hub_is_a_one_line_error(tmp_path, published):
     unreachable = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_none"}
     process = shell("publish", published, cwd=tmp_path, **unreachable)
     assert process.returncode == 2
@@ -171,7 +171,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, published):
     assert "Traceback" not in process.stderr
 
 
-def test_a_reader_that_stops_reading_is_no_error(tmp_path, published):
+def test_a_closed_stdout_causes_no_traceback(tmp_path, published):
     process = start("--help", cwd=tmp_path)
     process.stdout.close()
     process.wait(timeout=60)

@@ -50,7 +50,7 @@ def original(networks, tmp_path_factory):
 
 @pytest.fixture
 def folder(original, tmp_path):
-    """A copy to damage."""
+    """A copy of the dataset, for tests that damage it."""
     return shutil.copytree(original, tmp_path / "dataset")
 
 
@@ -62,7 +62,10 @@ def rewrite_index(folder, column, values):
     pq.write_table(index.set_column(position, column, array), path)
 
 
-def test_networks_come_back_as_they_were_written(original, networks):
+# Reading
+
+
+def test_networks_are_read_as_they_were_written(original, networks):
     dataset = WeightDataset(original, TOKENIZER, region=None)
     assert len(dataset) == len(networks) == 43
     for index in (0, 17, 42, -1):
@@ -73,7 +76,7 @@ def test_networks_come_back_as_they_were_written(original, networks):
         dataset[43]
 
 
-def test_a_region_has_its_networks_alone(original):
+def test_a_region_holds_only_its_networks(original):
     dataset = WeightDataset(original, TOKENIZER)
     assert len(dataset) == 40
     assert dataset.index["seed"].to_pylist() == list(range(40))
@@ -83,18 +86,22 @@ def test_a_region_has_its_networks_alone(original):
     assert drawn <= {str(architecture) for architecture in held_out.architectures}
 
 
-def test_a_region_without_networks_is_refused_by_those_that_have_any(original):
+def test_a_region_without_networks_is_refused(original):
     with pytest.raises(ValueError, match=r"None or one of \['seen', 'held_out_combinations'\].*received 'wider'"):
         WeightDataset(original, TOKENIZER, region="wider")
 
 
-def test_a_batch_is_what_the_tokenizer_makes_of_the_networks(original):
+# Batches
+
+
+def test_a_batch_holds_encoded_networks_of_the_dataset(original):
     batch = WeightDataset(original, TOKENIZER).batch(6, generator())
     originals = {}
     for network in networks_of("seen", 40):
         encoded = TOKENIZER.encode([network])
         originals[str(encoded.patches.sum().item())] = encoded
     assert len(batch.architectures) == len(batch.patches) == 6
+    # every row of the batch is a network of the dataset
     for index, architecture in enumerate(batch.architectures):
         count = int(batch.attention_mask[index].sum())
         (same,) = [o for o in originals.values() if torch.equal(o.patches[0], batch.patches[index, :count])]
@@ -102,7 +109,7 @@ def test_a_batch_is_what_the_tokenizer_makes_of_the_networks(original):
         assert torch.equal(same.positions[0], batch.positions[index, :count])
 
 
-def test_batches_follow_the_generator_and_nothing_else(original):
+def test_batches_depend_only_on_the_generator(original):
     dataset, again = WeightDataset(original, TOKENIZER), WeightDataset(str(original), TOKENIZER)
     dataset.batch(5, generator(9))
     assert torch.equal(dataset.batch(8, generator(1)).patches, again.batch(8, generator(1)).patches)
@@ -111,7 +118,7 @@ def test_batches_follow_the_generator_and_nothing_else(original):
     assert first.patches.shape != second.patches.shape or not torch.equal(first.patches, second.patches)
 
 
-def test_networks_of_a_batch_are_of_similar_size_and_each_as_likely(original):
+def test_networks_of_a_batch_are_of_similar_size_and_equally_likely(original):
     dataset, source = WeightDataset(original, TOKENIZER), generator()
     counts, filled = dict.fromkeys(dataset.architectures, 0), 0.0
     for _ in range(400):
@@ -121,6 +128,7 @@ def test_networks_of_a_batch_are_of_similar_size_and_each_as_likely(original):
             counts[architecture] += 1
     for architecture, count in counts.items():
         assert count == pytest.approx(1600 * dataset.architectures.count(architecture) / 40, abs=45)
+    # batches of a plain draw have more padding
     sizes = torch.tensor([TOKENIZER.num_patches(architecture) for architecture in dataset.architectures]).float()
     plain = sizes[torch.randint(40, (400, 4), generator=source)]
     assert filled > 0.85 > (plain.mean(dim=1) / plain.amax(dim=1)).mean()
@@ -131,7 +139,7 @@ def test_a_batch_may_be_larger_than_the_dataset(original):
     assert len(dataset.batch(20, generator()).architectures) == 20
 
 
-def test_the_dataset_and_the_stream_are_used_alike(original):
+def test_the_dataset_and_the_stream_have_the_same_interface(original):
     torch.manual_seed(0)
     ghn = GraphHyperNetwork(5, 3, max_width=12, latent_dim=4, node_dim=8, map_channels=4, num_templates=2)
     for source in (WeightDataset(original, TOKENIZER), GHNWeightStream(ghn, TOKENIZER, REGIONS)):
@@ -142,7 +150,7 @@ def test_the_dataset_and_the_stream_are_used_alike(original):
         assert {REGIONS.region_of(architecture.hidden_sizes) for architecture in batch.architectures} == {"seen"}
 
 
-def test_a_dataset_loads_from_the_hub_by_way_of_its_cache(original, networks, tmp_path):
+def test_a_dataset_loads_from_the_cache_of_the_hub(original, networks, tmp_path):
     repository, commit = tmp_path / "hub" / "datasets--someone--weights", "0" * 40
     shutil.copytree(original, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
@@ -152,6 +160,7 @@ from nnit_diffusers import WeightDataset, WeightPatchTokenizer
 dataset = WeightDataset("someone/weights", WeightPatchTokenizer(in_features=5, out_features=3, max_depth=3))
 print(len(dataset), dataset[7][0].weight.sum().item())
 """
+    # a process of its own, which reads the cache without a network
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     environment.pop("HF_HUB_CACHE", None)
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -159,8 +168,11 @@ print(len(dataset), dataset[7][0].weight.sum().item())
     assert result.stdout.split() == ["40", str(networks[7][0].weight.sum().item())]
 
 
-def test_a_missing_folder_or_an_unfinished_one_is_named(tmp_path, folder):
-    with pytest.raises(OSError, match="index.parquet' does not exist: no weight dataset, or one not written to its"):
+# Damaged datasets
+
+
+def test_a_missing_or_unfinished_dataset_is_named(tmp_path, folder):
+    with pytest.raises(OSError, match="index.parquet' does not exist: not a weight dataset, or an unfinished one"):
         WeightDataset(tmp_path, TOKENIZER)
     with pytest.raises((OSError, ValueError)):
         WeightDataset(tmp_path / "nothing", TOKENIZER)
@@ -177,7 +189,7 @@ def test_a_truncated_shard_is_named(folder, kept):
     path = shard_path(folder, 0)
     path.write_bytes(path.read_bytes()[:kept])
     dataset = WeightDataset(folder, TOKENIZER)
-    with pytest.raises(ValueError, match=r"networks-00000\.safetensors' is not a whole shard of a weight dataset"):
+    with pytest.raises(ValueError, match=r"networks-00000\.safetensors' is not a complete shard of a weight dataset"):
         dataset[0]
     assert dataset[20].architecture == dataset.architectures[20]
 
@@ -191,7 +203,7 @@ def test_a_shard_without_a_network_of_the_index_is_named(folder):
         WeightDataset(folder, TOKENIZER)[3]
 
 
-def test_weights_of_another_shape_than_the_index_says_are_refused(folder):
+def test_weights_of_another_shape_than_in_the_index_are_refused(folder):
     path = shard_path(folder, 0)
     tensors = load_file(path)
     tensors["00003.0.weight"] = torch.zeros(2, 5)
@@ -210,14 +222,14 @@ def test_an_index_that_names_a_file_elsewhere_is_refused(folder, name):
 
 
 @pytest.mark.parametrize("hidden_sizes", [[], [0], [-4], None])
-def test_an_index_that_names_an_impossible_architecture_is_refused(folder, hidden_sizes):
+def test_an_index_that_names_an_invalid_architecture_is_refused(folder, hidden_sizes):
     rewrite_index(folder, "hidden_sizes", [hidden_sizes] * 43)
-    with pytest.raises(ValueError, match=r"index.parquet' names an architecture that cannot be: `hidden_sizes`"):
+    with pytest.raises(ValueError, match=r"index.parquet' names an invalid architecture: `hidden_sizes`"):
         WeightDataset(folder, TOKENIZER)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
-def test_weights_that_are_no_floating_point_numbers_are_refused(folder, dtype):
+def test_weights_that_are_not_floating_point_are_refused(folder, dtype):
     path = shard_path(folder, 0)
     tensors = load_file(path)
     tensors["00003.0.weight"] = tensors["00003.0.weight"].to(dtype)
@@ -235,12 +247,12 @@ def test_an_index_of_other_types_or_without_keys_is_refused(folder):
         WeightDataset(folder, TOKENIZER)
     pq.write_table(index, path)
     rewrite_index(folder, "key", [None] * 43)
-    with pytest.raises(ValueError, match="`key` of .*index.parquet' must name every network"):
+    with pytest.raises(ValueError, match="`key` of .*index.parquet' must be set in every row"):
         WeightDataset(folder, TOKENIZER)
 
 
 @pytest.mark.parametrize("metadata", ["", "{", "[" * 10**5, "7", "[7]"])
-def test_a_shard_that_does_not_say_what_it_holds_is_named(folder, metadata):
+def test_a_shard_with_damaged_metadata_is_named(folder, metadata):
     save_file({"a": torch.zeros(1)}, shard_path(folder, 0), metadata={"networks": metadata})
     with pytest.raises(ValueError, match=r"networks-00000\.safetensors' is not a shard of a weight dataset"):
         WeightDatasetWriter(folder)
@@ -248,17 +260,17 @@ def test_a_shard_that_does_not_say_what_it_holds_is_named(folder, metadata):
 
 def test_a_damaged_index_is_named(folder):
     path = folder / "index.parquet"
-    whole = path.read_bytes()
+    complete = path.read_bytes()
     pq.write_table(pq.read_table(path).drop(["activation"]), path)
     with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset: .*activation"):
         WeightDataset(folder, TOKENIZER)
-    for content in (whole[:100], b"", b"not parquet"):
+    for content in (complete[:100], b"", b"not parquet"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset"):
             WeightDataset(folder, TOKENIZER)
 
 
-def test_networks_that_the_tokenizer_does_not_take_are_refused(original):
+def test_networks_that_the_tokenizer_cannot_encode_are_refused(original):
     other = WeightPatchTokenizer(in_features=4, out_features=3)
     with pytest.raises(ValueError, match=r"= \(4, 3, 'relu'\), but received \(5, 3, 'relu'\)"):
         WeightDataset(original, other)
@@ -267,7 +279,7 @@ def test_networks_that_the_tokenizer_does_not_take_are_refused(original):
         WeightDataset(original, shallow)
 
 
-def test_the_index_opens_where_parquet_does(original):
+def test_the_index_is_readable_by_datasets(original):
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_parquet(str(original / "index.parquet"), cache_dir=str(original.parent / "cache"))
     assert len(rows) == 43

@@ -17,13 +17,13 @@ from nnit_diffusers.data.shards import list_shards, read_rows
 
 
 def network_of(seed):
-    """Networks of a few shapes, each its own."""
+    """A distinct network for each seed, of one of a few architectures."""
     torch.manual_seed(seed)
     return MLP(5, [3 + seed % 4] * (1 + seed % 3), 2)
 
 
 def write(folder, stop, networks_per_shard=4):
-    """What a script does, the first time and every time after."""
+    """Writes the networks that are missing, as a script does that may have been interrupted."""
     with WeightDatasetWriter(folder, networks_per_shard) as writer:
         for seed in range(writer.num_networks, stop):
             writer.add(network_of(seed), task="toy", origin="sgd", seed=seed)
@@ -31,6 +31,9 @@ def write(folder, stop, networks_per_shard=4):
 
 def files_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Writing
 
 
 def test_every_network_is_in_a_shard_and_its_provenance_in_the_index(tmp_path):
@@ -46,6 +49,7 @@ def test_every_network_is_in_a_shard_and_its_provenance_in_the_index(tmp_path):
         "shards/networks-00000.safetensors",
         "shards/networks-00001.safetensors",
     ]
+    # rows of the index
     rows = pq.read_table(tmp_path / "index.parquet").to_pylist()
     assert rows[0] == {
         "shard": "networks-00000.safetensors",
@@ -63,6 +67,7 @@ def test_every_network_is_in_a_shard_and_its_provenance_in_the_index(tmp_path):
     unknown = {name: rows[1][name] for name in ("region", "origin", "latent", "seed", "step", "score")}
     nothing = dict.fromkeys(("latent", "seed", "step", "score"))
     assert unknown == {"region": "seen", "origin": "user", **nothing}
+    # weights in the shards
     for seed, row in enumerate(rows):
         tensors = load_file(tmp_path / "shards" / row["shard"])
         for name, tensor in network_of(seed).state_dict().items():
@@ -93,9 +98,12 @@ def test_a_network_is_copied_when_it_is_added(tmp_path):
         assert torch.equal(tensors[f"{step:05}.0.weight"], weight)
 
 
+# Resuming
+
+
 @pytest.mark.parametrize("interrupted_at", [1, 4, 9])
-def test_an_interrupted_writer_goes_on_to_the_same_dataset(tmp_path, interrupted_at):
-    write(tmp_path / "whole", 11)
+def test_an_interrupted_writer_resumes_to_the_same_dataset(tmp_path, interrupted_at):
+    write(tmp_path / "uninterrupted", 11)
     with pytest.raises(KeyboardInterrupt), WeightDatasetWriter(tmp_path / "resumed", 4) as writer:
         for seed in range(11):
             if seed == interrupted_at:
@@ -104,10 +112,10 @@ def test_an_interrupted_writer_goes_on_to_the_same_dataset(tmp_path, interrupted
     assert not (tmp_path / "resumed" / "index.parquet").exists()
     assert WeightDatasetWriter(tmp_path / "resumed").num_networks == interrupted_at // 4 * 4
     write(tmp_path / "resumed", 11)
-    assert files_of(tmp_path / "resumed") == files_of(tmp_path / "whole")
+    assert files_of(tmp_path / "resumed") == files_of(tmp_path / "uninterrupted")
 
 
-def test_a_writer_killed_while_it_writes_leaves_whole_shards_to_go_on_from(tmp_path):
+def test_a_killed_writer_leaves_complete_shards_to_resume_from(tmp_path):
     code = """
 import sys
 from pathlib import Path
@@ -115,6 +123,7 @@ sys.path.insert(0, sys.argv[1])
 import test_weight_dataset_writer as this
 this.write(Path(sys.argv[2]), 10**6)
 """
+    # kill the writer after a few shards
     command = [sys.executable, "-c", code, os.path.dirname(__file__), str(tmp_path / "killed")]
     process = subprocess.Popen(command)
     while len(list_shards(tmp_path / "killed")) < 5:
@@ -123,10 +132,11 @@ this.write(Path(sys.argv[2]), 10**6)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
+    # resume, and compare with an uninterrupted writer
     stop = sum(len(read_rows(path)) for _, path in list_shards(tmp_path / "killed")) + 3
     write(tmp_path / "killed", stop)
-    write(tmp_path / "whole", stop)
-    expected, found = files_of(tmp_path / "whole"), files_of(tmp_path / "killed")
+    write(tmp_path / "uninterrupted", stop)
+    expected, found = files_of(tmp_path / "uninterrupted"), files_of(tmp_path / "killed")
     assert {name: content for name, content in found.items() if not name.endswith(".tmp")} == expected
 
 
@@ -145,7 +155,7 @@ def test_networks_are_added_to_a_finished_dataset(tmp_path):
     assert [number for number, _ in list_shards(tmp_path)] == [0, 1, 2]
 
 
-def test_what_a_killed_writer_left_is_no_shard(tmp_path):
+def test_temporary_files_of_a_killed_writer_are_ignored(tmp_path):
     write(tmp_path, 4)
     (tmp_path / "shards" / ".networks-00001.safetensors.1.tmp").write_bytes(b"half a shard")
     write(tmp_path, 8)
@@ -164,15 +174,17 @@ def test_shards_of_several_processes_make_one_dataset_in_order(tmp_path):
     assert pq.read_table(tmp_path / "index.parquet")["seed"].to_pylist() == list(range(6))
 
 
-def test_the_card_tells_the_hub_and_people_what_there_is(tmp_path):
+def test_the_data_card_summarises_the_dataset(tmp_path):
     with WeightDatasetWriter(tmp_path) as writer:
         writer.add(network_of(0), task="toy", origin="ghn", score=0.5)
         writer.add(network_of(1), task="toy", origin="ghn", region="deeper", score=1.0)
         writer.add(network_of(1), task="toy", origin="sgd")
+    # header for the Hub
     card = DatasetCard.load(tmp_path / "README.md")
     assert card.data.size_categories == ["n<1K"]
     assert card.data.configs == [{"config_name": "default", "data_files": "index.parquet"}]
     assert "nnit" in card.data.tags
+    # summary for readers
     for line in (
         "| networks | 3 |",
         "| architectures | 2 |",
@@ -184,13 +196,16 @@ def test_the_card_tells_the_hub_and_people_what_there_is(tmp_path):
         assert line in card.text
 
 
-def test_a_network_that_cannot_be_exchanged_is_refused_and_the_others_stay(tmp_path):
+# Errors
+
+
+def test_an_invalid_network_is_refused_and_the_others_are_kept(tmp_path):
     broken = network_of(0)
     broken[2].bias.data[0] = torch.nan
     plain = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
     with WeightDatasetWriter(tmp_path) as writer:
         writer.add(network_of(0), task="toy")
-        with pytest.raises(ValueError, match=r"finite weights, but `2\.bias` of a 5-3-2 has not"):
+        with pytest.raises(ValueError, match=r"finite weights, but `2\.bias` of 5-3-2 is not finite"):
             writer.add(broken, task="toy")
         with pytest.raises(ValueError, match="module 1 is BatchNorm1d"):
             writer.add(plain, task="toy")
@@ -211,5 +226,5 @@ def test_a_damaged_shard_is_found_before_anything_is_added(tmp_path):
     write(tmp_path, 8)
     path = shard_path(tmp_path, 1)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"networks-00001\.safetensors' is not a whole shard of a weight dataset"):
+    with pytest.raises(ValueError, match=r"networks-00001\.safetensors' is not a complete shard of a weight dataset"):
         WeightDatasetWriter(tmp_path)

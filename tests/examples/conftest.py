@@ -31,7 +31,7 @@ def digits():
 
 
 def save_untrained(folder, task, statistics):
-    """Saves an untrained pipeline with its GHN: its networks guess."""
+    """Saves an untrained pipeline with its GHN."""
     torch.manual_seed(0)
     features = (task.in_features, task.out_features)
     sizes = {"node_dim": 8, "num_message_passes": 1, "map_channels": 4, "num_convolutions": 1, "num_templates": 2}
@@ -68,7 +68,7 @@ def robot_pipeline_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rollouts_path(tmp_path_factory):
-    """The evaluation of an untrained pipeline on a task of episodes: one section, without one of its regions."""
+    """The evaluation of an untrained pipeline on a task with episodes: one section, with one region missing."""
     import evaluate_nnit
 
     folder = tmp_path_factory.mktemp("rollouts")

@@ -1,4 +1,4 @@
-"""Running the training scripts: in processes of their own, as users do, or in this one, where many are compared."""
+"""Runs the training scripts: in separate processes, as users do, or in this process, to compare many runs."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ ONE_PROCESS = ("accelerate.commands.launch", "--cpu", "--num_processes", "1")
 # `accelerate launch --cpu --num_processes 2` quietly starts one.
 TWO_PROCESSES = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
-# The smallest trainings there are.
+# Settings of the smallest training runs.
 TINY_NNIT = {
     "num_layers": 1,
     "num_attention_heads": 2,
@@ -41,18 +41,18 @@ TINY_GHN = {
 
 
 def flags(arguments):
-    """Arguments as a command line gives them."""
+    """Arguments as command-line flags."""
     return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
 
 
 def cpu_environment():
-    """What a process on a machine without a GPU finds."""
+    """Environment variables of a process on a machine without a GPU."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     return {**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def launch(launcher, script, *command_line):
-    """What a script wrote to stderr; it must succeed."""
+    """Runs a script that must succeed, and returns its stderr."""
     command = [sys.executable, "-m", *launcher, script, *command_line]
     result = subprocess.run(command, env=cpu_environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -61,7 +61,7 @@ def launch(launcher, script, *command_line):
 
 @contextmanager
 def fresh_accelerate(cpu=True):
-    """Within it accelerate, which keeps its first settings for all of a process, has none yet but for the device."""
+    """Resets accelerate, which otherwise keeps its first settings for the lifetime of the process."""
 
     def forget():
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -77,29 +77,29 @@ def fresh_accelerate(cpu=True):
 
 
 def run(script, output_dir, **arguments):
-    """Runs a script here, from its command line's arguments; returns `output_dir`."""
+    """Runs a script in this process; returns `output_dir`."""
     with fresh_accelerate():
         script.main(script.Arguments(output_dir=str(output_dir), **arguments))
     return Path(output_dir)
 
 
 def logged(output_dir, name):
-    """Values of one curve by step."""
+    """Values of one metric by step."""
     (log_dir,) = (Path(output_dir) / "logs").iterdir()
     events = EventAccumulator(str(log_dir)).Reload()
     return {event.step: event.value for event in events.Scalars(name)}
 
 
 def files_of(folder):
-    """Contents of all files below a folder, by their relative path."""
+    """Contents of all files in a folder and its subfolders, by relative path."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_same_files(folder, other):
-    """The same files with the same content: weights up to rounding, everything else to the byte.
+    """Both folders have the same files: weights equal up to rounding, all others byte for byte.
 
-    Rounding, because where in memory a tensor lies may decide how its sums are vectorised; the first steps of an
-    adaptive optimizer magnify that. A state that was lost on the way would move weights by ten times as much.
+    The position of a tensor in memory may change how sums are vectorised, and the first steps of an adaptive optimizer
+    amplify this. A state lost on resuming would change weights by ten times as much.
     """
     contents, others = files_of(folder), files_of(other)
     assert contents.keys() == others.keys()

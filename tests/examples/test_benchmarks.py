@@ -1,4 +1,4 @@
-"""The structure of what benchmarks report; how long anything takes is not tested."""
+"""Structure of benchmark reports; times are not tested."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from benchmark_generation import Arguments, main, report_tables
 from launching import fresh_accelerate
 from safetensors.torch import save_file
-from training_cost import compare_row, looks, seconds_not_reached, seconds_to_reach, sgd_curve
+from training_cost import compare_row, evaluation_steps, seconds_not_reached, seconds_to_reach, sgd_curve
 
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def ran(digits_pipeline_folder, tmp_path_factory):
         num_repeats=2,
         max_train_steps=5,
     )
-    # Something large in this process, which must not count as memory of those that are measured.
+    # large memory of this process, which must not count for the processes that are measured
     ballast = torch.ones(BALLAST // 4)
     with fresh_accelerate():
         main(arguments)
@@ -37,7 +37,7 @@ def ran(digits_pipeline_folder, tmp_path_factory):
     return arguments, json.loads(path.read_text())
 
 
-def test_one_network_is_timed_at_every_number_of_steps_and_set_against_sgd(ran):
+def test_one_network_is_timed_at_every_number_of_steps_and_compared_with_sgd(ran):
     _, report = ran
     assert list(report["one_network"]) == ["1", "2"]
     for row in report["one_network"].values():
@@ -66,14 +66,14 @@ def test_a_training_step_is_timed_and_its_operations_counted(ran):
     )
 
 
-def test_peak_memory_is_that_of_a_process_of_its_own(ran):
+def test_peak_memory_is_of_a_separate_process(ran):
     _, report = ran
     assert BALLAST > report["memory"]["loaded_bytes"] > 50 * 2**20
     for row in report["memory"]["batches"].values():
         assert row["bytes_above_loaded"] == row["peak_bytes"] - report["memory"]["loaded_bytes"]
 
 
-def test_the_report_says_how_it_was_made(ran):
+def test_the_report_records_its_arguments_command_and_versions(ran):
     arguments, report = ran
     assert report["arguments"]["sgd_seeds"] == list(arguments.sgd_seeds)
     assert {"command", "versions", "num_threads"} <= set(report)
@@ -88,7 +88,7 @@ def test_the_tables_have_a_row_for_every_measurement(ran):
     assert all(line.count("|") == 6 for table in (steps, batches) for line in table.splitlines())
 
 
-def test_sgd_stops_when_it_is_as_good_as_asked(ran, digits):
+def test_sgd_stops_when_it_reaches_the_target(ran, digits):
     arguments, _ = ran
     curve = sgd_curve(digits, digits.regions.architecture([20]), Arguments(max_train_steps=500), 0, target=0.6)
     assert curve[-1][1] >= 0.6
@@ -96,7 +96,7 @@ def test_sgd_stops_when_it_is_as_good_as_asked(ran, digits):
     assert len(sgd_curve(digits, digits.regions.architecture([20]), arguments, 0, target=1.1)) == 1
 
 
-def test_the_time_to_reach_a_score_is_when_it_was_first_reached():
+def test_the_time_to_a_score_is_that_of_the_first_evaluation_that_reaches_it():
     curve = [(0.5, 0.3), (1.0, 0.8), (1.5, 0.7), (2.0, 0.9)]
     assert seconds_to_reach(curve, 0.75) == 1.0
     assert seconds_to_reach(curve, 0.9) == 2.0
@@ -106,13 +106,13 @@ def test_the_time_to_reach_a_score_is_when_it_was_first_reached():
     assert seconds_not_reached(curve, 0.95) == float("inf")
 
 
-def test_looks_grow_apart_and_are_bounded():
-    assert list(looks(20, 5, 1.0)) == [5, 10, 15, 20]
-    assert list(looks(100, 10, 2.0)) == [10, 30, 70]
-    assert list(looks(4, 5, 1.5)) == []
+def test_evaluation_steps_grow_apart_and_are_bounded():
+    assert list(evaluation_steps(20, 5, 1.0)) == [5, 10, 15, 20]
+    assert list(evaluation_steps(100, 10, 2.0)) == [10, 30, 70]
+    assert list(evaluation_steps(4, 5, 1.5)) == []
 
 
-def test_a_ratio_is_as_precise_as_the_looks_are_close():
+def test_the_interval_of_a_ratio_spans_two_evaluations():
     curves = [[(1.0, 0.5), (2.0, 0.9)], [(1.0, 0.5), (3.0, 0.9)], [(1.0, 0.5), (9.0, 0.6)]]
     row = compare_row(0.5, 0.9, 100, curves)
     assert (row["sgd_seconds"], row["sgd_seconds_interval"]) == (3.0, [1.0, 3.0])
@@ -158,7 +158,7 @@ def test_without_demonstrations_nothing_is_measured(robot_pipeline_folder, tmp_p
         main(arguments)
 
 
-def test_the_readme_has_the_tables_of_the_report_that_is_committed():
+def test_the_readme_has_the_tables_of_the_committed_report():
     report = json.loads((ROOT / "nnit" / "digits" / "benchmark.json").read_text())
     readme = (ROOT / "README.md").read_text()
     for table in report_tables(report).split("\n\n")[1::2]:

@@ -19,7 +19,7 @@ PUBLISHED = Path(__file__).parents[2] / "nnit" / "digits"
 
 @pytest.fixture
 def trained(digits_pipeline_folder, tmp_path):
-    """What the training scripts leave behind."""
+    """Output of the training scripts."""
     shutil.copytree(digits_pipeline_folder, tmp_path / "nnit" / "pipeline")
     (tmp_path / "ghn").mkdir()
     arguments = {"ghn_name_or_path": str(tmp_path / "ghn" / "ghn"), "pretrained_model_name_or_path": None, "seed": 0}
@@ -32,7 +32,7 @@ def trained(digits_pipeline_folder, tmp_path):
 def test_published_weights_are_in_half_precision_and_used_in_single(trained, tmp_path):
     write_weights(trained, tmp_path / "repo")
     on_disk = load_file(tmp_path / "repo" / "transformer" / "diffusion_pytorch_model.safetensors")
-    # All but the few that the model keeps in single precision, its embeddings of time.
+    # All but the time embeddings, which the model keeps in single precision.
     kept = {name for name, tensor in on_disk.items() if tensor.dtype != torch.float16}
     assert kept == {name for name in on_disk if "time_embed" in name or "scale_shift_table" in name}
     published, original = (NNiTPipeline.from_pretrained(folder) for folder in (tmp_path / "repo", trained))
@@ -42,7 +42,7 @@ def test_published_weights_are_in_half_precision_and_used_in_single(trained, tmp
     )
 
 
-def test_the_folder_says_which_trainings_made_it_and_is_replaced_as_a_whole(trained, tmp_path):
+def test_the_folder_has_training_records_and_is_replaced_completely(trained, tmp_path):
     for _ in range(2):
         write_weights(trained, tmp_path / "repo")
     names = {path.name for path in (tmp_path / "repo").iterdir()}
@@ -51,15 +51,15 @@ def test_the_folder_says_which_trainings_made_it_and_is_replaced_as_a_whole(trai
     assert index["transformer"] == ["nnit_diffusers", "NNiTTransformer"]
 
 
-def test_a_pipeline_of_unknown_training_is_refused(trained, tmp_path):
+def test_a_pipeline_without_a_training_record_is_refused(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "pipeline")
     with pytest.raises(ValueError, match="`training.json` beside it, but received .*pipeline'"):
         write_weights(tmp_path / "pipeline", tmp_path / "repo")
     assert not (tmp_path / "repo").exists()
 
 
-def test_of_a_transformer_that_was_tuned_both_trainings_are_recorded(trained, tmp_path):
-    """Its pipeline is the same here; the record says what it was trained from."""
+def test_both_training_runs_of_a_tuned_transformer_are_recorded(trained, tmp_path):
+    """The weights are the same here; only the record names the pipeline that the training run started from."""
     record = json.loads((trained.parent / "training.json").read_text())
     record["arguments"]["pretrained_model_name_or_path"] = str(trained)
     shutil.copytree(trained, tmp_path / "tuned" / "pipeline")
@@ -74,12 +74,13 @@ def test_of_a_transformer_that_was_tuned_both_trainings_are_recorded(trained, tm
     assert (tmp_path / "repo" / "training_ghn.json").exists()
 
 
-def test_the_published_card_is_what_its_evaluation_gives(tmp_path):
-    repo = tmp_path / "digits"
-    shutil.copytree(PUBLISHED, repo)
+@pytest.mark.parametrize("task", ["digits", "pickcube", "pushcube", "stackcube-easy"])
+def test_published_cards_are_up_to_date_with_their_evaluations(task, tmp_path):
+    repo = tmp_path / task
+    shutil.copytree(PUBLISHED.parent / task, repo)
     (repo / "README.md").unlink()
-    write_card(Arguments(repo_dir=str(repo)))
-    assert (repo / "README.md").read_text() == (PUBLISHED / "README.md").read_text()
+    write_card(Arguments(repo_dir=str(repo), task=task))
+    assert (repo / "README.md").read_text() == (PUBLISHED.parent / task / "README.md").read_text()
     card = ModelCard.load(repo / "README.md")
     assert card.data.library_name == "nnit-diffusers"
     report = json.loads((repo / "evaluation.json").read_text())
@@ -87,7 +88,7 @@ def test_the_published_card_is_what_its_evaluation_gives(tmp_path):
     assert published == {region: round(part["nnit"]["mean"], 4) for region, part in report["regions"].items()}
 
 
-def test_the_metadata_of_a_robot_task_reports_success():
+def test_the_metadata_of_a_robot_task_has_success_rates():
     settings = {"num_final_episodes": 100}
     data = card_data("pickcube", {"settings": settings, "regions": {"seen": {"nnit": {"mean": 0.91239}}}})
     (result,) = ModelCard(f"---\n{data.to_yaml()}\n---\n").data.eval_results
@@ -102,21 +103,21 @@ def test_without_an_evaluation_there_is_no_card(trained, tmp_path, capsys):
     assert "evaluate_nnit.py" in capsys.readouterr().out
 
 
-def test_the_card_shows_the_pictures_that_lie_beside_the_evaluation(tmp_path):
+def test_the_card_shows_the_pictures_in_its_folder(tmp_path):
     repo = tmp_path / "digits"
     shutil.copytree(PUBLISHED, repo)
-    for name in ("regions", "widths", "joint", "comparison", "steps"):
+    for name in ("regions", "widths", "unconditional", "novelty", "steps"):
         (repo / f"{name}.png").unlink(missing_ok=True)
     write_card(Arguments(repo_dir=str(repo)))
     assert ".png)" not in (repo / "README.md").read_text()
-    (repo / "comparison.png").write_bytes(b"picture")
+    (repo / "novelty.png").write_bytes(b"picture")
     write_card(Arguments(repo_dir=str(repo)))
-    # Once, though two tables are of what it shows.
-    assert re.findall(r"\]\((\w+\.png)\)", (repo / "README.md").read_text()) == ["comparison.png"]
+    # Once, although two tables belong to it.
+    assert re.findall(r"\]\((\w+\.png)\)", (repo / "README.md").read_text()) == ["novelty.png"]
 
 
 def film(folder, **report):
-    """A film as `film_rollouts.py` leaves it behind, but for what is to be seen."""
+    """Files of a film, as `film_rollouts.py` writes them, without its pictures."""
     folder.mkdir()
     (folder / "rollout.mp4").write_bytes(b"video")
     (folder / "rollout.png").write_bytes(b"strip")
@@ -143,10 +144,11 @@ def test_the_card_of_a_robot_has_film_failures_and_how_to_run_it(robot_repo, tmp
     card = (robot_repo / "README.md").read_text()
     assert '<video controls muted loop src="rollout.mp4"></video>' in card and "3 of all 10 failed." in card
     assert "![Moments of a success and of a failure](rollout.png)" in card
-    assert "- seen in training: of 2 architectures, `[" in card
-    assert "`PickCube-v1` of ManiSkill3, its state observations (42 numbers" in card
+    assert re.search(r"^- seen in training: `\[\d+.*\]` is the weakest of 2 architectures, with", card, re.MULTILINE)
+    assert "Actions can lie outside -1…1, and have to be clipped" in card
+    assert "`PickCube-v1` of ManiSkill3 with state observations (42 numbers" in card
     assert 'evaluate(policies, get_task("pickcube"), num_episodes=50)' in card
-    assert "on 20 validation episodes each; the selected ones on" in card and "samples" not in card
+    assert "in the same 20 validation episodes, and the best 1 of 2" in card and "samples" not in card
     assert "arch=[128, 256]" in card and "StackCubeEasy" not in card
     for code in re.findall(r"^```python\n(.*?)^```", card, re.MULTILINE | re.DOTALL):
         compile(code, "card", "exec")
@@ -163,11 +165,11 @@ def test_the_hub_accepts_the_metadata_of_a_robot_with_intervals_and_their_source
         assert result.metric_value == round(measured["mean"], 4)
         assert result.metric_args == {"confidence_interval_95": [round(bound, 4) for bound in measured["interval"]]}
         assert result.source_name == "evaluation.json"
-        # All were scored on validation episodes, the selected ones alone on test episodes.
+        # All were scored in validation episodes, and only the best ones in test episodes.
         assert result.dataset_split == "validation"
 
 
-def test_what_was_not_measured_leaves_no_hole_in_the_card(robot_repo):
+def test_a_card_without_some_or_all_results_is_complete(robot_repo):
     report = json.loads((robot_repo / "evaluation.json").read_text())
     for regions in ({"seen": report["regions"]["seen"]}, None):
         left = {name: part for name, part in (report | {"regions": regions}).items() if part is not None}
@@ -180,21 +182,30 @@ def test_what_was_not_measured_leaves_no_hole_in_the_card(robot_repo):
     assert ModelCard.load(robot_repo / "README.md").data.eval_results is None
 
 
-def test_stacking_says_whose_definition_it_is(robot_repo):
+def test_the_card_of_stacking_states_whose_definition_it_is(robot_repo):
     write_card(Arguments(repo_dir=str(robot_repo), task="stackcube-easy"))
     card = (robot_repo / "README.md").read_text()
     assert "StackCubeEasy is our definition" in card and "at least 0.08 m apart" in card
 
 
-def test_a_film_that_is_not_there_is_refused(robot_repo, tmp_path):
+def test_a_film_with_missing_files_is_refused(robot_repo, tmp_path):
     folder = film(tmp_path / "film")
     (folder / "rollout.png").unlink()
     with pytest.raises(ValueError, match=r"`film_dir` must be a folder .* which lacks \['rollout.png'\]"):
         build_hub_repo.main(Arguments(repo_dir=str(robot_repo), task="pickcube", film_dir=str(folder)))
 
 
+def test_the_card_names_methods_limits_and_the_authors_of_the_paper(robot_repo):
+    write_card(Arguments(repo_dir=str(robot_repo), task="pickcube"))
+    card = (robot_repo / "README.md").read_text()
+    assert "Brackets: 95% Student's t interval over architectures, never narrower than Wilson's interval" in card
+    assert "Intervals describe how the mean varies over architectures or networks, not over episodes." in card
+    assert "author    = {Kim, Jiwoo and Mehta, Swarajh and Hsu, Hao-Lun and Ryu, Hyunwoo and Liu, Yudong" in card
+    assert "## Limits" in card and "### What fails" in card
+
+
 def test_widths_that_fail_are_named():
     widths = {
         str(width): {"hidden_sizes": [width] * 2, "nnit": {"mean": mean}} for width, mean in ((8, 0.1), (64, 0.9))
     }
-    assert robot_card.what_fails({"widths": widths}) == ["Widths that fail more often than not: `[8, 8]` 10.0%."]
+    assert robot_card.what_fails({"widths": widths}) == ["Widths with a mean success below 50%: `[8, 8]` 10.0%."]

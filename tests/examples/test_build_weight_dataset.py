@@ -23,35 +23,35 @@ def arguments(output_dir, **kwargs):
 
 
 def launch(launcher, output_dir, ghn_folder):
-    """What the script wrote to stderr, started as users do: nothing in the environment asks for the CPU."""
+    """Runs the script as users do, without a CPU setting in the environment; returns its stderr."""
     flags = ["--num_networks", "11", "--networks_per_shard", "4", "--score", "--output_dir", str(output_dir)]
     command = [sys.executable, "-m", *launcher, script.__file__, "--ghn_name_or_path", ghn_folder, *flags]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    environment["MKL_CBWR"] = "COMPATIBLE"  # the two launchers round alike
+    environment["MKL_CBWR"] = "COMPATIBLE"  # the same rounding with both launchers
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stderr
 
 
 def data_of(folder):
-    """Every file of the dataset but the record of how it was built."""
+    """Contents of every file of the dataset except `build.json`."""
     paths = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != "build.json")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.suffix != ".tmp"}
 
 
-def test_two_processes_write_what_one_writes(tmp_path, ghn_folder):
+def test_two_processes_write_the_same_dataset_as_one(tmp_path, ghn_folder):
     one = ["accelerate.commands.launch", "--cpu", "--num_processes", "1"]
     two = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for launcher, num_processes in ((one, 1), (two, 2)):
-        told = launch(launcher, tmp_path / str(num_processes), ghn_folder)
-        assert told.count(f"11 networks in 3 shards on {num_processes} process(es)") == 1
+        log = launch(launcher, tmp_path / str(num_processes), ghn_folder)
+        assert log.count(f"11 networks in 3 shards on {num_processes} process(es)") == 1
     assert data_of(tmp_path / "1") == data_of(tmp_path / "2")
     record = json.loads((tmp_path / "1" / "build.json").read_text())
     assert record["build"]["num_networks"] == 11
     assert record["command"].startswith(script.__file__)
 
 
-def test_the_networks_are_the_ghns_with_their_latents_and_scores(tmp_path, ghn_folder, digits):
+def test_networks_are_ghn_samples_stored_with_latents_and_scores(tmp_path, ghn_folder, digits):
     script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, seed=3, score=True))
     dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10))
     assert len(dataset) == 11
@@ -67,19 +67,19 @@ def test_the_networks_are_the_ghns_with_their_latents_and_scores(tmp_path, ghn_f
     assert len({tuple(row["latent"]) for row in rows}) == 11
 
 
-def test_a_build_goes_on_where_it_was_killed(tmp_path, ghn_folder):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for folder in (whole, killed):
+def test_an_interrupted_build_resumes(tmp_path, ghn_folder):
+    complete, killed = tmp_path / "complete", tmp_path / "killed"
+    for folder in (complete, killed):
         script.main(arguments(folder, ghn_name_or_path=ghn_folder))
     (killed / "index.parquet").unlink()
     shard_path(killed, 1).rename(shard_path(killed, 1).with_name(".networks-00001.safetensors.1.tmp"))
     kept = shard_path(killed, 2).stat().st_mtime_ns
     script.main(arguments(killed, ghn_name_or_path=ghn_folder))
-    assert data_of(killed) == data_of(whole)
+    assert data_of(killed) == data_of(complete)
     assert shard_path(killed, 2).stat().st_mtime_ns == kept
 
 
-def test_architectures_are_drawn_from_the_region_asked_for(tmp_path, ghn_folder, digits):
+def test_architectures_are_drawn_from_the_requested_region(tmp_path, ghn_folder, digits):
     script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, region="held_out_widths"))
     dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10), region="held_out_widths")
     assert {digits.regions.region_of(a.hidden_sizes) for a in dataset.architectures} == {"held_out_widths"}
@@ -110,12 +110,12 @@ def test_networks_of_another_build_are_not_mixed_in(tmp_path, ghn_folder):
     with pytest.raises(ValueError, match=r"`output_dir` must be a new folder.*'seed': 1.*networks of .*'seed': 0"):
         script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, seed=1))
     (tmp_path / "build.json").unlink()
-    with pytest.raises(ValueError, match="networks of another writer"):
+    with pytest.raises(ValueError, match="networks of an unknown build"):
         script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder))
     assert data_of(tmp_path) == before
 
 
-def test_one_source_of_networks_has_to_be_named(tmp_path, ghn_folder):
+def test_exactly_one_source_of_networks_must_be_given(tmp_path, ghn_folder):
     with pytest.raises(ValueError, match="One of `ghn_name_or_path` and `networks_dir` must be given"):
         script.main(arguments(tmp_path))
     with pytest.raises(ValueError, match="but received .*ghn' and 'mine'"):

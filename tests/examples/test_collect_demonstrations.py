@@ -25,34 +25,34 @@ def shards(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("demonstrations-*"))}
 
 
-def test_a_collection_goes_on_where_it_was_killed_and_is_the_same_for_any_number_of_workers(tmp_path):
-    main(arguments(tmp_path / "whole"))
-    whole = shards(tmp_path / "whole")
-    assert list(whole) == [f"demonstrations-0000{number}.safetensors" for number in range(3)]
+def test_an_interrupted_collection_resumes_and_is_the_same_for_any_number_of_workers(tmp_path):
+    main(arguments(tmp_path / "complete"))
+    complete = shards(tmp_path / "complete")
+    assert list(complete) == [f"demonstrations-0000{number}.safetensors" for number in range(3)]
     main(arguments(tmp_path / "resumed", num_workers=1))
-    assert shards(tmp_path / "resumed") == whole
+    assert shards(tmp_path / "resumed") == complete
     (tmp_path / "resumed" / "demonstrations-00001.safetensors").unlink()
     untouched = (tmp_path / "resumed" / "demonstrations-00000.safetensors").stat().st_mtime_ns
     main(arguments(tmp_path / "resumed"))
-    assert shards(tmp_path / "resumed") == whole
+    assert shards(tmp_path / "resumed") == complete
     assert (tmp_path / "resumed" / "demonstrations-00000.safetensors").stat().st_mtime_ns == untouched
 
-    observations, actions = get_task("pushcube", data_dir=tmp_path / "whole").demonstrations
+    observations, actions = get_task("pushcube", data_dir=tmp_path / "complete").demonstrations
     assert (observations.shape, actions.shape) == ((250, 35), (250, 8))
-    seeds = [load_file(tmp_path / "whole" / name)["episode_seeds"].tolist() for name in whole]
+    seeds = [load_file(tmp_path / "complete" / name)["episode_seeds"].tolist() for name in complete]
     assert seeds == [[0, 1], [2, 3], [4]]
-    record = json.loads((tmp_path / "whole" / "collection.json").read_text())
+    record = json.loads((tmp_path / "complete" / "collection.json").read_text())
     assert record["collection"] == {"task": "pushcube", "seed": 0, "num_episodes": 5, "episodes_per_shard": 2}
     assert record["command"] and record["git_commit"]
 
     with pytest.raises(ValueError, match="`output_dir` must be a new folder, or one of the same collection"):
-        main(arguments(tmp_path / "whole", seed=1))
+        main(arguments(tmp_path / "complete", seed=1))
 
 
 def test_the_expert_is_measured_on_test_episodes(tmp_path):
     main(arguments(tmp_path, num_episodes=3, evaluate_only=True))
     report = json.loads((tmp_path / "expert.json").read_text())
-    assert (report["env_id"], report["region"], report["failed_seeds"]) == ("PushCube-v1", "test", [])
+    assert (report["env_id"], report["split"], report["failed_seeds"]) == ("PushCube-v1", "test", [])
     assert report["success_once"]["num_successes"] == report["success_at_end"]["num_successes"] == 3
     assert report["success_once"]["confidence_interval"][0] == pytest.approx(0.4385, abs=1e-3)
 

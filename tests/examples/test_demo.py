@@ -25,7 +25,7 @@ def test_the_demo_prints_a_row_for_every_request_and_writes_a_picture(digits_pip
     assert pixels.shape[1] >= 1200 and pixels.std() > 0.1
 
 
-def test_what_is_called_held_out_is(outcomes, digits):
+def test_architectures_are_of_the_named_regions(outcomes, digits):
     regions = {
         name: {digits.regions.region_of(network.architecture.hidden_sizes) for network in outcome.networks}
         for name, outcome in outcomes.items()
@@ -47,7 +47,7 @@ def test_scores_are_of_test_data_and_the_best_is_chosen_on_validation_data(outco
         assert validation[outcome.best] == max(validation)
 
 
-def test_without_a_pipeline_it_says_where_it_looked_and_what_to_do(tmp_path, capsys):
+def test_a_missing_pipeline_is_reported_with_its_folder_and_a_fix(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--pipeline", str(tmp_path / "nothing")])
     message = capsys.readouterr().err

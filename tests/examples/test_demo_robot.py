@@ -20,13 +20,13 @@ def test_the_demo_prints_success_with_its_interval_and_writes_a_video_and_a_pict
     printed = capsys.readouterr().out
     assert "hidden layers [128, 256] (held out combinations; 40,584 parameters)" in printed
     assert re.search(
-        r"PickCube-v1: success in [01] of 1 episodes, \d+% \(\d+ to \d+\); still so at the end in", printed
+        r"PickCube-v1: success in [01] of 1 episodes, \d+% \(\d+ to \d+\); success at episode end in", printed
     )
     assert (tmp_path / "made" / "rollout.mp4").read_bytes()[4:8] == b"ftyp"
     assert imread(tmp_path / "made" / "weights.png").std() > 0.1
 
 
-def test_without_a_vulkan_device_it_says_what_to_install_and_runs_the_digits_demo(
+def test_without_a_vulkan_device_it_prints_what_to_install_and_runs_the_digits_demo(
     robot_pipeline_folder, digits_pipeline_folder, tmp_path
 ):
     command = [sys.executable, demo_robot.__file__, "--pipeline", str(robot_pipeline_folder)]
@@ -42,7 +42,7 @@ def test_the_architecture_is_held_out():
     assert get_task("pickcube").regions.region_of(demo_robot.ARCHITECTURE) == "held_out_combinations"
 
 
-def test_without_a_pipeline_it_says_where_it_looked(tmp_path, capsys):
+def test_a_missing_pipeline_is_reported_with_its_folder(tmp_path, capsys):
     with pytest.raises(SystemExit):
         demo_robot.main(["--pipeline", str(tmp_path / "nothing")])
     assert f"there is no pipeline in '{Path(tmp_path) / 'nothing'}'" in capsys.readouterr().err

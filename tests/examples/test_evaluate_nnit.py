@@ -8,10 +8,10 @@ import pytest
 import torch
 import tyro
 from evaluate_nnit import Arguments, main
-from evaluation_comparison import baselines, closeness_of, ensemble, patches_of
+from evaluation_novelty import baselines, closeness_of, ensemble, patches_of
 from evaluation_report import AT_END, report_tables
 from evaluation_sections import Evaluator, meets
-from evaluation_summary import add_interval
+from evaluation_summary import add_interval, difference_summary
 from tqdm.auto import tqdm
 
 from nnit_diffusers import MLPArchitecture, NNiTPipeline, evaluate, register_task
@@ -27,7 +27,7 @@ FEW = {
     "num_selected": 1,
     "widths": (8, 80),
     "num_width_networks": 2,
-    "num_joint_networks": 6,
+    "num_unconditional_networks": 6,
     "num_budget_networks": 4,
     "num_compared_networks": 4,
     "num_references": 6,
@@ -40,10 +40,10 @@ FEW = {
 
 @register_task("digits_in_episodes")
 class DigitsInEpisodesTask(DigitsTask):
-    """Digits that report what rollouts do: unless for screening, also whether the last sample was read correctly.
+    """Digits with the metrics of rollouts: a `success_at_end`, except for screening.
 
     Attributes:
-        calls_left (`int`): How many calls to answer before a Ctrl-C.
+        calls_left (`int`): Number of calls before a Ctrl-C.
     """
 
     calls_left = 1_000_000
@@ -69,7 +69,7 @@ def in_episodes(arguments, tmp_path):
         arguments,
         task="digits_in_episodes",
         output_path=str(tmp_path / "evaluation.json"),
-        sections=("regions", "joint"),
+        sections=("regions", "unconditional"),
         regions=("deeper",),
         num_episodes=20,
         num_final_episodes=50,
@@ -128,7 +128,7 @@ def test_the_mean_of_a_region_is_that_of_its_architectures_and_lies_in_its_inter
         assert part["nnit_minus_ghn"]["mean"] == pytest.approx(difference)
 
 
-def test_networks_are_selected_on_validation_data_and_scored_on_test_data(report, arguments, pipe, digits):
+def test_the_best_networks_are_chosen_on_validation_data_and_scored_on_test_data(report, arguments, pipe, digits):
     evaluator = Evaluator(pipe, digits, arguments, tqdm(disable=True))
     drawn = evaluator.sample("seen", arguments.num_architectures, evaluator.generator("splits", "train"))
     architecture = drawn[0]
@@ -140,9 +140,7 @@ def test_networks_are_selected_on_validation_data_and_scored_on_test_data(report
     assert row["nnit"]["selected"]["mean"] == evaluate(networks[best : best + 1], digits, split="test")[0].score
 
 
-def test_where_episodes_are_rolled_out_the_selected_networks_get_episodes_of_their_own(
-    arguments, pipe, digits, tmp_path
-):
+def test_with_final_episodes_only_the_best_networks_run_in_test_episodes(arguments, pipe, digits, tmp_path):
     rolled_out = replace(
         arguments,
         output_path=str(tmp_path / "evaluation.json"),
@@ -166,13 +164,13 @@ def test_where_episodes_are_rolled_out_the_selected_networks_get_episodes_of_the
     assert row["nnit"]["selected"]["mean"] == final.score
 
 
-def test_selected_networks_of_joint_generation_are_selected_on_validation_data_too(report, in_episodes, pipe, digits):
+def test_the_best_of_unconditional_generation_are_chosen_on_validation_data_too(report, in_episodes, pipe, digits):
     main(in_episodes)
     generator = Evaluator(pipe, digits, in_episodes, tqdm(disable=True)).generator("joint", "free")
     networks = pipe(None, num_networks=6, num_inference_steps=1, generator=generator).networks
     for part, num_episodes, num_final_episodes in (
-        (report["joint"]["free"], None, None),
-        (read(in_episodes)["joint"]["free"], 20, 50),
+        (report["unconditional"]["free"], None, None),
+        (read(in_episodes)["unconditional"]["free"], 20, 50),
     ):
         options = {"seed": in_episodes.seed, "split": "validation"}
         screened = [result.score for result in evaluate(networks, digits, num_episodes, **options)]
@@ -182,27 +180,27 @@ def test_selected_networks_of_joint_generation_are_selected_on_validation_data_t
             assert part["mean"] == pytest.approx(sum(screened) / 6)
 
 
-def test_success_at_end_stands_beside_the_success_of_selected_networks(report, in_episodes):
+def test_success_at_end_is_reported_for_the_best_networks_only(report, in_episodes):
     main(in_episodes)
     episodes = read(in_episodes)
-    selected = [episodes["regions"]["deeper"]["nnit"]["selected"], episodes["joint"]["free"]["selected"]]
+    selected = [episodes["regions"]["deeper"]["nnit"]["selected"], episodes["unconditional"]["free"]["selected"]]
     assert [part["success_at_end"] for part in selected] == pytest.approx([part["mean"] for part in selected])
     assert "success_at_end" not in episodes["regions"]["deeper"]["nnit"]
     assert report_tables(episodes).count(f"| {AT_END} ") == 2
     assert AT_END not in report_tables(report)
 
 
-def test_an_evaluation_interrupted_within_an_architecture_loses_that_one_alone(in_episodes, monkeypatch, tmp_path):
+def test_an_evaluation_interrupted_within_an_architecture_loses_only_that_one(in_episodes, monkeypatch, tmp_path):
     main(in_episodes)
     interrupted = replace(in_episodes, output_path=str(tmp_path / "interrupted.json"))
-    # One call for the settings; then two of an architecture of NNiT, one of the GHN, and so on.
+    # One call for the settings, then three per architecture: two for NNiT and one for the GHN.
     monkeypatch.setattr(DigitsInEpisodesTask, "calls_left", 1 + 3 + 2)
     with pytest.raises(KeyboardInterrupt):
         main(interrupted)
     assert len(read(interrupted)["regions"]["deeper"]["architectures"]) == 1
     monkeypatch.undo()
     main(interrupted)
-    for section in ("regions", "joint"):
+    for section in ("regions", "unconditional"):
         assert without_times(read(interrupted)[section]) == without_times(read(in_episodes)[section])
 
 
@@ -214,14 +212,14 @@ def test_an_evaluation_cut_short_has_as_many_architectures_of_each_region(in_epi
     assert {region: len(part["architectures"]) for region, part in regions.items()} == {"seen": 1, "deeper": 1}
 
 
-def test_a_later_session_adds_regions_and_sections_to_the_same_file(in_episodes):
+def test_later_runs_add_regions_and_sections_to_the_same_file(in_episodes):
     main(replace(in_episodes, sections=("regions",)))
     main(replace(in_episodes, sections=("regions",), regions=("seen",)))
-    main(replace(in_episodes, sections=("joint",)))
+    main(replace(in_episodes, sections=("unconditional",)))
     report = read(in_episodes)
-    # In their order, whichever came first.
+    # In a fixed order, whichever was computed first.
     assert list(report["regions"]) == ["seen", "deeper"]
-    assert list(report["joint"]) == ["free", "max_parameters", "parameter_range", "fill_in"]
+    assert list(report["unconditional"]) == ["free", "max_parameters", "parameter_range", "fill_in"]
     assert len(report["runs"]) == 3
 
 
@@ -243,17 +241,17 @@ def test_two_evaluations_of_one_file_add_to_each_other(arguments, tmp_path, monk
     assert list(report["steps"]) == ["1", "2"]
 
 
-def test_widths_beyond_the_training_grid_are_named_so(report):
+def test_widths_outside_the_training_grid_are_narrower_or_wider(report):
     assert {width: part["region"] for width, part in report["widths"].items()} == {"8": "narrower", "80": "wider"}
 
 
-def test_joint_generation_breaks_no_request(report, arguments):
-    assert {part["num_violations"] for part in report["joint"].values()} == {0}
-    assert max(report["joint"]["max_parameters"]["networks"]["num_parameters"]) <= arguments.max_parameters
+def test_unconditional_generation_violates_no_constraint(report, arguments):
+    assert {part["num_violations"] for part in report["unconditional"].values()} == {0}
+    assert max(report["unconditional"]["max_parameters"]["networks"]["num_parameters"]) <= arguments.max_parameters
     least, most = arguments.parameter_range
-    in_range = report["joint"]["parameter_range"]["networks"]["num_parameters"]
+    in_range = report["unconditional"]["parameter_range"]["networks"]["num_parameters"]
     assert least <= min(in_range) and max(in_range) <= most
-    filled_in = [sizes.split("-") for sizes in report["joint"]["fill_in"]["networks"]["hidden_sizes"]]
+    filled_in = [sizes.split("-") for sizes in report["unconditional"]["fill_in"]["networks"]["hidden_sizes"]]
     assert all(len(sizes) == 2 and sizes[0] == "48" for sizes in filled_in)
 
 
@@ -269,14 +267,14 @@ def test_joint_generation_breaks_no_request(report, arguments):
         (None, None, 1845, False),
     ],
 )
-def test_a_broken_request_is_noticed(arch, least, most, expected):
+def test_constraint_violations_are_counted(arch, least, most, expected):
     architecture = MLPArchitecture(64, (20, 20), 6)
     assert architecture.num_parameters == 1846
     assert meets(architecture, arch, least, most) is expected
 
 
-def test_joint_generation_describes_what_it_chose(report):
-    for part in report["joint"].values():
+def test_the_chosen_architectures_are_described(report):
+    for part in report["unconditional"].values():
         assert sum(part["depths"].values()) == pytest.approx(1)
         assert part["num_distinct"] == len(set(part["networks"]["hidden_sizes"]))
         assert sum(part["regions"].values()) == part["num_networks"] == len(part["networks"]["score"])
@@ -284,16 +282,16 @@ def test_joint_generation_describes_what_it_chose(report):
 
 
 def test_the_documented_architecture_and_one_of_every_region_are_compared_with_the_ghn(report):
-    assert "48-40" in report["comparison"]
-    assert {part["region"] for part in report["comparison"].values()} == set(REGIONS)
-    for part in report["comparison"].values():
+    assert "48-40" in report["novelty"]
+    assert {part["region"] for part in report["novelty"].values()} == set(REGIONS)
+    for part in report["novelty"].values():
         ratio = part["nnit"]["nearest_distance"] / part["ghn"]["nearest_distance"]
         assert part["nearest_distance_ratio"] == pytest.approx(ratio)
         assert part["scores"]["nnit_ensemble"]["num_networks"] == 2
         assert 1 <= part["nnit"]["participation_ratio"] <= FEW["num_compared_networks"] - 1
 
 
-def test_copies_lie_at_no_distance_and_agree_in_everything(pipe, digits):
+def test_copies_have_distance_0_and_agreement_1(pipe, digits):
     architecture = digits.regions.architecture([20, 17])
     references = pipe.ghn.generate([architecture] * 5, generator=torch.Generator().manual_seed(0))
     closeness = closeness_of(references[1:4], references, pipe.tokenizer, digits)
@@ -304,7 +302,7 @@ def test_copies_lie_at_no_distance_and_agree_in_everything(pipe, digits):
     assert closeness["mean_distance"] == pytest.approx(sum(pairs) / 3)
 
 
-def test_baselines_are_half_way_between_networks_and_as_far_from_them_as_asked(pipe, digits):
+def test_baselines_are_averages_of_networks_and_noise_of_the_given_distance(pipe, digits):
     architecture = digits.regions.architecture([20, 17])
     networks = pipe.ghn.generate([architecture] * 3, generator=torch.Generator().manual_seed(0))
     made = baselines(networks, pipe.tokenizer, 12.5, torch.Generator().manual_seed(0))
@@ -338,25 +336,38 @@ def test_every_number_of_steps_is_scored_on_both_held_out_regions_and_timed(repo
 
 def test_every_table_has_a_row_for_every_part(report):
     tables = report_tables(report)
-    for name in ("held-out combinations", "[80, 80]", "fill-in: [48, None]", "[48, 40]", "GHN, mean of two networks"):
+    for name in (
+        "held-out combinations",
+        "[80, 80]",
+        "fill in [48, None]",
+        "[48, 40]",
+        "GHN, average of two networks",
+    ):
         assert f"| {name} " in tables
-    assert len({line.count("|") for line in tables.split("\n\n")[1].splitlines()}) == 1
+    assert len({line.count("|") for line in tables.split("\n\n")[2].splitlines()}) == 1
 
 
-def test_an_interrupted_evaluation_goes_on_and_gives_the_same(report, arguments, tmp_path):
+def test_captions_name_the_method_of_the_intervals_and_the_number_of_networks(report):
+    tables = report_tables(report)
+    assert tables.count("Brackets: 95% Student's t interval over architectures, never narrower than Wilson's") == 2
+    assert tables.count("Brackets: 95% Student's t interval over networks, never narrower than Wilson's") == 2
+    assert "| Best 1 of 3 (chosen on validation) " in tables and "| Architectures | " in tables
+
+
+def test_an_interrupted_evaluation_resumes_with_the_same_result(report, arguments, tmp_path):
     resumed = replace(arguments, output_path=str(tmp_path / "evaluation.json"))
     partial = json.loads(json.dumps(report))
-    del partial["steps"], partial["regions"]["wider"], partial["joint"]["fill_in"]
+    del partial["steps"], partial["regions"]["wider"], partial["unconditional"]["fill_in"]
     # Killed after the first architecture of a region.
     partial["regions"]["deeper"]["architectures"].pop()
     (tmp_path / "evaluation.json").write_text(json.dumps(partial))
     main(resumed)
-    for section in ("regions", "joint", "steps"):
+    for section in ("regions", "unconditional", "steps"):
         assert without_times(read(resumed)[section]) == without_times(report[section])
     assert len(read(resumed)["runs"]) == 2
 
 
-def test_a_finished_evaluation_is_left_as_it_is(report, arguments):
+def test_a_finished_evaluation_is_not_changed(report, arguments):
     main(arguments)
     assert read(arguments) == report
 
@@ -389,19 +400,52 @@ def test_a_pipeline_without_a_ghn_is_refused(arguments, pipe, tmp_path):
 
 
 def test_the_command_line_takes_counts_and_sections():
-    line = "--num_networks 7 --sections joint steps --parameter_range 1 2 --widths 3 4"
+    line = "--num_networks 7 --sections unconditional steps --parameter_range 1 2 --widths 3 4"
     arguments = tyro.cli(Arguments, args=line.split(), use_underscores=True)
     assert arguments.num_networks == 7
-    assert arguments.sections == ("joint", "steps")
+    assert arguments.sections == ("unconditional", "steps")
     assert arguments.parameter_range == (1, 2)
 
 
-def test_an_interval_is_no_narrower_than_that_of_all_episodes():
-    figures = add_interval({"mean": 1.0, "num_episodes": 2000}, [1.0, 1.0])
-    assert figures["interval"] == list(wilson_interval(2000, 2000))
-    # Networks that differ tell more than that: their own spread counts.
-    low, high = add_interval({"mean": 0.6, "num_episodes": 2000}, [0.2, 1.0])["interval"]
-    assert (low, high) == mean_interval([0.2, 1.0])
-    assert low < wilson_interval(1200, 2000)[0]
-    # Of a single value all there is to go by are its episodes.
-    assert add_interval({"mean": 0.5, "num_episodes": 20}, [0.5])["interval"] == list(wilson_interval(10, 20))
+def test_an_interval_is_never_narrower_than_wilsons_over_all_episodes():
+    equal = add_interval({"mean": 1.0, "num_episodes": 2000}, [1.0, 1.0])
+    assert equal["interval"] == list(wilson_interval(2000, 2000))
+    assert (equal["interval_method"], equal["num_architectures"]) == ("wilson", 2)
+    # A single value has no variation to estimate.
+    single = add_interval({"mean": 0.5, "num_episodes": 20}, [0.5], unit="num_networks")
+    assert single["interval"] == list(wilson_interval(10, 20))
+    assert (single["interval_method"], single["num_networks"]) == ("wilson", 1)
+
+
+def test_an_interval_of_scores_that_vary_is_student_ts_clipped_to_scores():
+    scores = [0.5, 0.6, 0.7, 0.6, 0.6]
+    metrics = add_interval({"mean": 0.6, "num_episodes": 2000}, scores)
+    assert metrics["interval"] == pytest.approx(mean_interval(scores))
+    assert (metrics["interval_method"], metrics["num_architectures"]) == ("student_t", 5)
+    assert add_interval({"mean": 0.6, "num_episodes": 2000}, [0.2, 1.0])["interval"] == [0.0, 1.0]
+
+
+def test_differences_have_an_interval_only_if_they_vary():
+    assert difference_summary([0.0, 1e-16, 0.0]) == {
+        "mean": pytest.approx(0),
+        "num_architectures": 3,
+        "interval_method": "none",
+    }
+    assert difference_summary([0.2])["interval_method"] == "none"
+    metrics = difference_summary([0.1, 0.9, 0.8])
+    assert metrics["interval"] == list(mean_interval([0.1, 0.9, 0.8]))
+    # A difference in points is not clipped.
+    assert metrics["interval"][1] > 1 and metrics["interval_method"] == "student_t"
+
+
+def test_every_interval_names_its_method_and_what_it_is_over(report):
+    region = report["regions"]["deeper"]
+    for part in (region["nnit"], region["nnit"]["selected"], region["ghn"], region["nnit_minus_ghn"]):
+        assert part["interval_method"] in ("student_t", "wilson", "none") and part["num_architectures"] == 2
+    steps = report["steps"]["1"]["held_out_widths"]
+    assert steps["num_architectures"] == len(steps["architectures"]) == 2
+    assert steps["mean"] == pytest.approx(sum(row["mean"] for row in steps["architectures"]) / 2)
+    for part in (report["widths"]["80"]["ghn"], report["unconditional"]["free"]):
+        assert part["interval_method"] in ("student_t", "wilson")
+    assert report["widths"]["80"]["ghn"]["num_networks"] == FEW["num_width_networks"]
+    assert report["unconditional"]["free"]["num_networks"] == FEW["num_unconditional_networks"]

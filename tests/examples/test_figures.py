@@ -24,7 +24,7 @@ def evaluation_path(digits_pipeline_folder, tmp_path_factory):
             num_selected=1,
             widths=(8, 20, 80),
             num_width_networks=2,
-            num_joint_networks=4,
+            num_unconditional_networks=4,
             num_budget_networks=2,
             num_compared_networks=3,
             num_references=3,
@@ -57,14 +57,14 @@ def test_a_section_that_was_not_evaluated_is_left_out(evaluation_path, tmp_path)
     assert [file.name for file in tmp_path.glob("*.png")] == ["steps.png"]
 
 
-def test_pictures_lie_beside_the_evaluation_unless_told_otherwise(rollouts_path, tmp_path):
+def test_pictures_are_written_to_the_folder_of_the_evaluation_by_default(rollouts_path, tmp_path):
     path = tmp_path / "evaluation.json"
     path.write_text(rollouts_path.read_text())
     plot_evaluation.main(plot_evaluation.Arguments(str(path)))
     assert {file.name for file in tmp_path.iterdir()} == {"evaluation.json", "regions.png"}
 
 
-def test_a_picture_says_of_which_figures_it_is(evaluation_path, tmp_path):
+def test_a_picture_has_the_fingerprint_of_its_section(evaluation_path, tmp_path):
     plot_evaluation.main(plot_evaluation.Arguments(str(evaluation_path), str(tmp_path)))
     report = json.loads(evaluation_path.read_text())
     for section in evaluate_nnit.SECTIONS:
@@ -75,12 +75,12 @@ def test_a_picture_says_of_which_figures_it_is(evaluation_path, tmp_path):
     assert section_fingerprint(report, "steps") != fingerprint
 
 
-def test_pictures_of_rollouts_say_success(rollouts_path):
+def test_pictures_of_rollouts_are_labelled_success(rollouts_path):
     report = json.loads(rollouts_path.read_text())
     figure = plot_evaluation.draw_regions(report["regions"], report, plot_evaluation.default_score_name("tiny_demand"))
     assert figure.axes[0].get_ylabel() == "success on tiny_demand (%)"
     texts = drawn_texts(figure)
-    assert {"deeper\n(depth 4)", "wider\n(over 12)"} <= set(texts)
+    assert {"deeper\n(depth 4)\nn = 2", "wider\n(over 12)\nn = 2"} <= set(texts)
     assert not any("2603.00180" in text for text in texts)
 
 
@@ -91,7 +91,7 @@ def test_rounding_makes_no_bar_of_negative_length():
     ]
 
 
-def test_what_the_paper_states_is_labelled_as_the_papers_and_drawn_of_its_tasks_alone(rollouts_path):
+def test_the_result_of_the_paper_is_drawn_for_its_tasks_only(rollouts_path):
     report = json.loads(rollouts_path.read_text())
     report["settings"]["task"] = "pickcube"
     texts = drawn_texts(plot_evaluation.draw_regions(report["regions"], report, "success"))
@@ -107,14 +107,14 @@ def test_regions_that_were_not_measured_are_left_out(present, rollouts_path):
     figure = plot_evaluation.draw_regions({region: report["regions"][region] for region in present}, report, "success")
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     in_order = [region for region in plot_evaluation.REGION_LABELS if region in present]
-    assert labels == [plot_evaluation.region_label(region, report) for region in in_order]
+    assert labels == [f"{plot_evaluation.region_label(region, report)}\nn = 2" for region in in_order]
 
 
-def test_a_section_without_what_its_picture_needs_is_left_out(evaluation_path, tmp_path):
+def test_a_section_without_the_parts_of_its_picture_is_left_out(evaluation_path, tmp_path):
     report = json.loads(evaluation_path.read_text())
-    report["joint"].pop("free")
+    report["unconditional"].pop("free")
     partial = tmp_path / "evaluation.json"
-    partial.write_text(json.dumps({name: report[name] for name in ("settings", "joint")}))
+    partial.write_text(json.dumps({name: report[name] for name in ("settings", "unconditional")}))
     plot_evaluation.main(plot_evaluation.Arguments(str(partial), str(tmp_path)))
     assert list(tmp_path.glob("*.png")) == []
 
@@ -127,7 +127,16 @@ def test_every_axis_is_labelled(section, evaluation_path):
     assert any("success rate" in text for text in drawn_texts(figure))
 
 
-def test_the_figure_of_regions_shows_the_means_that_the_report_has(evaluation_path):
+@pytest.mark.parametrize(
+    "section, unit", [("regions", "architectures"), ("widths", "networks"), ("steps", "architectures")]
+)
+def test_pictures_with_intervals_name_their_method(section, unit, evaluation_path):
+    report = json.loads(evaluation_path.read_text())
+    figure = plot_evaluation.DRAWINGS[section](report[section], report, "success rate")
+    assert any(f"95% Student's t interval over {unit}" in text for text in drawn_texts(figure))
+
+
+def test_the_picture_of_regions_shows_the_means_of_the_report(evaluation_path):
     report = json.loads(evaluation_path.read_text())
     figure = plot_evaluation.draw_regions(report["regions"], report, "test accuracy")
     drawn = {round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].lines if len(line.get_ydata()) == 1}
@@ -147,7 +156,7 @@ def weights_arguments(digits_pipeline_folder, tmp_path):
     )
 
 
-def test_the_figure_of_weights_has_a_map_for_every_network(weights_arguments):
+def test_the_picture_of_weights_has_a_map_for_every_network(weights_arguments):
     matrices = plot_weights.make_matrices(weights_arguments)
     shapes = {name: list(matrix.shape) for name, matrix in matrices.items()}
     assert shapes == {
@@ -157,11 +166,11 @@ def test_the_figure_of_weights_has_a_map_for_every_network(weights_arguments):
         "sgd.20": [2, 20, 20],
     }
     figure = plot_weights.draw(matrices, weights_arguments.widths)
-    # One more for the scale of the colours.
+    # One more axes for the colour scale.
     assert sum(len(axes.images) for axes in figure.axes) == 8 and len(figure.axes) == 9
 
 
-def test_the_figure_of_weights_is_written(weights_arguments, tmp_path):
+def test_the_picture_of_weights_is_written(weights_arguments, tmp_path):
     plot_weights.main(weights_arguments)
     assert imread(tmp_path / "weights.png").std() > 0.05
 

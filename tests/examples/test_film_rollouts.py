@@ -15,13 +15,13 @@ def episode(seed, success):
 
 
 def clip(first_success=None, num_steps=3):
-    """Frames that get lighter; with the task done from some frame on."""
+    """Frames that get lighter, with the task solved from frame `first_success`."""
     frames = [np.full((32, 32, 3), 40 * step, np.uint8) for step in range(num_steps + 1)]
     successes = [first_success is not None and step >= first_success for step in range(num_steps + 1)]
     return Clip((128, 256), "held_out_combinations", 7, episode(7, any(successes)), frames, successes)
 
 
-def test_an_outcome_is_written_when_it_is_known():
+def test_a_caption_has_the_outcome_from_the_frame_in_which_it_is_known():
     assert clip(first_success=2).caption(1)[0][1] == "episode 7: step 1"
     assert clip(first_success=2).caption(2)[0][1] == "episode 7: success at step 2"
     assert clip().caption(2)[0][1] == "episode 7: step 2"
@@ -38,7 +38,7 @@ def test_a_video_shows_all_clips_side_by_side_and_holds_the_last_frame():
     assert (frames[-1] == frames[3]).all()
 
 
-def test_failures_are_the_first_ones_that_are_not_shown_anyway():
+def test_failures_are_the_first_among_episodes_not_shown():
     outcomes = [[episode(0, False), episode(1, True), episode(2, False)], [episode(seed, False) for seed in range(3)]]
     assert first_failures(outcomes, 1) == [(1, 1)]
     assert first_failures(outcomes, 2) == [(0, 2), (1, 2)]
@@ -55,7 +55,7 @@ def test_a_strip_has_a_row_for_each_clip():
     ]
 
 
-def test_the_default_architectures_are_of_the_regions_they_stand_for():
+def test_the_default_architectures_cover_the_regions():
     regions = get_task("pickcube").regions
     shown = [regions.region_of([int(width) for width in name.split("-")]) for name in Arguments("").architectures]
     assert shown == ["seen", "held_out_combinations", "held_out_widths", "deeper", "seen"]
@@ -73,12 +73,12 @@ def test_the_default_architectures_are_of_the_regions_they_stand_for():
         ),
     ],
 )
-def test_what_cannot_be_filmed_is_refused(task, wrong, named):
+def test_invalid_arguments_are_refused(task, wrong, named):
     with pytest.raises(ValueError, match=named):
         check_arguments(Arguments("", task=task, **wrong), get_task(task))
 
 
-def test_untrained_policies_are_filmed_and_their_failures_not_hidden(robot_pipeline_folder, simulator, tmp_path):
+def test_untrained_policies_are_filmed_with_their_failures(robot_pipeline_folder, simulator, tmp_path):
     arguments = Arguments(
         str(tmp_path / "film"),
         pretrained_model_name_or_path=str(robot_pipeline_folder),

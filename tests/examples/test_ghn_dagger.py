@@ -10,7 +10,7 @@ from nnit_diffusers.tasks.base import Score
 from nnit_diffusers.tasks.imitation import ImitationTask, read_demonstrations
 
 
-# diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
+# diffusers' own `EMAModel.from_pretrained` triggers a deprecation warning of diffusers.
 pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
 
 NUM_STEPS = 5
@@ -34,7 +34,7 @@ ARGUMENTS = {
 
 @register_task("follow-the-point")
 class FollowThePointTask(ImitationTask):
-    """A point on a line moves as it is told, and is to come to 0."""
+    """A point on a line moves by the policy's action; its goal is 0."""
 
     in_features, out_features = 2, 1
 
@@ -82,34 +82,34 @@ def test_states_of_the_ghns_own_policies_join_the_demonstrations(tmp_path):
         assert torch.equal(added[0], observations)
         torch.testing.assert_close(actions, fresh.expert(observations))
     assert len(task.demonstrations[0]) == len(fresh.demonstrations[0]) + 60
-    # Two rounds, two GHNs, other episodes.
+    # the rounds have different GHNs and episodes
     assert not torch.equal(rounds[0][0], rounds[1][0])
 
 
 @pytest.mark.parametrize("kept", [(2, 3), (2, 3, "unfinished")])
-def test_a_resumed_training_learns_from_the_same_rounds(tmp_path, kept):
+def test_a_resumed_training_run_learns_from_the_same_rounds(tmp_path, kept):
     arguments = {**ARGUMENTS, "dagger_steps": (2, 3, 5)}
-    whole = run(script, tmp_path / "whole", **arguments)
+    complete = run(script, tmp_path / "complete", **arguments)
     resumed = tmp_path / "resumed"
-    shutil.copytree(whole / "checkpoint-4", resumed / "checkpoint-4")
+    shutil.copytree(complete / "checkpoint-4", resumed / "checkpoint-4")
     for step in (2, 3):
-        shutil.copy(whole / f"dagger-{step}.safetensors", resumed)
+        shutil.copy(complete / f"dagger-{step}.safetensors", resumed)
     if "unfinished" in kept:
-        # Killed while it wrote the round after step 5.
+        # killed while writing the round after step 5
         (resumed / ".dagger-5.safetensors.1.tmp").write_bytes(b"half")
     run(script, resumed, resume_from_checkpoint="latest", **arguments)
-    assert_same_files(resumed / "ghn", whole / "ghn")
-    expected = logged(whole, "loss")
+    assert_same_files(resumed / "ghn", complete / "ghn")
+    expected = logged(complete, "loss")
     assert logged(resumed, "loss") == pytest.approx({step: expected[step] for step in (5, 6)}, rel=1e-3)
 
 
-def test_a_round_that_is_lost_is_missed_when_the_training_resumes(tmp_path):
-    whole = run(script, tmp_path / "whole", **ARGUMENTS)
-    (whole / "dagger-2.safetensors").unlink()
+def test_a_missing_round_is_refused_when_the_training_run_resumes(tmp_path):
+    complete = run(script, tmp_path / "complete", **ARGUMENTS)
+    (complete / "dagger-2.safetensors").unlink()
     with pytest.raises(ValueError, match=r"dagger-2\.safetensors.* to resume"):
-        run(script, whole, resume_from_checkpoint="latest", **ARGUMENTS)
+        run(script, complete, resume_from_checkpoint="latest", **ARGUMENTS)
 
 
-def test_a_task_without_an_expert_has_nobody_to_ask(tmp_path):
+def test_dagger_on_a_task_without_an_expert_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`dagger_steps` must be empty for task 'digits'.*but received \(2, 3\)"):
         run(script, tmp_path, **{**ARGUMENTS, "task": "digits"})

@@ -18,36 +18,36 @@ def ghn():
     return GraphHyperNetwork(64, 10, latent_dim=4, **sizes)
 
 
-def test_of_two_networks_the_spread_is_their_distance():
+def test_the_spread_of_two_networks_is_their_distance_over_the_root_of_two():
     first, second = torch.randn(2, 50)
     distance = (first / first.norm() - second / second.norm()).norm().item()
     assert spread(torch.stack([first, 7 * second])).tolist() == pytest.approx([distance / math.sqrt(2)])
 
 
-def test_networks_on_a_line_lie_apart_and_still_have_no_spread_in_other_directions():
+def test_networks_on_a_line_have_no_spread_in_other_directions():
     centre, direction = torch.zeros(50), torch.zeros(50)
     centre[0] = direction[1] = 1
     weights = centre + torch.tensor([-0.2, -0.1, 0.1, 0.2])[:, None] * direction
     smallest, middle, largest = spread(weights).tolist()
     assert largest > 0.3
-    # Not exactly 0: normalised, the line is an arc.
+    # not exactly 0, because normalisation turns the line into an arc
     assert max(smallest, middle) < 0.02
     assert participation_ratio(weights) == pytest.approx(1, abs=0.01)
 
 
-def test_the_mean_square_of_the_spread_is_one_less_the_mean_cosine():
+def test_the_mean_square_of_the_spread_is_one_minus_the_mean_cosine():
     weights = torch.randn(5, 30) + 1
     cosines = torch.cosine_similarity(weights[:, None], weights[None], dim=-1)
     mean_cosine = (cosines.sum() - 5) / 20
     assert spread(weights).square().mean().item() == pytest.approx(1 - mean_cosine.item(), abs=1e-5)
 
 
-def test_directions_that_carry_the_same_are_all_counted():
+def test_the_participation_ratio_counts_directions_of_equal_variance():
     weights = torch.cat([torch.eye(12), -torch.eye(12)])
     assert participation_ratio(weights) == pytest.approx(12, rel=1e-3)
 
 
-def test_pushing_up_the_smallest_spread_separates_networks_that_shared_a_line():
+def test_raising_the_smallest_spread_moves_networks_off_a_line():
     torch.manual_seed(0)
     weights = (torch.ones(50) + torch.linspace(-1, 1, 4)[:, None] * torch.randn(50)).requires_grad_()
     optimizer = torch.optim.Adam([weights], lr=0.01)
@@ -60,7 +60,7 @@ def test_pushing_up_the_smallest_spread_separates_networks_that_shared_a_line():
     assert spread(weights)[0].item() > 0.25
 
 
-def test_every_network_has_the_loss_it_would_have_alone(ghn, digits):
+def test_every_network_has_the_same_loss_as_alone(ghn, digits):
     architectures = [
         digits.regions.architecture(sizes) for sizes in ([20], [20], [17, 18]) for _ in range(NUM_LATENTS)
     ]

@@ -1,4 +1,4 @@
-"""What each part of a pipeline loses."""
+"""Training losses of the parts of a pipeline."""
 
 import json
 
@@ -28,14 +28,13 @@ def test_networks_of_every_part_are_measured_on_the_same_samples(tmp_path):
         for row in rows.values():
             assert len(row["losses"]) == 2
             assert row["loss"] == pytest.approx(sum(row["losses"]) / 2)
-            # Guessing one of ten digits costs 2.3.
+            # guessing one of ten digits has a loss of 2.3
             assert row["loss"] < 1.5
-        # The less of a network can be seen, the less it is the same one.
+        # more noise, larger error
         assert 0 < rows["restored from 0.1"]["function_error"] < rows["restored from 0.9"]["function_error"]
 
 
-def test_a_network_that_is_seen_without_noise_comes_back(published, digits):
-    """Up to what the transformer itself loses."""
+def test_a_network_without_noise_is_restored_up_to_the_error_of_the_transformer(published, digits):
     generator = torch.Generator().manual_seed(0)
     inputs, targets = digits.training_batch(100, generator)
     networks = published.ghn.generate([digits.regions.architecture([48, 40])] * 2, generator=generator)
@@ -49,5 +48,5 @@ def test_a_network_that_is_seen_without_noise_comes_back(published, digits):
 
 def test_a_pipeline_without_a_ghn_is_refused(published, tmp_path):
     NNiTPipeline(**{**published.components, "ghn": None}).save_pretrained(tmp_path / "pipeline")
-    with pytest.raises(ValueError, match="must be a pipeline with a GHN to compare with, but received .*pipeline'"):
+    with pytest.raises(ValueError, match="must be a pipeline with a GHN, but received .*pipeline'"):
         main(Arguments(str(tmp_path / "report"), pretrained_model_name_or_path=str(tmp_path / "pipeline")))

@@ -38,11 +38,11 @@ def transformer():
     return NNiTTransformer(5, 3, max_width=12, patch_size=4, **sizes)
 
 
-def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, bare_tokens=None, **function):
+def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, architecture_only_tokens=None, **function):
     return training_losses(
         model,
         batch,
-        batch.architecture_tokens if bare_tokens is None else bare_tokens,
+        batch.architecture_tokens if architecture_only_tokens is None else architecture_only_tokens,
         torch.full((len(batch.architectures),), sigma),
         NNiTArchitectureScheduler(),
         masked_fraction,
@@ -52,7 +52,7 @@ def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, bare_tokens=Non
     )
 
 
-def test_every_layer_counts_the_same_and_padding_nothing(batch):
+def test_every_layer_has_the_same_weight_and_padding_none(batch):
     weights = element_weights(batch, BIAS_WEIGHT)
     assert not weights[~batch.element_mask].any()
     torch.testing.assert_close(weights.sum(dim=(1, 2)), torch.ones(2))
@@ -66,7 +66,7 @@ def test_every_layer_counts_the_same_and_padding_nothing(batch):
             assert (of_bias / of_layer).item() == pytest.approx(BIAS_WEIGHT / (1 + BIAS_WEIGHT))
 
 
-def test_tokens_are_masked_the_more_the_later(batch):
+def test_more_tokens_are_masked_at_later_times(batch):
     tokens = batch.architecture_tokens[:1].expand(1000, -1)
     generator = torch.Generator().manual_seed(0)
     masked = [
@@ -76,7 +76,7 @@ def test_tokens_are_masked_the_more_the_later(batch):
     assert [part.float().mean().item() for part in masked] == pytest.approx([0, 0.5, 1], abs=0.05)
 
 
-def test_the_cross_entropy_is_that_of_masked_tokens_alone():
+def test_the_cross_entropy_is_of_masked_tokens_only():
     logits, tokens = torch.randn(2, 3, 7), torch.tensor([[3, 4, 5], [6, 1, 1]])
     noisy = torch.tensor([[3, MASK_TOKEN, 5], [6, 1, MASK_TOKEN]])
     expected = -(logits[0, 1].log_softmax(-1)[4] + logits[1, 2].log_softmax(-1)[1]) / 2
@@ -84,8 +84,8 @@ def test_the_cross_entropy_is_that_of_masked_tokens_alone():
     assert masked_cross_entropy(logits, tokens, tokens) == 0
 
 
-def test_the_patch_loss_is_the_weighted_error_of_what_the_transformer_predicts(batch, transformer):
-    # Nothing masked and no noise: what the transformer gets is the batch itself.
+def test_the_patch_loss_is_the_weighted_error_of_the_prediction(batch, transformer):
+    # no masks and no noise, so the input of the transformer is the batch itself
     sample = transformer(
         batch.patches,
         torch.zeros(2),
@@ -99,28 +99,28 @@ def test_the_patch_loss_is_the_weighted_error_of_what_the_transformer_predicts(b
     torch.testing.assert_close(losses(transformer, batch, masked_fraction=0.0, sigma=0.0)["patches"], expected)
 
 
-def test_losses_depend_on_the_generator_alone(batch, transformer):
+def test_losses_depend_only_on_the_generator(batch, transformer):
     assert losses(transformer, batch) == losses(transformer, batch)
     assert losses(transformer, batch)["patches"] != losses(transformer, batch, seed=1)["patches"]
 
 
-def test_every_parameter_learns_from_the_two_losses(batch, transformer):
+def test_every_parameter_has_a_gradient(batch, transformer):
     transformer.zero_grad()
     sum(losses(transformer, batch).values()).backward()
     assert [name for name, parameter in transformer.named_parameters() if parameter.grad is None] == []
 
 
-def test_networks_that_compute_the_same_have_no_function_error(batch, tokenizer):
+def test_networks_with_equal_outputs_have_no_function_error(batch, tokenizer):
     inputs = torch.randn(20, 5)
     errors = function_errors(batch.patches, batch.patches, batch.architectures, tokenizer, inputs)
     assert errors.tolist() == [0, 0]
-    # Padding is no part of a network.
+    # padding does not count
     padded = batch.patches + 3.0 * ~batch.element_mask
     assert function_errors(padded, batch.patches, batch.architectures, tokenizer, inputs).tolist() == [0, 0]
 
 
-def test_the_function_error_is_that_of_each_network_on_raw_inputs(tokenizer):
-    """Of several of one architecture among others, in any order; a constant, the mean output, is at 1."""
+def test_the_function_error_is_of_each_network_on_raw_inputs(tokenizer):
+    """Architectures repeat and alternate; a network whose output is constant at the mean has an error of 1."""
     architectures = [tokenizer.architecture(sizes) for sizes in ([6], [9, 5, 7], [6], [9, 5, 7])]
     clean = [MLP.from_architecture(architecture) for architecture in architectures]
     predicted = [MLP.from_architecture(architecture) for architecture in architectures]
@@ -139,7 +139,7 @@ def test_the_function_error_is_that_of_each_network_on_raw_inputs(tokenizer):
     assert errors[1] == pytest.approx(1, rel=1e-3)
 
 
-def test_function_errors_are_learned_from_where_it_is_decided_which_network_it_is(batch, transformer, tokenizer):
+def test_the_function_loss_applies_below_the_noise_level_that_determines_the_network(batch, transformer, tokenizer):
     function = {"tokenizer": tokenizer, "inputs": torch.randn(20, 5)}
     assert "function" not in losses(transformer, batch)
     undecided = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA + 0.01, **function)
@@ -149,6 +149,6 @@ def test_function_errors_are_learned_from_where_it_is_decided_which_network_it_i
     decided["function"].backward()
     assert decided["function"] > 0
     assert transformer.proj_out.weight.grad.abs().max() > 0
-    # It is added; nothing else is drawn or computed otherwise.
+    # the other losses are unchanged
     plain = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA - 0.01)
     assert all(torch.equal(decided[name], plain[name]) for name in plain)

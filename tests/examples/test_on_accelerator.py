@@ -1,4 +1,4 @@
-"""Generation and training where there is a GPU; skipped elsewhere."""
+"""Generation and training on an accelerator; skipped without one."""
 
 import shutil
 
@@ -56,7 +56,7 @@ def test_the_model_chooses_the_same_architectures_as_on_the_cpu(digits_pipeline_
     assert chosen[0] == chosen[1]
 
 
-def test_a_network_does_not_depend_on_its_batch(digits_pipeline_folder, accelerator):
+def test_a_network_does_not_depend_on_the_others_of_its_batch(digits_pipeline_folder, accelerator):
     pipe = load(digits_pipeline_folder).to(accelerator)
     together = vectors(pipe, ARCHITECTURES, [torch.Generator().manual_seed(seed) for seed in range(3)])
     for row, arch in enumerate(ARCHITECTURES):
@@ -64,7 +64,7 @@ def test_a_network_does_not_depend_on_its_batch(digits_pipeline_folder, accelera
         torch.testing.assert_close(together[row, : alone.shape[1]], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_a_generator_of_the_accelerator_repeats_itself(digits_pipeline_folder, accelerator):
+def test_a_generator_on_the_accelerator_is_reproducible(digits_pipeline_folder, accelerator):
     pipe = load(digits_pipeline_folder).to(accelerator)
     first, again = (vectors(pipe, [20, 17], torch.Generator(accelerator).manual_seed(3)) for _ in range(2))
     torch.testing.assert_close(first, again, atol=0, rtol=0)
@@ -89,11 +89,11 @@ def test_networks_run_where_they_were_generated_and_elsewhere(digits_pipeline_fo
     assert from_ghn(inputs.to(next(from_ghn.parameters()).device)).isfinite().all()
 
 
-@pytest.mark.parametrize("asked_for", [{}, {"mixed_precision": "bf16", "function_loss_weight": 1.0}], ids=str)
-def test_a_transformer_trains_and_resumes(digits_pipeline_folder, tmp_path, asked_for):
-    arguments = {**TINY_NNIT, **SIX_STEPS, "ghn_name_or_path": str(digits_pipeline_folder / "ghn"), **asked_for}
+@pytest.mark.parametrize("settings", [{}, {"mixed_precision": "bf16", "function_loss_weight": 1.0}], ids=str)
+def test_a_transformer_trains_and_resumes(digits_pipeline_folder, tmp_path, settings):
+    arguments = {**TINY_NNIT, **SIX_STEPS, "ghn_name_or_path": str(digits_pipeline_folder / "ghn"), **settings}
     resume(train_nnit, tmp_path, arguments)
-    pipe = load(tmp_path / "whole" / "pipeline")
+    pipe = load(tmp_path / "complete" / "pipeline")
     assert vectors(pipe, ARCHITECTURES).isfinite().all()
 
 
@@ -102,13 +102,13 @@ def test_a_hypernetwork_trains_and_resumes(tmp_path):
 
 
 def resume(script, folder, arguments):
-    """Trains once as a whole and once from the checkpoint in the middle, and compares the checkpoints at the end."""
-    for name, asked_for in (("whole", {}), ("resumed", {"resume_from_checkpoint": "latest"})):
+    """Trains once without interruption and once from the middle checkpoint; compares the last checkpoints."""
+    for name, settings in (("complete", {}), ("resumed", {"resume_from_checkpoint": "latest"})):
         if name == "resumed":
-            shutil.copytree(folder / "whole" / "checkpoint-3", folder / "resumed" / "checkpoint-3")
+            shutil.copytree(folder / "complete" / "checkpoint-3", folder / "resumed" / "checkpoint-3")
         with fresh_accelerate(cpu=False):
-            training = script.Training(script.Arguments(str(folder / name), **arguments, **asked_for))
+            training = script.Training(script.Arguments(str(folder / name), **arguments, **settings))
             assert training.accelerator.device.type == torch.accelerator.current_accelerator().type
             training.run()
             training.accelerator.end_training()
-    assert_same_files(folder / "resumed" / "checkpoint-6", folder / "whole" / "checkpoint-6")
+    assert_same_files(folder / "resumed" / "checkpoint-6", folder / "complete" / "checkpoint-6")

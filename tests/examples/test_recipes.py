@@ -1,4 +1,4 @@
-"""Every `examples/<task>.sh`: what its scripts take, and how the weights in `nnit/<task>` were trained."""
+"""Every recipe `examples/<task>.sh` has valid commands, and trains the weights in `nnit/<task>`."""
 
 import importlib
 import json
@@ -29,7 +29,7 @@ def commands_of(task):
     return [shlex.split(command)[1:] for command in re.findall(r"^(?:launch|python) .*$", recipe, re.MULTILINE)]
 
 
-def test_whatever_is_published_has_a_recipe():
+def test_every_published_task_has_a_recipe():
     assert "digits" in PUBLISHED
     assert set(TASKS) >= set(PUBLISHED)
 
@@ -54,52 +54,52 @@ def parse(command):
         for command in commands_of(task)
     ],
 )
-def test_every_command_of_a_recipe_is_one_that_its_script_takes(task, command):
+def test_every_command_of_a_recipe_has_valid_arguments(task, command):
     assert (EXAMPLES.parent / command[0]).is_file()
     assert getattr(parse(command), "task", task) == task
 
 
-def trainings_of(task):
-    """Commands of the trainings of a recipe."""
+def training_commands_of(task):
+    """Commands of a recipe that train."""
     return [command for command in commands_of(task) if command[0].startswith("examples/train_")]
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_a_recipe_is_how_the_published_weights_were_trained(task):
-    """Those of the GHN, of the transformer and, where there is a second one, of its tuning."""
-    commands = trainings_of(task)
+def test_a_recipe_has_the_arguments_that_the_published_weights_were_trained_with(task):
+    """Checks the GHN, the transformer and, if the recipe has one, the tuning."""
+    commands = training_commands_of(task)
     scripts = ["examples/train_ghn.py", "examples/train_nnit.py", "examples/train_nnit.py"]
     names = ["training_ghn.json", "training_nnit.json", "training_tuning.json"]
     assert [command[0] for command in commands] == scripts[: len(commands)]
     assert [name for name in names if (NNIT / task / name).exists()] == names[: len(commands)]
     for name, command in zip(names, commands):
         record = json.loads((NNIT / task / name).read_text())["arguments"]
-        arguments = json.loads(json.dumps(asdict(parse(command))))  # as JSON has it
-        # Where things were, what was kept on the way, and whether there was an interruption, makes no difference.
+        arguments = json.loads(json.dumps(asdict(parse(command))))  # in JSON types
+        # ignore paths, logging, checkpointing and resuming
         places = {"output_dir", "data_dir", "ghn_name_or_path", "resume_from_checkpoint"}
         compared = record.keys() - places - {"checkpointing_steps", "report_to"}
         assert {name: arguments[name] for name in compared} == {name: record[name] for name in compared}
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_every_training_of_a_recipe_resumes_and_names_a_seed_of_its_own(task):
-    arguments = [parse(command) for command in trainings_of(task)]
+def test_every_training_run_of_a_recipe_resumes_and_has_its_own_seed(task):
+    arguments = [parse(command) for command in training_commands_of(task)]
     assert [each.resume_from_checkpoint for each in arguments] == ["latest"] * len(arguments)
-    # The GHN and the transformer draw nothing alike; a tuning would draw what the transformer was trained on.
+    # GHN and transformer may share a seed; tuning with it would repeat the draws of the transformer's training run
     assert [each.seed for each in arguments] == [0, 0, 1][: len(arguments)]
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_a_recipe_tunes_and_publishes_what_it_has_trained(task):
-    trainings = [parse(command) for command in trainings_of(task)]
+def test_a_recipe_tunes_and_publishes_its_own_transformer(task):
+    training_runs = [parse(command) for command in training_commands_of(task)]
     (published,) = (parse(command).pipeline_dir for command in commands_of(task) if "--pipeline_dir" in command)
-    for before, after in pairwise(trainings[1:]):
+    for before, after in pairwise(training_runs[1:]):
         assert after.pretrained_model_name_or_path == f"{before.output_dir}/pipeline"
-    assert published == f"{trainings[-1].output_dir}/pipeline"
+    assert published == f"{training_runs[-1].output_dir}/pipeline"
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_stage_reads_what_an_earlier_one_wrote(task):
+def test_every_stage_reads_outputs_of_earlier_stages(task):
     written = set()
     inputs = ("data_dir", "ghn_name_or_path", "pipeline_dir", "pretrained_model_name_or_path", "evaluation_path")
     for _, *command_line in commands_of(task):

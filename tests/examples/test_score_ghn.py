@@ -32,10 +32,10 @@ def test_every_architecture_of_every_region_is_scored(arguments, capsys):
     assert capsys.readouterr().out.count("\n") == 4
 
 
-def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(arguments, monkeypatch):
+def test_an_interrupted_run_resumes_with_the_same_result(arguments, monkeypatch):
     main(arguments)
     with open(arguments.output_path) as file:
-        whole = json.load(file)["regions"]
+        complete = json.load(file)["regions"]
     scored = []
     score = score_ghn.score
 
@@ -52,7 +52,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_a_whole_one(arguments, monkeypat
     main(arguments)
     assert len(scored) == 5
     with open(arguments.output_path) as file:
-        assert json.load(file)["regions"] == whole
+        assert json.load(file)["regions"] == complete
 
 
 def test_scores_made_with_other_arguments_are_not_added_to(arguments):

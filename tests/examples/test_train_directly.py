@@ -1,4 +1,4 @@
-"""What networks trained one by one reach."""
+"""Scores of networks trained one by one."""
 
 import json
 
@@ -13,7 +13,7 @@ def test_every_architecture_is_trained_with_every_seed_and_scored_on_raw_inputs(
     main(Arguments(("1", "24-20"), str(path), sgd_seeds=(0, 1), train_batch_size=64, max_train_steps=300))
     rows = json.loads(path.read_text())["architectures"]
     assert list(rows) == ["1", "24-20"]
-    # A single unit cannot tell ten digits apart.
+    # a single unit cannot distinguish ten digits
     assert rows["1"]["score"] < 0.5 and rows["24-20"]["score"] > 0.9
     for row in rows.values():
         assert row["score"] == pytest.approx(sum(row["scores"]) / 2)
@@ -29,6 +29,6 @@ def test_the_same_seed_trains_the_same_network(tmp_path):
     assert reports[0] == reports[1]
 
 
-def test_what_is_no_list_of_sizes_is_named():
+def test_an_invalid_list_of_sizes_is_refused():
     with pytest.raises(ValueError, match="hidden sizes such as '64-64', but received '64,64'"):
         hidden_sizes_of("64,64")

@@ -14,7 +14,7 @@ from nnit_diffusers import NNiTPipeline, NNiTTransformer
 from nnit_diffusers.data import GHNWeightStream
 
 
-# diffusers' own `EMAModel.from_pretrained` does what diffusers deprecates.
+# diffusers' own `EMAModel.from_pretrained` triggers a deprecation warning of diffusers.
 pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
 
 
@@ -31,7 +31,7 @@ def ghn_folder(digits_pipeline_folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, ghn_folder):
-    """Six steps, as a user trains."""
+    """A training run of six steps, launched as users do."""
     output_dir = tmp_path_factory.mktemp("outputs") / "nnit"
     arguments = {**TINY, "ghn_name_or_path": ghn_folder, "checkpointing_steps": 2, "checkpoints_total_limit": 2}
     log = launch(ONE_PROCESS, script.__file__, "--output_dir", str(output_dir), *flags(arguments))
@@ -40,11 +40,11 @@ def trained(tmp_path_factory, ghn_folder):
 
 
 def training(output_dir, **arguments):
-    """A training that has not begun."""
+    """A training run before its first step."""
     return script.Training(script.Arguments(str(output_dir), **{**TINY, **arguments}))
 
 
-def test_checkpoints_come_at_their_steps_and_the_oldest_go(trained):
+def test_checkpoints_are_written_at_their_steps_and_the_oldest_removed(trained):
     assert {path.name for path in trained.iterdir()} == {
         "checkpoint-4",
         "checkpoint-6",
@@ -57,7 +57,7 @@ def test_checkpoints_come_at_their_steps_and_the_oldest_go(trained):
     assert "--attention_head_dim 8" in record["command"]
 
 
-def test_the_final_pipeline_generates_networks_of_any_shape(trained, digits):
+def test_the_final_pipeline_generates_networks_of_given_and_chosen_architectures(trained, digits):
     pipeline = NNiTPipeline.from_pretrained(trained / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
     given = pipeline(arch=[[48, 40], [20]], num_inference_steps=2)
@@ -70,21 +70,21 @@ def test_the_final_pipeline_generates_networks_of_any_shape(trained, digits):
         assert network(torch.rand(5, 64)).isfinite().all()
 
 
-def test_the_ghn_is_shipped_unless_it_is_not_wanted(trained, tmp_path, ghn_folder, digits):
-    shipped = NNiTPipeline.from_pretrained(trained / "pipeline").ghn
-    (network,) = shipped.generate([digits.regions.architecture([48, 40])])
+def test_the_ghn_is_saved_unless_excluded(trained, tmp_path, ghn_folder, digits):
+    saved = NNiTPipeline.from_pretrained(trained / "pipeline").ghn
+    (network,) = saved.generate([digits.regions.architecture([48, 40])])
     assert network(torch.rand(5, 64)).isfinite().all()
     without = training(tmp_path, ghn_name_or_path=ghn_folder, include_ghn=False)
     assert without.pipeline.ghn is None
 
 
-def test_the_averaged_weights_are_shipped(trained):
-    shipped, averaged, last = (
+def test_the_averaged_weights_are_saved(trained):
+    saved, averaged, last = (
         NNiTTransformer.from_pretrained(trained / name).state_dict()
         for name in ("pipeline/transformer", "checkpoint-6/transformer_ema", "checkpoint-6/transformer")
     )
-    assert all(torch.equal(shipped[name], averaged[name]) for name in shipped)
-    assert not any(torch.equal(shipped[name], last[name]) for name in shipped)
+    assert all(torch.equal(saved[name], averaged[name]) for name in saved)
+    assert not any(torch.equal(saved[name], last[name]) for name in saved)
 
 
 def test_the_transformers_of_a_checkpoint_differ_from_the_final_one(trained):
@@ -94,7 +94,7 @@ def test_the_transformers_of_a_checkpoint_differ_from_the_final_one(trained):
         assert not torch.equal(earlier.proj_out.weight, final)
 
 
-def test_patches_of_the_networks_learned_from_have_unit_rms(trained, digits):
+def test_patches_of_training_networks_have_unit_rms(trained, digits):
     pipeline = NNiTPipeline.from_pretrained(trained / "pipeline")
     stream = GHNWeightStream(pipeline.ghn, pipeline.tokenizer, digits.regions)
     for rms in rms_of(stream):
@@ -112,45 +112,45 @@ def rms_of(source):
 
 
 @pytest.mark.parametrize(
-    "asked_for", [{}, {"gradient_accumulation_steps": 2}, {"function_loss_weight": 1.0}], ids=lambda asked: str(*asked)
+    "settings", [{}, {"gradient_accumulation_steps": 2}, {"function_loss_weight": 1.0}], ids=lambda names: str(*names)
 )
-def test_a_resumed_training_goes_on_as_the_uninterrupted_one(tmp_path, ghn_folder, asked_for):
-    arguments = {**TINY, "ghn_name_or_path": ghn_folder, "checkpointing_steps": 3, **asked_for}
-    whole = run(script, tmp_path / "whole", **arguments)
-    shutil.copytree(whole / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
+def test_a_resumed_training_run_equals_the_uninterrupted_one(tmp_path, ghn_folder, settings):
+    arguments = {**TINY, "ghn_name_or_path": ghn_folder, "checkpointing_steps": 3, **settings}
+    complete = run(script, tmp_path / "complete", **arguments)
+    shutil.copytree(complete / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
     resumed = run(script, tmp_path / "resumed", resume_from_checkpoint="latest", **arguments)
     for folder in ("checkpoint-6", "pipeline"):
-        assert_same_files(resumed / folder, whole / folder)
-    for curve in ("patches", "architecture", "lr", *(["function"] if "function_loss_weight" in asked_for else [])):
-        expected = logged(whole, curve)
+        assert_same_files(resumed / folder, complete / folder)
+    for curve in ("patches", "architecture", "lr", *(["function"] if "function_loss_weight" in settings else [])):
+        expected = logged(complete, curve)
         assert logged(resumed, curve) == pytest.approx({step: expected[step] for step in (4, 5, 6)}, rel=1e-3)
 
 
-def test_batches_do_not_depend_on_who_prepares_them(tmp_path, ghn_folder):
+def test_batches_do_not_depend_on_the_number_of_workers(tmp_path, ghn_folder):
     arguments = {"ghn_name_or_path": ghn_folder, "function_loss_weight": 1.0}
     drawn = [list(training(tmp_path, dataloader_num_workers=number, **arguments).batches()) for number in (0, 3)]
     assert [len(batches) for batches in drawn] == [6, 6]
-    for (batch, bare, inputs, generator), (other_batch, other_bare, other_inputs, other_generator) in zip(*drawn):
+    for (batch, tokens, inputs, generator), (other_batch, other_tokens, other_inputs, other_generator) in zip(*drawn):
         assert batch.architectures == other_batch.architectures
         assert torch.equal(batch.patches, other_batch.patches)
-        assert torch.equal(bare, other_bare)
+        assert torch.equal(tokens, other_tokens)
         assert torch.equal(inputs, other_inputs)
         assert torch.equal(generator.get_state(), other_generator.get_state())
     assert not torch.equal(drawn[0][0][1], drawn[0][1][1])
 
 
-def test_threads_that_prepare_batches_leave_the_losses_as_they_are(trained, tmp_path, ghn_folder):
+def test_dataloader_workers_do_not_change_the_losses(trained, tmp_path, ghn_folder):
     run(script, tmp_path, ghn_name_or_path=ghn_folder, dataloader_num_workers=2, **TINY)
-    # Up to rounding: where in memory a batch lies decides how its sums are vectorised.
+    # up to rounding, since the position of a batch in memory changes how its sums are vectorised
     assert logged(tmp_path, "patches") == pytest.approx(logged(trained, "patches"), rel=1e-5)
 
 
-def test_gradient_checkpointing_leaves_the_losses_as_they_are(trained, tmp_path, ghn_folder):
+def test_gradient_checkpointing_does_not_change_the_losses(trained, tmp_path, ghn_folder):
     run(script, tmp_path, ghn_name_or_path=ghn_folder, gradient_checkpointing=True, **TINY)
     assert logged(tmp_path, "patches") == pytest.approx(logged(trained, "patches"), rel=1e-5)
 
 
-def test_mixed_precision_trains_almost_as_full_precision_does(trained, tmp_path, ghn_folder):
+def test_mixed_precision_has_nearly_the_losses_of_full_precision(trained, tmp_path, ghn_folder):
     run(script, tmp_path, ghn_name_or_path=ghn_folder, mixed_precision="bf16", **TINY)
     for curve in ("patches", "architecture"):
         exact, rounded = logged(trained, curve), logged(tmp_path, curve)
@@ -159,7 +159,7 @@ def test_mixed_precision_trains_almost_as_full_precision_does(trained, tmp_path,
     assert NNiTPipeline.from_pretrained(tmp_path / "pipeline").transformer.dtype == torch.float32
 
 
-def test_adamw_without_an_average_ships_its_last_weights(trained, tmp_path, ghn_folder):
+def test_adamw_without_an_average_saves_its_last_weights(trained, tmp_path, ghn_folder):
     arguments = {**TINY, "optimizer": "adamw", "use_ema": False, "checkpointing_steps": 6}
     run(script, tmp_path, ghn_name_or_path=ghn_folder, **arguments)
     assert not (tmp_path / "checkpoint-6" / "transformer_ema").exists()
@@ -169,8 +169,8 @@ def test_adamw_without_an_average_ships_its_last_weights(trained, tmp_path, ghn_
     assert adamw[6] != muon[6]
 
 
-def test_the_weight_of_the_function_loss_makes_networks_compute_what_the_clean_ones_do(tmp_path, ghn_folder):
-    """Of two trainings on the same networks, noise and inputs, that with the weight is closer in function."""
+def test_a_higher_weight_of_the_function_loss_lowers_the_function_error(tmp_path, ghn_folder):
+    """Compares two training runs on the same networks, noise and inputs."""
     arguments = {**TINY, "max_train_steps": 40, "validation_steps": 100, "logit_mean": -1.0, "learning_rate": 5e-3}
     curves = []
     for weight in (1e-6, 10.0):
@@ -190,7 +190,7 @@ def test_noise_levels_of_every_scheme_lie_between_0_and_1(weighting_scheme):
     assert 0 <= sigmas.min() < 0.05 and 0.95 < sigmas.max() <= 1
 
 
-def test_a_weight_dataset_is_learned_from_as_a_ghn_is(tmp_path, ghn_folder):
+def test_a_transformer_trains_on_a_weight_dataset_and_resumes(tmp_path, ghn_folder):
     dataset = run(
         build_weight_dataset, tmp_path / "weights", ghn_name_or_path=ghn_folder, num_networks=40, networks_per_shard=16
     )
@@ -215,21 +215,21 @@ def test_patches_of_a_weight_dataset_have_unit_rms(tmp_path, ghn_folder):
         assert rms == pytest.approx([1, 1, 1], abs=0.15)
 
 
-def test_a_training_can_start_from_a_pipeline_and_from_a_checkpoint(trained, tmp_path, ghn_folder):
+def test_a_training_run_can_start_from_a_pipeline_and_from_a_checkpoint(trained, tmp_path, ghn_folder):
     for folder in (trained / "pipeline", trained / "checkpoint-4"):
-        begun = training(tmp_path, ghn_name_or_path=ghn_folder, pretrained_model_name_or_path=str(folder))
+        started = training(tmp_path, ghn_name_or_path=ghn_folder, pretrained_model_name_or_path=str(folder))
         expected = NNiTTransformer.from_pretrained(folder / "transformer")
-        assert torch.equal(begun.transformer.proj_out.weight, expected.proj_out.weight)
-        assert begun.step == 0
+        assert torch.equal(started.transformer.proj_out.weight, expected.proj_out.weight)
+        assert started.step == 0
 
 
-def test_a_pretrained_transformer_of_other_patches_is_refused(trained, tmp_path, ghn_folder):
+def test_a_pretrained_transformer_with_another_patch_size_is_refused(trained, tmp_path, ghn_folder):
     arguments = {"ghn_name_or_path": ghn_folder, "pretrained_model_name_or_path": str(trained / "pipeline")}
     with pytest.raises(ValueError, match="`patch_size` must be 8, .*but received 4"):
         training(tmp_path, patch_size=4, **arguments)
 
 
-def test_a_bad_command_ends_with_one_clear_error(tmp_path):
+def test_an_invalid_command_ends_with_one_clear_error(tmp_path):
     command = [sys.executable, script.__file__, "--output_dir", str(tmp_path / "nnit")]
     result = subprocess.run(command, env=cpu_environment(), capture_output=True, text=True)
     assert result.returncode == 1
@@ -248,7 +248,7 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path, ghn_folde
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, ghn_folder):
+def test_a_loss_that_is_not_finite_stops_the_training_run(tmp_path, ghn_folder):
     arguments = {**TINY, "learning_rate": 1e30, "muon_learning_rate": 1e30, "lr_warmup_steps": 0}
     with pytest.raises(FloatingPointError, match="The loss became .* at step 2; lower `learning_rate`"):
         run(script, tmp_path, ghn_name_or_path=ghn_folder, **arguments)

@@ -1,4 +1,4 @@
-"""Both training scripts under `torchrun`: this file is what it runs, and then compares."""
+"""Both training scripts under `torchrun`, which runs this file; the tests compare the results."""
 
 import logging
 import sys
@@ -35,7 +35,7 @@ def arguments(script, output_dir, *more):
 
 
 def train_on_this_process(output_dir):
-    """Trains with both scripts, and writes the parameters that this process ends with."""
+    """Trains with both scripts and saves the final parameters of this process."""
     logging.basicConfig(level=logging.INFO)
     for script, more in ((train_ghn, ()), (train_nnit, ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn"))):
         training = script.Training(arguments(script, output_dir, *more))
@@ -55,7 +55,7 @@ def output_dir(tmp_path_factory):
 
 
 @SCRIPTS
-def test_two_processes_end_with_the_same_weights(output_dir, script):
+def test_both_processes_have_the_same_final_weights(output_dir, script):
     first, second = (torch.load(output_dir / script.__name__ / f"process-{index}.pt") for index in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -77,8 +77,8 @@ def test_a_checkpoint_is_written_once_and_has_the_random_state_of_both(output_di
 
 
 @SCRIPTS
-def test_two_processes_learn_from_twice_the_data(output_dir, script, tmp_path):
-    # What either process drew, accumulated by one.
+def test_two_processes_train_on_twice_the_data(output_dir, script, tmp_path):
+    # one process accumulates the batches of both
     more = () if script is train_ghn else ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn")
     with fresh_accelerate():
         training = script.Training(arguments(script, tmp_path, "--gradient_accumulation_steps", "2", *more))

@@ -61,7 +61,7 @@ for name in ("transformer/diffusion_pytorch_model.safetensors", "ghn/config.json
     for kind, change in kinds.items():
         damage(name, change)
         errors[f"{kind} {name}"] = message = error_of(load, "nnit/tiny")
-        # What the message says to do.
+        # Follow the advice of the message.
         pathlib.Path(re.search(r"Delete '(.+?)' and load again", message)[1]).unlink()
         load("nnit/tiny")
 print(json.dumps(errors))
@@ -129,7 +129,7 @@ def test_what_cannot_be_loaded_is_one_clear_error_and_the_cache_goes_on_working(
     damaged = {name: message for name, message in errors.items() if "/" in name}
     assert len(damaged) == 9
     for name, message in damaged.items():
-        assert (name.split()[1] in message and "altered" in message) or "no JSON" in message, message
+        assert (name.split()[1] in message and "altered" in message) or "not JSON" in message, message
 
 
 def test_without_a_network_what_is_cached_loads_and_the_rest_is_one_clear_error(tried):

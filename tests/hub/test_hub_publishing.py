@@ -1,4 +1,4 @@
-"""`nnit publish` as the shell starts it: what is whole arrives whole, and of what is not, nothing does."""
+"""`nnit publish` as a shell starts it: valid folders are uploaded completely, invalid ones not at all."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from nnit_diffusers.pipelines.fingerprint import fingerprint
 
 NNIT = Path(sys.executable).with_name("nnit")
 DIGITS = Path(__file__).parents[2] / "nnit" / "digits"
-# For whoever loads it, who has no token.
+# A visitor loads it without a token.
 LOAD = """
 import json
 from nnit_diffusers import NNiTPipeline
@@ -32,7 +32,7 @@ def publish(hub, folder, cache, *options, token=TOKEN):
 
 
 def files_on(hub):
-    """What visitors find in the repository."""
+    """The files of the repository on the Hub."""
     repository = hub.repositories.get(("model", "someone/digits"))
     return {} if repository is None else repository.revisions["main"]
 
@@ -43,7 +43,7 @@ def hub():
         yield hub
 
 
-def test_what_is_published_is_the_folder_and_loads_in_another_process_with_the_same_weights(hub, tmp_path):
+def test_a_published_folder_is_complete_and_loads_elsewhere_with_the_same_weights(hub, tmp_path):
     published = publish(hub, DIGITS, tmp_path / "publisher", "--json")
     assert published.returncode == 0, published.stderr
     report = json.loads(published.stdout)
@@ -55,7 +55,7 @@ def test_what_is_published_is_the_folder_and_loads_in_another_process_with_the_s
     assert hub.run(LOAD, tmp_path / "visitor") == fingerprint(NNiTPipeline.from_pretrained(DIGITS))
 
 
-def test_a_changed_figure_and_a_missing_component_are_named_and_nothing_is_sent(hub, tmp_path):
+def test_a_changed_result_and_a_missing_component_are_reported_and_nothing_is_uploaded(hub, tmp_path):
     digits = shutil.copytree(DIGITS, tmp_path / "digits")
     card = digits / "README.md"
     changed = card.read_text().replace("value: 0.9756", "value: 0.9956").replace("97.6% (96.9", "99.6% (96.9")
@@ -64,14 +64,14 @@ def test_a_changed_figure_and_a_missing_component_are_named_and_nothing_is_sent(
     shutil.rmtree(digits / "tokenizer")
     refused = publish(hub, digits, tmp_path / "publisher")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
-    assert "README.md must say {'train': 0.9756," in refused.stdout
+    assert "The metadata of README.md must have the results {'seen': 0.9756," in refused.stdout
     assert "but shows ['99.6% (96.9 to 98.2)']" in refused.stdout
     assert "lacks its tokenizer" in refused.stdout
     assert refused.stdout.splitlines()[-1] == "Not uploaded to someone/digits."
     assert (hub.requests, hub.repositories) == ([], {})
 
 
-def test_without_a_token_one_line_says_how_to_get_one_before_anything_else_is_done(hub, tmp_path):
+def test_a_missing_token_is_a_one_line_error_before_any_check(hub, tmp_path):
     refused = publish(hub, DIGITS, tmp_path / "publisher", token=None)
     (line,) = refused.stderr.splitlines()
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -79,7 +79,7 @@ def test_without_a_token_one_line_says_how_to_get_one_before_anything_else_is_do
     assert hub.requests == []
 
 
-def test_a_hub_that_goes_down_with_all_weights_sent_keeps_the_old_version_whole(hub, tmp_path):
+def test_a_hub_that_fails_during_the_commit_keeps_the_old_version_unchanged(hub, tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "README.md").write_text("the old version")
     hub.publish("someone/digits", tmp_path / "old")
@@ -87,7 +87,7 @@ def test_a_hub_that_goes_down_with_all_weights_sent_keeps_the_old_version_whole(
     failed = publish(hub, DIGITS, tmp_path / "publisher")
     assert (failed.returncode, failed.stdout) == (2, "")
     line = failed.stderr.splitlines()[-1]
-    assert line.startswith("nnit publish: error: The upload to someone/digits did not come to its end")
+    assert line.startswith("nnit publish: error: The upload to someone/digits was not completed")
     assert "Traceback" not in failed.stderr
     assert (DIGITS / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes() in hub.objects.values()
     assert files_on(hub) == {"README.md": b"the old version"}

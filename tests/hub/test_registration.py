@@ -10,7 +10,8 @@ from diffusers.pipelines import pipeline_loading_utils as tables
 from tiny import tiny_pipeline
 
 import nnit_diffusers
-from nnit_diffusers.registration import COMPONENTS, TESTED_DIFFUSERS, register_components
+from nnit_diffusers.diffusers_internals import TESTED_DIFFUSERS
+from nnit_diffusers.registration import COMPONENTS, register_components
 
 
 def run_python(code):

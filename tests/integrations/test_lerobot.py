@@ -1,6 +1,6 @@
-"""What LeRobot makes of an exported policy, where LeRobot is installed.
+"""LeRobot loads and runs an exported policy, if LeRobot is installed.
 
-It asks for Python 3.12 and torch below 2.12, and is not part of the environment of `make test`.
+LeRobot needs Python 3.12 and torch below 2.12, so the environment of `make test` does not have it.
 """
 
 import json
@@ -20,11 +20,11 @@ from nnit_diffusers.tasks.maniskill.rollouts import network_policy, run_episodes
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
 
 
-pytest.importorskip("lerobot", reason="LeRobot is not installed: it asks for Python 3.12 and torch below 2.12")
-pytestmark = pytest.mark.filterwarnings("ignore")  # LeRobot's own
+pytest.importorskip("lerobot", reason="LeRobot is not installed: it needs Python 3.12 and torch below 2.12")
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of LeRobot itself
 
 PLUGIN = "nnit_diffusers.integrations.lerobot"
-# What `lerobot-eval` sets in every pipeline that it loads.
+# `lerobot-eval` sets these in every pipeline that it loads.
 OVERRIDES = {"device_processor": {"device": "cpu"}, "rename_observations_processor": {"rename_map": {}}}
 
 
@@ -62,7 +62,7 @@ def test_a_loaded_policy_acts_as_the_network(network, folder):
     assert loss.item() == pytest.approx(4)
 
 
-def test_the_files_are_those_that_lerobot_writes(folder, tmp_path):
+def test_the_files_are_the_same_as_those_written_by_lerobot(folder, tmp_path):
     from lerobot.policies import make_pre_post_processors
 
     policy, again = load(folder), tmp_path / "again"
@@ -73,13 +73,13 @@ def test_the_files_are_those_that_lerobot_writes(folder, tmp_path):
         pipeline.save_pretrained(again, config_filename=f"{name}.json")
         assert json.loads((again / f"{name}.json").read_text()) == json.loads((folder / f"{name}.json").read_text())
     ours, theirs = (json.loads((path / "config.json").read_text()) for path in (folder, again))
-    # LeRobot writes every option that has a default as well.
+    # LeRobot also writes options that have their default value.
     assert ours == {name: theirs[name] for name in ours}
     weights, loaded = (load_file(path / "model.safetensors") for path in (folder, again))
     torch.testing.assert_close(loaded, weights, rtol=0, atol=0)
 
 
-def test_weights_that_are_not_all_there_are_refused(folder):
+def test_incomplete_weights_are_refused(folder):
     weights = load_file(folder / "model.safetensors")
     weights.pop("network.4.bias")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -87,7 +87,7 @@ def test_weights_that_are_not_all_there_are_refused(folder):
         load(folder)
 
 
-def test_lerobot_eval_finds_the_success_that_rollouts_here_find(network, folder, tmp_path):
+def test_lerobot_eval_finds_the_same_success_as_our_rollouts(network, folder, tmp_path):
     try:
         check_simulator()
     except (ImportError, NoVulkanDeviceError) as error:
@@ -115,5 +115,5 @@ def test_lerobot_eval_finds_the_success_that_rollouts_here_find(network, folder,
     environment.close()
     assert found["successes"] == [episode.success_once for episode in episodes]
     for returned, episode in zip(found["sum_rewards"], episodes, strict=True):
-        if not episode.success_once:  # where it is, `lerobot-eval` ends the episode
+        if not episode.success_once:  # `lerobot-eval` ends an episode at success
             np.testing.assert_allclose(returned, episode.episode_return, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The folder of a LeRobot policy, as far as it can be looked at without LeRobot."""
+"""The folder of a LeRobot policy, as far as it can be tested without LeRobot."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_nothing_is_normalised_before_or_after_the_network(tmp_path):
     }
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
+def test_a_folder_is_replaced_completely(tmp_path):
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "old.json").write_text("{}")
     folder = export_network(MLP(42, [48], 8), tmp_path / "policy", "lerobot")

@@ -30,6 +30,9 @@ def flat(state_dict):
     return torch.cat([tensor.flatten() for tensor in state_dict.values()])
 
 
+# Forward pass
+
+
 def test_weights_have_the_keys_and_shapes_of_their_networks():
     for network, state_dict in zip(MIXED, tiny_ghn()(MIXED, latents(5)), strict=True):
         expected = {}
@@ -39,7 +42,7 @@ def test_weights_have_the_keys_and_shapes_of_their_networks():
         assert list(state_dict) == list(expected)
 
 
-def test_a_list_of_architectures_gives_what_each_gives_alone():
+def test_a_batch_of_architectures_gives_the_same_weights_as_each_alone():
     ghn, drawn = tiny_ghn(), latents(5)
     together = ghn(MIXED, drawn)
     for index, network in enumerate(MIXED):
@@ -47,7 +50,7 @@ def test_a_list_of_architectures_gives_what_each_gives_alone():
         torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=1e-4)
 
 
-def test_the_same_latent_gives_the_same_network_and_another_one_another():
+def test_a_latent_determines_the_network():
     ghn = tiny_ghn()
     first, again = ghn([architecture(8, 8)] * 2, latents(1).expand(2, -1))
     other = ghn([architecture(8, 8)], latents(1, seed=2))[0]
@@ -72,33 +75,37 @@ def test_the_loss_of_the_networks_trains_every_parameter():
     assert [name for name, p in ghn.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-def test_the_weights_are_differentiable_to_the_latents_that_made_them():
+def test_weights_are_differentiable_in_their_own_latents():
     ghn, drawn = tiny_ghn(), latents(2).requires_grad_()
     flat(ghn([architecture(8), architecture(5, 5)], drawn)[1]).square().sum().backward()
     assert drawn.grad[1].abs().sum() > 0
     assert drawn.grad[0].abs().sum() == 0
 
 
-def test_every_matrix_has_the_rms_that_its_gain_says():
+def test_the_rms_of_a_matrix_is_its_learned_gain():
     ghn = tiny_ghn()
     for network, state_dict in zip(MIXED, ghn(MIXED, latents(5))):
         for layer, (_, fan_in) in enumerate(network.layer_shapes):
             rms = state_dict[f"{2 * layer}.weight"].square().mean().sqrt()
             assert rms.item() == pytest.approx((2 / fan_in) ** 0.5, rel=1e-3)
     torch.nn.init.constant_(ghn.decoder.to_gain.bias, 1.0)
+    # a gain of e instead of 1
     (state_dict,) = ghn([architecture(8)], latents(1))
     assert state_dict["2.weight"].square().mean().sqrt().item() == pytest.approx(2.718 * 0.5, rel=1e-3)
 
 
+# Alignment across architectures
+
+
 @pytest.mark.parametrize("hidden_sizes", [(17,), (40, 5), (5, 40), (33, 50, 20)])
-def test_networks_wider_than_the_templates_are_defined(hidden_sizes):
+def test_networks_wider_than_the_templates_have_distinct_units(hidden_sizes):
     network = architecture(*hidden_sizes)
     (state_dict,) = tiny_ghn()([network], latents(1))
     for layer, shape in enumerate(network.layer_shapes):
         weight = state_dict[f"{2 * layer}.weight"]
         assert tuple(weight.shape) == shape
         assert weight.isfinite().all()
-    # Beyond the templates their rows repeat, the convolutions go on: no two units are the same.
+    # Templates repeat in wider layers, but convolutions do not, so all units are distinct.
     rows = state_dict["0.weight"]
     assert torch.cdist(rows, rows).fill_diagonal_(1).min() > 1e-4
 
@@ -110,6 +117,9 @@ def test_units_of_a_layer_keep_their_meaning_across_widths():
     aligned, unaligned = (torch.cosine_similarity(narrow.flatten(), w.flatten(), dim=0) for w in (wide, shuffled))
     assert aligned > 0.9
     assert unaligned < 0.5
+
+
+# Generation
 
 
 def test_generated_networks_take_raw_inputs():
@@ -130,7 +140,7 @@ def test_generated_networks_are_ready_to_be_saved_and_trained(tmp_path):
     assert torch.equal(type(network).from_pretrained(tmp_path)[0].weight, network[0].weight)
 
 
-def test_generation_follows_the_generator_and_each_network_its_own():
+def test_generation_is_reproducible_with_one_generator_or_one_per_network():
     ghn, architectures = tiny_ghn(), [architecture(8), architecture(5, 5), architecture(8)]
 
     def generators():
@@ -139,6 +149,7 @@ def test_generation_follows_the_generator_and_each_network_its_own():
     first, again = (ghn.generate(architectures, torch.Generator().manual_seed(0)) for _ in range(2))
     for network, same in zip(first, again):
         torch.testing.assert_close(dict(network.state_dict()), dict(same.state_dict()))
+    # a network with its own generator does not depend on the others
     together = ghn.generate(architectures, generators())
     (alone,) = ghn.generate(architectures[1:2], generators()[1])
     torch.testing.assert_close(dict(together[1].state_dict()), dict(alone.state_dict()), atol=1e-5, rtol=1e-4)
@@ -152,7 +163,7 @@ def test_a_saved_ghn_gives_the_same_networks(tmp_path):
     assert all(torch.equal(tensor, loaded.state_dict()[key]) for key, tensor in ghn.state_dict().items())
     networks, same, identical = (model.generate(MIXED, latents=latents(5)) for model in (ghn, loaded, again))
     for index in range(5):
-        # To the last bits alone: parameters lie elsewhere in memory, where sums are taken in another order.
+        # equal up to rounding: the memory layout of parameters can change the order of sums
         expected = dict(networks[index].state_dict())
         torch.testing.assert_close(dict(same[index].state_dict()), expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(flat(same[index].state_dict()), flat(identical[index].state_dict()))
@@ -164,6 +175,9 @@ def test_a_half_precision_ghn_generates_float32_networks(tmp_path, dtype):
     ghn = GraphHyperNetwork.from_pretrained(tmp_path, torch_dtype=dtype)
     (network,) = ghn.generate([architecture(8)], torch.Generator().manual_seed(0))
     assert network(torch.randn(4, 3)).dtype == torch.float32
+
+
+# Errors
 
 
 def test_architectures_of_another_task_are_refused():
@@ -183,6 +197,6 @@ def test_latents_of_another_shape_are_refused(shape):
         tiny_ghn()([architecture(8)] * 2, torch.zeros(shape))
 
 
-def test_every_layer_has_the_role_of_its_place():
+def test_layer_roles_are_first_hidden_and_last():
     assert [ROLES[layer_role(layer, 4)] for layer in range(4)] == ["first", "hidden", "hidden", "last"]
     assert [ROLES[layer_role(layer, 2)] for layer in range(2)] == ["first", "last"]

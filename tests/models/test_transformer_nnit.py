@@ -1,4 +1,4 @@
-"""The transformer by itself; what diffusers expects of its models is in test_transformer_nnit_diffusers.py."""
+"""Behaviour of the transformer; test_transformer_nnit_diffusers.py tests what diffusers expects of every model."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def tiny_transformer(**kwargs):
     torch.manual_seed(0)
     sizes = {"max_width": 16, "max_depth": 3, "num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
     model = NNiTTransformer(**{"in_features": 5, "out_features": 3, "patch_size": 4, **sizes, **kwargs}).eval()
-    # As after training: far from the identity that a fresh model is near.
+    # as after training: an untrained model is near the identity
     for parameter in (model.modulation.weight, model.proj_out.weight, model.architecture_head.weight):
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -36,13 +36,16 @@ def inputs(*architectures, seed=0):
 
 
 def row(kwargs, index, num_patches):
-    """The inputs of one network of a batch, without its padding."""
+    """Inputs of one network of a batch, without padding."""
     per_patch = ("hidden_states", "patch_positions", "attention_mask")
     single = {name: tensor[index : index + 1] for name, tensor in kwargs.items()}
     return {name: tensor[:, :num_patches] if name in per_patch else tensor for name, tensor in single.items()}
 
 
 MIXED = ([9, 6], [4], [16, 3, 12], [4])
+
+
+# Batches and padding
 
 
 @torch.no_grad()
@@ -59,7 +62,7 @@ def test_a_batch_row_equals_its_single_run():
 
 
 @torch.no_grad()
-def test_what_stands_in_the_padding_does_not_matter():
+def test_padding_does_not_affect_the_output():
     model, batch = tiny_transformer(), inputs([4], [16, 3, 12])
     padding = ~batch["attention_mask"]
     changed = {name: tensor.clone() for name, tensor in batch.items()}
@@ -90,6 +93,9 @@ def test_the_order_of_the_patches_does_not_matter():
     torch.testing.assert_close(actual.architecture_logits, expected.architecture_logits, atol=1e-5, rtol=1e-5)
 
 
+# Inputs and outputs
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "change"),
@@ -102,7 +108,7 @@ def test_the_order_of_the_patches_does_not_matter():
         ("patch_positions", lambda tensor: tensor + torch.tensor([0, 0, 0, 0, 1])),
     ],
 )
-def test_every_input_counts_for_patches_and_architecture(name, change):
+def test_every_input_affects_patches_and_architecture(name, change):
     model, batch = tiny_transformer(), inputs([9, 6])
     before, after = model(**batch), model(**{**batch, name: change(batch[name])})
     assert (before.sample - after.sample).abs().max() > 1e-4
@@ -111,7 +117,7 @@ def test_every_input_counts_for_patches_and_architecture(name, change):
 
 
 @torch.no_grad()
-def test_times_may_be_one_number_for_the_whole_batch():
+def test_a_timestep_may_be_shared_by_the_batch():
     model, batch = tiny_transformer(), inputs([9, 6], [4])
     times = {"timestep": torch.tensor(500.0), "architecture_timestep": torch.tensor([0.0])}
     each = {name: time.expand(2) for name, time in times.items()}
@@ -119,7 +125,7 @@ def test_times_may_be_one_number_for_the_whole_batch():
 
 
 @torch.no_grad()
-def test_architectures_alone_need_no_patches():
+def test_architectures_are_predicted_without_patches():
     model = tiny_transformer()
     batch = {**inputs([9, 6], [4]), "attention_mask": None}
     for name in ("hidden_states", "patch_positions"):
@@ -131,7 +137,7 @@ def test_architectures_alone_need_no_patches():
 
 
 @torch.no_grad()
-def test_logits_name_every_width_and_none_but_never_the_mask():
+def test_logits_cover_all_widths_and_none_but_not_the_mask():
     logits = tiny_transformer()(**inputs([9, 6])).architecture_logits
     assert logits.shape[-1] == 16 + NONE_TOKEN + 1
     probabilities = logits.softmax(dim=-1)
@@ -139,28 +145,31 @@ def test_logits_name_every_width_and_none_but_never_the_mask():
     assert (probabilities[..., NONE_TOKEN:] > 0).all()
 
 
+# Architectures outside the training ranges
+
+
 @torch.no_grad()
-def test_widths_never_seen_have_embeddings_of_their_own():
+def test_unseen_widths_have_distinct_embeddings():
     model = tiny_transformer()
     tokens = torch.arange(0, 3000)
     embeddings = model.architecture_embed(tokens, torch.float32)
     assert embeddings.isfinite().all()
     assert torch.pdist(embeddings[:300]).min() > 1e-4
-    # Close widths look alike, far ones less so.
+    # the closer two widths are on a logarithmic scale, the closer are their embeddings
     width = embeddings[2:]
     assert (width[100] - width[101]).norm() < (width[100] - width[200]).norm()
     assert (width[1000] - width[1001]).norm() < (width[100] - width[101]).norm()
 
 
 @torch.no_grad()
-def test_networks_wider_and_deeper_than_trained_are_defined():
+def test_networks_wider_and_deeper_than_in_training_are_predicted():
     model = tiny_transformer(max_width=8, max_depth=3)
     for hidden_sizes in ([200], [40, 33, 50]):
         assert model(**inputs(hidden_sizes)).sample.isfinite().all()
 
 
 @torch.no_grad()
-def test_units_beyond_the_largest_width_stand_where_those_that_many_before_them_do():
+def test_positions_repeat_beyond_the_largest_width():
     model = tiny_transformer(max_width=8)
     first, second, last = (0, 2), (1, 1), (2, 0)  # layer, layers behind
 
@@ -170,12 +179,15 @@ def test_units_beyond_the_largest_width_stand_where_those_that_many_before_them_
     torch.testing.assert_close(embed(0, *first, 3, 1), embed(0, *first, 1, 1))
     torch.testing.assert_close(embed(0, *second, 3, 2), embed(0, *second, 1, 0))
     torch.testing.assert_close(embed(1, *first, 1, 0), embed(1, *first, 0, 0))
-    # Inputs and outputs are as many as the task has: they do not repeat.
+    # positions of inputs and outputs of the network do not repeat
     assert (embed(0, *first, 0, 2) - embed(0, *first, 0, 0)).norm() > 1e-3
     assert (embed(0, *last, 2, 0) - embed(0, *last, 0, 0)).norm() > 1e-3
 
 
-def test_every_parameter_is_trained_by_both_losses_together():
+# Training
+
+
+def test_both_losses_together_train_every_parameter():
     model = tiny_transformer()
     batch = inputs([9, 6], [4], [16, 3, 12])
     batch["architecture_tokens"][0, 1] = MASK_TOKEN
@@ -187,13 +199,14 @@ def test_every_parameter_is_trained_by_both_losses_together():
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-def test_a_fresh_model_predicts_next_to_nothing_and_learns():
+def test_an_untrained_model_predicts_almost_zero_and_learns():
     torch.manual_seed(0)
     model = NNiTTransformer(
         5, 3, max_width=16, max_depth=3, patch_size=4, num_layers=2, num_attention_heads=2, attention_head_dim=8
     )
     batch = inputs([9, 6], [4])
     target = torch.randn(batch["hidden_states"].shape, generator=torch.Generator().manual_seed(1))
+    # fit one batch
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(60):
@@ -202,11 +215,12 @@ def test_a_fresh_model_predicts_next_to_nothing_and_learns():
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
+    # a prediction of zero has the mean square of the target as its loss
     assert losses[0] == pytest.approx(target[batch["attention_mask"]].square().mean().item(), rel=0.05)
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_applies_only_in_training():
     model, batch = tiny_transformer(dropout=0.5), inputs([9, 6])
     assert torch.equal(model(**batch).sample, model(**batch).sample)
     model.train()

@@ -28,7 +28,7 @@ ATTENTION_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 def fresh_transformer(**kwargs):
-    """As users get it: diffusers' tests know of no training that has to come first."""
+    """An untrained model, as diffusers' own tests use it."""
     torch.manual_seed(0)
     sizes = {"max_width": 16, "max_depth": 3, "num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
     return NNiTTransformer(**{"in_features": 5, "out_features": 3, "patch_size": 4, **sizes, **kwargs})
@@ -47,7 +47,7 @@ def sample(model, dtype=torch.float32, **kwargs):
 
 
 @torch.no_grad()
-def test_a_saved_model_computes_the_same(tmp_path):
+def test_a_saved_model_gives_the_same_output(tmp_path):
     model = fresh_transformer().eval()
     model.save_pretrained(tmp_path)
     loaded = NNiTTransformer.from_pretrained(tmp_path)
@@ -66,7 +66,7 @@ def test_a_variant_is_saved_and_loaded_by_its_name(tmp_path):
 
 
 @torch.no_grad()
-def test_a_checkpoint_in_shards_loads_whole(tmp_path):
+def test_a_sharded_checkpoint_loads_completely(tmp_path):
     model = fresh_transformer().eval()
     model.save_pretrained(tmp_path, max_shard_size="40KB")
     index = json.loads((tmp_path / "diffusion_pytorch_model.safetensors.index.json").read_text())
@@ -84,7 +84,7 @@ def test_the_configuration_makes_the_same_model():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @torch.no_grad()
-def test_half_precision_keeps_what_has_to_stay_in_float32(tmp_path, dtype):
+def test_half_precision_keeps_some_modules_in_float32(tmp_path, dtype):
     fresh_transformer().save_pretrained(tmp_path)
     model = NNiTTransformer.from_pretrained(tmp_path, torch_dtype=dtype)
     assert model.dtype == dtype
@@ -98,7 +98,7 @@ def test_half_precision_keeps_what_has_to_stay_in_float32(tmp_path, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @torch.no_grad()
-def test_a_bare_cast_computes_in_half_precision_throughout(dtype):
+def test_a_cast_with_to_converts_every_parameter(dtype):
     model = fresh_transformer().eval()
     expected = sample(model)
     model.to(dtype)
@@ -106,7 +106,7 @@ def test_a_bare_cast_computes_in_half_precision_throughout(dtype):
     torch.testing.assert_close(sample(model, dtype).float(), expected, atol=0.02, rtol=0.02)
 
 
-def test_a_bare_cast_warns_of_what_should_stay_in_float32(caplog):
+def test_a_cast_with_to_warns_of_modules_that_should_stay_in_float32(caplog):
     from diffusers.utils import logging as diffusers_logging
 
     diffusers_logging.enable_propagation()
@@ -122,7 +122,7 @@ def test_a_bare_cast_warns_of_what_should_stay_in_float32(caplog):
 
 
 @torch.no_grad()
-def test_the_tuple_is_the_output_in_order():
+def test_the_tuple_has_the_order_of_the_output():
     model = fresh_transformer().eval()
     output, as_tuple = model(**batch()), model(**batch(), return_dict=False)
     assert isinstance(as_tuple, tuple)
@@ -137,11 +137,11 @@ def test_the_same_inputs_give_the_same_output_and_the_same_shape():
     model = fresh_transformer().eval()
     assert torch.equal(sample(model), sample(model))
     assert sample(model).shape == batch()["hidden_states"].shape
-    # Adapters and caches show in the output of a fresh model.
+    # large enough for adapters and caches to be visible in the output of an untrained model
     assert sample(model).abs().max() > 0.01
 
 
-def test_attributes_of_the_model_are_found_and_others_are_not():
+def test_config_attributes_are_deprecated_and_unknown_ones_raise():
     model = fresh_transformer()
     with pytest.warns(FutureWarning, match="Accessing config attribute `patch_size` directly"):
         assert model.patch_size == 4
@@ -191,7 +191,7 @@ def test_bf16_autocast_trains_without_a_warning():
     assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters() if parameter.grad is not None)
 
 
-def test_the_moving_average_follows_and_is_saved_as_a_model(tmp_path):
+def test_the_ema_is_saved_as_a_model(tmp_path):
     model = fresh_transformer()
     ema = EMAModel(model.parameters(), decay=0.5, model_cls=NNiTTransformer, model_config=model.config)
     for _ in range(3):
@@ -207,12 +207,12 @@ def test_the_moving_average_follows_and_is_saved_as_a_model(tmp_path):
 
 
 @torch.no_grad()
-def test_fused_projections_compute_the_same_and_come_apart_again():
+def test_projections_are_fused_and_unfused_without_changing_the_output():
     model = fresh_transformer().eval()
     expected = sample(model)
     model.fuse_qkv_projections()
     assert all(block.attn.fused_projections for block in model.transformer_blocks)
-    # What is fused is what is used.
+    # only the fused projections are used
     for block in model.transformer_blocks:
         block.attn.to_q.weight.data.zero_()
     torch.testing.assert_close(sample(model), expected, atol=1e-5, rtol=1e-5)
@@ -225,7 +225,7 @@ def test_fused_projections_compute_the_same_and_come_apart_again():
 
 
 class SilentAttnProcessor(NNiTAttnProcessor):
-    """Attends to nothing, unless it is told to."""
+    """Scales its output by `loudness`, which is 0 by default."""
 
     def __call__(self, attn, hidden_states, attention_mask=None, loudness=0.0):
         return loudness * super().__call__(attn, hidden_states, attention_mask)
@@ -269,7 +269,7 @@ def test_a_wrong_number_of_processors_is_refused():
 
 @pytest.mark.parametrize("backend", ["native", "_native_math"])
 @torch.no_grad()
-def test_attention_backends_compute_the_same_however_they_are_chosen(backend):
+def test_attention_backends_give_the_same_output_however_they_are_set(backend):
     model = fresh_transformer().eval()
     expected = sample(model)
     with attention_backend(backend):
@@ -307,18 +307,20 @@ def test_an_adapter_is_added_saved_unloaded_and_loaded(tmp_path):
     adapted = sample(model)
     assert not torch.allclose(without, adapted, atol=1e-4, rtol=1e-4)
 
+    # save and unload
     model.save_lora_adapter(tmp_path)
     model.unload_lora()
     assert not has_lora(model)
     assert torch.equal(sample(model), without)
 
+    # load
     model.load_lora_adapter(tmp_path, prefix=None, use_safetensors=True)
     assert has_lora(model)
     torch.testing.assert_close(sample(model), adapted, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_the_scale_of_an_adapter_goes_from_nothing_to_all_and_is_forgotten():
+def test_the_scale_of_an_adapter_applies_to_one_call():
     model = fresh_transformer().eval()
     without = sample(model)
     model.add_adapter(lora_config())
@@ -338,17 +340,21 @@ def test_adapters_are_switched_weighted_disabled_and_fused():
     without = sample(model)
     model.add_adapter(lora_config(), "first")
     first = sample(model)
+    # switch
     model.add_adapter(lora_config(), "second")
     model.set_adapter("second")
     assert not torch.allclose(sample(model), first, atol=1e-4)
+    # weight
     model.set_adapters("first", 0.0)
     assert torch.equal(sample(model), without)
     model.set_adapter("first")
     model.set_adapters("first", 1.0)
     torch.testing.assert_close(sample(model), first)
+    # disable
     model.disable_adapters()
     assert torch.equal(sample(model), without)
     model.enable_adapters()
+    # fuse
     model.fuse_lora(adapter_names=["first"])
     torch.testing.assert_close(sample(model), first, atol=1e-5, rtol=1e-4)
     model.unfuse_lora()
@@ -384,6 +390,7 @@ def test_an_adapter_is_swapped_for_one_of_another_rank(tmp_path, first_rank, sec
         model.add_adapter(lora_config(rank), "swapped")
         expected.append(sample(model))
         model.save_lora_adapter(tmp_path / name, adapter_name="swapped")
+    # load the first adapter, then swap it for the second
     model = fresh_transformer().eval()
     model.enable_lora_hotswap(target_rank=max(first_rank, second_rank))
     load = {"prefix": None, "adapter_name": "swapped", "use_safetensors": True}
@@ -394,7 +401,7 @@ def test_an_adapter_is_swapped_for_one_of_another_rank(tmp_path, first_rank, sec
     assert not torch.allclose(expected[0], expected[1], atol=1e-3)
 
 
-def test_an_adapter_that_is_not_there_is_refused(tmp_path):
+def test_saving_an_unknown_adapter_is_refused(tmp_path):
     model = fresh_transformer()
     model.add_adapter(lora_config())
     with pytest.raises(ValueError, match="Adapter name foo not found in the model"):
@@ -405,7 +412,7 @@ def test_an_adapter_that_is_not_there_is_refused(tmp_path):
 
 
 class Sampling:
-    """Where the sampling is: some caches ask."""
+    """Current timestep of the sampling, which some caches read."""
 
     timestep = 1000
 
@@ -438,11 +445,12 @@ def cached(request):
 
 
 @torch.no_grad()
-def test_a_cache_saves_work_and_leaves_no_trace(cached):
+def test_a_cache_skips_computation_until_it_is_disabled(cached):
     calls = []
     for block in cached.transformer_blocks:
         block.ff.register_forward_hook(lambda *_: calls.append("ff"))
         block.attn.to_q.register_forward_hook(lambda *_: calls.append("attn"))
+    # the second call skips some layers
     with cached.cache_context("cond"):
         sample(cached)
         assert len(calls) == 4
@@ -450,6 +458,7 @@ def test_a_cache_saves_work_and_leaves_no_trace(cached):
         approximate = cached(**batch(seed=1), return_dict=False)[0]
     assert len(calls) < 8
     assert approximate.isfinite().all()
+    # without the cache the output is exact again
     cached.disable_cache()
     assert not cached.is_cache_enabled
     exact = fresh_transformer().eval()(**batch(seed=1), return_dict=False)[0]
@@ -458,7 +467,7 @@ def test_a_cache_saves_work_and_leaves_no_trace(cached):
 
 
 @torch.no_grad()
-def test_cache_contexts_are_apart_and_a_reset_forgets(cached):
+def test_cache_contexts_are_separate_and_can_be_reset(cached):
     outputs = []
     for name in ("cond", "uncond"):
         with cached.cache_context(name):
@@ -486,7 +495,7 @@ def test_a_second_cache_is_refused(cached):
         (torch.float8_e4m3fn, torch.bfloat16),
     ],
 )
-def test_layers_are_stored_in_less_precision_than_they_compute_in(storage, compute):
+def test_layerwise_casting_stores_less_precision_than_it_computes_in(storage, compute):
     model = fresh_transformer().to(compute)
     full_size = model.get_memory_footprint()
     model.enable_layerwise_casting(storage_dtype=storage, compute_dtype=compute)
@@ -504,14 +513,14 @@ def test_layers_are_stored_in_less_precision_than_they_compute_in(storage, compu
 
 @pytest.mark.parametrize("offloading", [{"offload_type": "block_level", "num_blocks_per_group": 1}, {}])
 @torch.no_grad()
-def test_offloaded_groups_compute_the_same(offloading):
+def test_group_offloading_does_not_change_the_output(offloading):
     model = fresh_transformer().eval()
     expected = sample(model)
     model.enable_group_offload(torch.device("cpu"), **{"offload_type": "leaf_level", **offloading})
     assert torch.equal(sample(model), expected)
 
 
-def test_a_model_split_over_devices_keeps_its_blocks_whole():
+def test_a_model_split_over_devices_keeps_each_block_on_one_device():
     model = fresh_transformer(num_layers=4)
     size = compute_module_sizes(model)[""]
     devices = infer_auto_device_map(
@@ -521,7 +530,7 @@ def test_a_model_split_over_devices_keeps_its_blocks_whole():
     assert not any(name.startswith("transformer_blocks.") and name.count(".") > 1 for name in devices)
 
 
-# Compilation, by the back end that needs no C++ compiler
+# Compilation, with backends that need no C++ compiler
 
 
 @pytest.fixture
@@ -532,7 +541,7 @@ def fresh_compiler():
 
 
 @torch.no_grad()
-def test_the_whole_model_compiles_to_one_graph_once(fresh_compiler):
+def test_the_model_compiles_once_to_one_graph(fresh_compiler):
     model = fresh_transformer(num_layers=1).eval()
     expected = sample(model)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
@@ -552,7 +561,7 @@ def test_one_graph_serves_networks_of_any_size(fresh_compiler):
 
 
 @torch.no_grad()
-def test_the_repeated_blocks_compile_once_for_all(fresh_compiler):
+def test_repeated_blocks_compile_only_once(fresh_compiler):
     model = fresh_transformer(num_layers=3).eval()
     expected = sample(model)
     model.compile_repeated_blocks(fullgraph=True, backend="eager")

@@ -23,7 +23,7 @@ def tiny_tokenizer(**kwargs):
 
 
 def measured_tokenizer(**kwargs):
-    """One with statistics that no binary fraction holds."""
+    """A tokenizer whose scales and statistics have no exact binary fraction."""
     statistics = {"weight_scale": [1 / 3, 0.7, math.e], "bias_scale": [0.1, math.pi, 1e-3]}
     return tiny_tokenizer(**statistics, observation_mean=MEAN, observation_std=STD, **kwargs)
 
@@ -33,9 +33,12 @@ def assert_same_weights(network, state_dict):
         assert torch.equal(tensor, decoded)
 
 
+# Round trips
+
+
 @pytest.mark.parametrize("patch_size", [1, 3, 4, 8])
 @pytest.mark.parametrize("tokenizer", [tiny_tokenizer, measured_tokenizer])
-def test_every_width_and_depth_comes_back_bit_for_bit(tokenizer, patch_size):
+def test_a_float64_round_trip_restores_every_width_and_depth_exactly(tokenizer, patch_size):
     tokenizer = tokenizer(patch_size=patch_size)
     networks = [MLP(5, [width] * depth, 3) for width in range(1, 26) for depth in range(1, 5)]
     networks += [MLP(5, sizes, 3) for sizes in ([1, 25, 1], [25, 2, 9, 17], [70], [64, 65])]
@@ -45,7 +48,7 @@ def test_every_width_and_depth_comes_back_bit_for_bit(tokenizer, patch_size):
         assert_same_weights(network, state_dict)
 
 
-def test_in_float32_weights_come_back_to_the_last_bits():
+def test_a_float32_round_trip_restores_weights_up_to_rounding():
     tokenizer = measured_tokenizer()
     networks = [MLP(5, [7, 9], 3), MLP(5, [30], 3)]
     batch = tokenizer.encode(networks)
@@ -54,7 +57,10 @@ def test_in_float32_weights_come_back_to_the_last_bits():
         torch.testing.assert_close(state_dict, dict(network.state_dict()), rtol=1e-6, atol=1e-5)
 
 
-def test_a_padded_batch_holds_every_network_as_it_is_alone():
+# Batches
+
+
+def test_a_padded_batch_holds_the_same_patches_as_single_networks():
     tokenizer = measured_tokenizer()
     networks = [MLP(5, [20, 20], 3), MLP(5, [3], 3), MLP(5, [9, 1, 4, 6], 3), MLP(5, [3], 3)]
     batch = tokenizer.encode(networks)
@@ -69,7 +75,7 @@ def test_a_padded_batch_holds_every_network_as_it_is_alone():
         assert torch.equal(batch.architecture_tokens[index], alone.architecture_tokens[0])
 
 
-def test_the_masks_count_what_exists():
+def test_the_masks_mark_exactly_the_existing_weights():
     tokenizer = measured_tokenizer()
     networks = [MLP(5, [20, 20], 3), MLP(5, [3], 3)]
     batch = tokenizer.encode(networks)
@@ -79,13 +85,14 @@ def test_the_masks_count_what_exists():
     assert torch.equal(batch.element_mask.any(dim=-1), batch.attention_mask)
 
 
-def test_a_patch_holds_the_block_of_the_matrix_that_its_position_names():
+def test_a_patch_holds_the_block_at_its_position():
     network = MLP(5, [10, 6], 3)
     batch = tiny_tokenizer().encode([network], dtype=torch.float64)
     found = torch.zeros(0)
     for patch, (kind, layer, behind, row, column) in zip(batch.patches[0], batch.positions[0].tolist()):
         assert layer + behind == 2
         linear = network[2 * layer]
+        # compare with the block of the weight matrix, or with the part of the bias
         if kind == WEIGHT_PATCH:
             block = linear.weight[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].double()
             found_block = patch.unflatten(0, (4, 4))[: block.shape[0], : block.shape[1]]
@@ -95,6 +102,7 @@ def test_a_patch_holds_the_block_of_the_matrix_that_its_position_names():
             block = linear.bias[16 * row : 16 * row + 16].double()
             torch.testing.assert_close(patch[: len(block)], block)
         found = torch.cat([found, torch.full((block.numel(),), layer)])
+    # every parameter is in exactly one patch
     assert len(found) == network.architecture.num_parameters
     assert len(batch.positions[0].unique(dim=0)) == batch.positions.shape[1]
 
@@ -127,7 +135,7 @@ def test_decoding_follows_the_architectures_whatever_their_order_and_padding():
     assert tokenizer.decode(padded[:0], []) == []
 
 
-def test_decoded_weights_are_their_own_memory():
+def test_decoded_networks_do_not_share_memory():
     tokenizer = tiny_tokenizer()
     batch = tokenizer.encode([MLP(5, [8], 3), MLP(5, [8], 3)])
     first, second = tokenizer.decode(batch.patches, batch.architectures)
@@ -138,7 +146,10 @@ def test_decoded_weights_are_their_own_memory():
     assert all(tensor.is_contiguous() for tensor in second.values())
 
 
-def test_patches_of_narrow_and_of_wide_networks_are_alike():
+# Scales
+
+
+def test_patches_of_narrow_and_wide_networks_have_the_same_scale():
     networks = [MLP(5, [width, width], 3) for width in (8, 128)]
     for network in networks:
         for layer in (0, 2, 4):
@@ -152,6 +163,7 @@ def test_patches_of_narrow_and_of_wide_networks_are_alike():
 
 
 def test_fitted_patches_have_unit_rms_in_every_role():
+    # networks whose roles have different scales
     networks = [MLP(5, [width] * depth, 3) for width in (6, 9) for depth in (1, 2, 3)]
     for network in networks:
         network[0].weight.data *= 7
@@ -159,10 +171,12 @@ def test_fitted_patches_have_unit_rms_in_every_role():
     architectures = [network.architecture for network in networks]
     state_dicts = [network.state_dict() for network in networks]
     unfitted = tiny_tokenizer(observation_mean=MEAN, observation_std=STD)
+    # fit in two batches
     halves = [unfitted.encode_state_dicts(state_dicts[i::2], architectures[i::2]) for i in range(2)]
     tokenizer = unfitted.fit(halves)
     batch = tokenizer.encode_state_dicts(state_dicts, architectures)
     kind, layer, behind, _, _ = batch.positions.unbind(-1)
+    # RMS per kind and role
     for patch_kind in (WEIGHT_PATCH, BIAS_PATCH):
         for in_role in (layer == 0, (layer > 0) & (behind > 0), behind == 0):
             chosen = (in_role & (kind == patch_kind) & batch.attention_mask)[..., None] & batch.element_mask
@@ -171,7 +185,7 @@ def test_fitted_patches_have_unit_rms_in_every_role():
     assert tokenizer.config.patch_size == 4
 
 
-def test_fitting_again_measures_anew():
+def test_fitting_does_not_depend_on_earlier_scales():
     network = MLP(5, [6, 6], 3)
     fitted, again = (
         tokenizer.fit([tokenizer.encode_state_dicts([network.state_dict()], [network.architecture])])
@@ -190,7 +204,10 @@ def test_a_role_that_no_network_has_keeps_the_scale_of_one():
     assert tokenizer.config.bias_scale[0] == 1
 
 
-def test_a_decoded_network_takes_raw_inputs_where_the_encoded_one_took_standardised_ones():
+# Observation statistics
+
+
+def test_decoding_converts_networks_of_standardised_inputs_to_raw_inputs():
     tokenizer = measured_tokenizer()
     network = MLP(5, [12, 9], 3, "relu").double()
     batch = tokenizer.encode_state_dicts([network.state_dict()], [network.architecture], dtype=torch.float64)
@@ -208,6 +225,9 @@ def test_raw_and_standardised_forms_of_a_network_are_the_same_patches():
     (raw,) = tokenizer.decode(standardised.patches, standardised.architectures, dtype=torch.float64)
     encoded = tokenizer.encode([MLP.from_architecture(network.architecture, raw)], dtype=torch.float64)
     torch.testing.assert_close(encoded.patches, standardised.patches)
+
+
+# Saving and loading
 
 
 def test_statistics_are_saved_in_full_precision(tmp_path):
@@ -228,9 +248,9 @@ def test_a_tokenizer_loads_from_a_subfolder(tmp_path):
     assert loaded.config.weight_scale == [1 / 3, 0.7, math.e]
 
 
-# diffusers' own `load_config` passes what huggingface_hub no longer takes.
+# `load_config` of diffusers passes an argument that huggingface_hub deprecates
 @pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument is deprecated:UserWarning")
-def test_a_tokenizer_loads_from_the_hub_by_way_of_its_cache(tmp_path):
+def test_a_tokenizer_loads_from_the_cache_of_the_hub(tmp_path):
     repository, commit = tmp_path / "models--someone--nnit", "0" * 40
     measured_tokenizer().save_pretrained(repository / "snapshots" / commit)
     (repository / "refs").mkdir()
@@ -242,6 +262,9 @@ def test_a_tokenizer_loads_from_the_hub_by_way_of_its_cache(tmp_path):
 def test_the_saved_file_names_its_class(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["_class_name"] == "WeightPatchTokenizer"
+
+
+# Networks of other kinds
 
 
 @pytest.mark.parametrize(
@@ -275,6 +298,9 @@ def test_half_precision_networks_are_tokenized():
     assert_same_weights(network, state_dict)
 
 
+# Errors
+
+
 linear = nn.Linear
 
 
@@ -300,7 +326,7 @@ linear = nn.Linear
         (MLP(5, [2] * 5, 3), "1 to 4 hidden layers, but received 5"),
     ],
 )
-def test_a_network_that_cannot_be_tokenized_is_refused_by_what_it_is(network, message):
+def test_networks_that_cannot_be_tokenized_are_refused(network, message):
     with pytest.raises(ValueError, match=message):
         tiny_tokenizer().encode([MLP(5, [4], 3), network])
 
@@ -323,7 +349,7 @@ def test_a_network_that_cannot_be_tokenized_is_refused_by_what_it_is(network, me
         ),
     ],
 )
-def test_settings_that_cannot_be_are_refused(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         tiny_tokenizer(**arguments)
 
@@ -334,7 +360,7 @@ def test_hidden_sizes_become_architectures_of_the_task():
         tiny_tokenizer().architecture([7] * 5)
 
 
-def test_a_dtype_moves_the_patches_alone():
+def test_a_dtype_applies_only_to_patches():
     batch = tiny_tokenizer().encode([MLP(5, [7], 3)]).to(torch.float16)
     assert batch.patches.dtype == torch.float16
     assert batch.positions.dtype == batch.architecture_tokens.dtype == torch.long

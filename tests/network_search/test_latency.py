@@ -4,7 +4,7 @@ from nnit_diffusers import MLP
 from nnit_diffusers.network_search import measure_latencies
 
 
-def test_a_larger_network_takes_longer_and_threads_are_as_before():
+def test_a_larger_network_takes_longer_and_the_number_of_threads_is_restored():
     torch.set_num_threads(2)
     try:
         small, large, again = measure_latencies([MLP(5, [4], 3), MLP(5, [1500, 1500], 3), MLP(5, [4], 3)], 5, 20)

@@ -1,4 +1,4 @@
-"""The search on a task whose success rates are known, with a real pipeline."""
+"""The search with a real pipeline, on a task with known success rates."""
 
 import json
 from copy import copy
@@ -29,13 +29,13 @@ def pipe():
 
 @pytest.fixture(scope="module")
 def finished(pipe, tmp_path_factory):
-    """A search, and the task that it asked."""
+    """A finished search, and the task that scored its networks."""
     task = TinyDemandTask()
     return search(pipe, task, tmp_path_factory.mktemp("finished"), **SMALL), task
 
 
 def found(result):
-    """All that a search found but latencies, which depend on the moment."""
+    """All results of a search except latencies, which vary between runs."""
     saved = json.loads((result.output_dir / "search.json").read_text())
     candidates = [{k: v for k, v in candidate.items() if k != "latency_us"} for candidate in saved["candidates"]]
     networks = {c.name: result.network(c).state_dict() for c in result.candidates}
@@ -53,7 +53,7 @@ def candidate(hidden_sizes, num_successes, num_episodes=400, latency_us=1.0, nam
     return Candidate(name, 0, architecture, latency_us, [], confirmation)
 
 
-def test_the_winner_is_the_smallest_finalist_that_meets_the_demand_and_holds_on_other_episodes(finished):
+def test_the_winner_is_the_smallest_network_that_reaches_the_target_also_on_other_episodes(finished):
     result, _ = finished
     smaller = [c for c in result.finalists if c.num_parameters < result.winner.num_parameters]
     assert result.winner.num_parameters >= 140 and all(c.num_parameters < 140 for c in smaller) and smaller
@@ -61,7 +61,7 @@ def test_the_winner_is_the_smallest_finalist_that_meets_the_demand_and_holds_on_
     assert again.score >= result.target
 
 
-def test_bands_are_halved_each_for_itself_and_what_is_left_of_each_is_confirmed(finished):
+def test_each_band_is_halved_separately_and_its_remaining_networks_are_confirmed(finished):
     result, _ = finished
     for band in range(4):
         rounds = [len(c.screenings) for c in result.candidates if c.band == band]
@@ -69,12 +69,12 @@ def test_bands_are_halved_each_for_itself_and_what_is_left_of_each_is_confirmed(
     assert [c.band for c in result.finalists] == [0, 1, 2, 3]
 
 
-def test_every_round_has_other_episodes_and_confirmation_has_those_of_the_test_split(finished):
+def test_every_round_has_new_validation_episodes_and_confirmation_has_test_episodes(finished):
     _, task = finished
     assert set(task.calls) == {("validation", 25, 0), ("validation", 100, 1), ("test", 400, 2)}
 
 
-def test_rounds_score_success_alone_and_confirmation_all_that_the_task_counts(pipe, finished, tmp_path):
+def test_screening_scores_only_success_and_confirmation_all_metrics(pipe, finished, tmp_path):
     class CheaplyScreenedTask(TinyDemandTask):
         is_screening = False
 
@@ -93,7 +93,7 @@ def test_rounds_score_success_alone_and_confirmation_all_that_the_task_counts(pi
     assert all("num_parameters" in c.confirmation.metrics for c in result.finalists)
 
 
-def test_the_task_says_how_much_a_search_spends_and_arguments_have_the_last_word(pipe, tmp_path):
+def test_arguments_override_the_search_plan_of_the_task(pipe, tmp_path):
     class PlannedTask(TinyDemandTask):
         search_plan = SearchPlan(2, 2, screen_episodes=(5,), reduction=2, num_confirm_episodes=80)
 
@@ -102,11 +102,11 @@ def test_the_task_says_how_much_a_search_spends_and_arguments_have_the_last_word
     assert (len(result.candidates), len(result.finalists)) == (4, 2)
     assert set(task.calls) == {("validation", 5, 0), ("test", 80, 1)}
     task = PlannedTask()
-    search(pipe, task, tmp_path / "told", num_inference_steps=1, num_confirm_episodes=90, progress_bar=False)
+    search(pipe, task, tmp_path / "override", num_inference_steps=1, num_confirm_episodes=90, progress_bar=False)
     assert set(task.calls) == {("validation", 5, 0), ("test", 90, 1)}
 
 
-def test_a_search_of_a_robot_task_takes_few_episodes(pipe, tmp_path):
+def test_a_search_of_a_robot_task_takes_1860_episodes(pipe, tmp_path):
     class RobotTask(TinyDemandTask):
         search_plan = ManiSkillTask.search_plan
 
@@ -115,7 +115,7 @@ def test_a_search_of_a_robot_task_takes_few_episodes(pipe, tmp_path):
     assert sum(c.confirmation.num_episodes for c in result.finalists) == 900
 
 
-def test_what_is_saved_is_what_was_found(finished):
+def test_the_saved_search_equals_its_result(finished):
     result, _ = finished
     saved = json.loads((result.output_dir / "search.json").read_text())
     assert saved["result"] == json.loads(json.dumps(result.to_dict()))
@@ -126,7 +126,7 @@ def test_what_is_saved_is_what_was_found(finished):
 
 
 @pytest.mark.parametrize("num_calls", NUM_CALLS_THAT_INTERRUPT)
-def test_an_interrupted_search_goes_on_and_finds_the_same(pipe, finished, tmp_path, num_calls):
+def test_an_interrupted_search_resumes_and_finds_the_same_result(pipe, finished, tmp_path, num_calls):
     interrupted = TinyDemandTask(interrupt_at=num_calls)
     with pytest.raises(KeyboardInterrupt):
         search(pipe, interrupted, tmp_path, **SMALL)
@@ -136,7 +136,7 @@ def test_an_interrupted_search_goes_on_and_finds_the_same(pipe, finished, tmp_pa
     assert len(task.calls) < len(finished[1].calls) or num_calls == 0
 
 
-def test_a_search_interrupted_while_it_generates_goes_on_and_finds_the_same(finished, tmp_path):
+def test_a_search_interrupted_during_generation_resumes_and_finds_the_same_result(finished, tmp_path):
     pipe = tiny_pipeline(ghn=True)
 
     def interrupt(pipe, step, timestep, tensors):
@@ -157,7 +157,7 @@ def test_a_search_interrupted_while_it_generates_goes_on_and_finds_the_same(fini
     assert len(calls) == 5
 
 
-def test_another_target_is_answered_from_what_is_there(finished, pipe):
+def test_another_target_is_answered_from_saved_results(finished, pipe):
     result, _ = finished
     task = TinyDemandTask()
     easy = search(pipe, task, result.output_dir, target=0.5, **SMALL)
@@ -169,7 +169,7 @@ def test_another_target_is_answered_from_what_is_there(finished, pipe):
     assert task.calls == []
 
 
-def test_without_a_winner_the_folder_of_an_earlier_one_goes(pipe, tmp_path):
+def test_a_search_without_winner_removes_the_folder_of_an_earlier_winner(pipe, tmp_path):
     result = search(pipe, TinyDemandTask(), tmp_path, max_parameters=120, target=0.2, **SMALL)
     assert (tmp_path / "winner").exists() and result.winner is not None
     result = search(pipe, TinyDemandTask(), tmp_path, max_parameters=120, **SMALL)
@@ -186,7 +186,7 @@ def test_it_runs_on_labelled_data(pipe, tmp_path):
 
 
 @pytest.mark.parametrize("max_parameters", [None, 100])
-def test_bands_hold_every_architecture_once(pipe, max_parameters):
+def test_every_architecture_is_in_exactly_one_band(pipe, max_parameters):
     bands = parameter_bands(pipe, 5, max_parameters)
     for depth in range(1, MAX_DEPTH + 1):
         for width in range(MIN_WIDTH, MAX_WIDTH + 1):
@@ -199,7 +199,7 @@ def test_a_band_without_architecture_is_left_out(pipe):
     assert len(parameter_bands(pipe, 40, 60)) < 40
 
 
-def test_latency_is_a_budget_too(pipe, tmp_path):
+def test_networks_over_the_latency_budget_are_dropped(pipe, tmp_path):
     with pytest.raises(ValueError, match=r"`max_latency_us` must be \d+\.\d or more.*but received 0.001"):
         search(pipe, TinyDemandTask(), tmp_path / "none", max_latency_us=0.001, **SMALL)
     result = search(pipe, TinyDemandTask(), tmp_path / "all", max_latency_us=1e6, **SMALL)
@@ -214,7 +214,7 @@ def test_latency_is_a_budget_too(pipe, tmp_path):
     assert all(bool(c.screenings) == (c.latency_us <= limit) for c in result.candidates)
 
 
-def test_the_lower_bound_decides_and_fronts_hold_what_nothing_beats():
+def test_the_lower_bound_determines_the_winner_and_fronts_hold_undominated_networks():
     small, lucky = candidate([4], 200, name="small"), candidate([5], 385, name="lucky", latency_us=3.0)
     sure, wasted = candidate([8], 392, name="sure", latency_us=2.0), candidate([12], 390, name="wasted")
     result = SearchResult(None, 0.95, [wasted, sure, lucky, small])
@@ -226,11 +226,11 @@ def test_the_lower_bound_decides_and_fronts_hold_what_nothing_beats():
 
 
 @pytest.mark.parametrize(("target", "needed"), [(0.5, 4), (0.95, 73), (0.99, 381)])
-def test_episodes_needed_are_the_fewest(target, needed):
+def test_episodes_needed_is_the_minimum_that_can_confirm_a_target(target, needed):
     assert episodes_needed(target) == needed
 
 
-def test_table_and_picture_show_every_finalist(finished, tmp_path):
+def test_table_and_plot_show_every_finalist(finished, tmp_path):
     result, _ = finished
     table = search_table(result)
     rows = table.splitlines()[2:]
@@ -252,13 +252,13 @@ def test_table_and_picture_show_every_finalist(finished, tmp_path):
         ({"max_parameters": 5}, "`max_parameters` must leave an architecture to generate, .*5"),
     ],
 )
-def test_what_cannot_be_searched_is_an_error_that_names_it(pipe, tmp_path, arguments, message):
+def test_invalid_arguments_are_errors_that_name_them(pipe, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         search(pipe, TinyDemandTask(), tmp_path / "search", **{**SMALL, **arguments})
     assert not (tmp_path / "search").exists()
 
 
-def test_a_folder_of_something_else_or_of_another_search_is_left_alone(finished, pipe, tmp_path):
+def test_a_folder_of_other_files_or_another_search_is_not_changed(finished, pipe, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="`output_dir` must be a new folder .* holds other files"):
         search(pipe, TinyDemandTask(), tmp_path, **SMALL)

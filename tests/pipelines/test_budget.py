@@ -33,7 +33,7 @@ def count(hidden_sizes):
 
 
 def completions(space):
-    """Every architecture that a space allows, by trying them all."""
+    """Tokens of every architecture that a space allows, found by trying all of them."""
     depths = range(space.min_depth, space.max_depth + 1) if space.hidden_sizes is None else [len(space.hidden_sizes)]
     widths = range(space.min_width, space.max_width + 1)
     for depth in depths:
@@ -54,28 +54,32 @@ def random_space(rng):
     return space(hidden_sizes, least, most, min_depth=rng.choice([1, 1, 2, MAX_DEPTH]))
 
 
+# Allowed tokens
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_allowed_tokens_are_exactly_those_that_can_be_completed(seed):
     rng = random.Random(seed)
-    asked = random_space(rng)
-    possible = list(completions(asked))
+    requested = random_space(rng)
+    possible = list(completions(requested))
     if not possible:
         with pytest.raises(ValueError, match="must leave an architecture to generate"):
-            asked.check()
+            requested.check()
         return
-    asked.check()
-    tokens = asked.tokens()
+    requested.check()
+    # fill slots in random order, and compare the allowed tokens with those of all completions
+    tokens = requested.tokens()
     slots = [slot for slot, token in enumerate(tokens) if token == MASK_TOKEN]
     rng.shuffle(slots)
     for slot in slots:
         agreeing = [p for p in possible if all(t in (MASK_TOKEN, p[i]) for i, t in enumerate(tokens))]
-        allowed = asked.allowed_tokens(tokens, slot).nonzero().flatten().tolist()
+        allowed = requested.allowed_tokens(tokens, slot).nonzero().flatten().tolist()
         assert allowed == sorted({p[slot] for p in agreeing})
         tokens[slot] = rng.choice(allowed)
     assert tokens in possible
 
 
-def test_without_a_budget_any_width_of_the_range_and_any_depth_up_to_the_largest_is_allowed():
+def test_without_a_budget_every_width_and_depth_in_range_is_allowed():
     allowed = space().allowed_tokens([MASK_TOKEN] * NUM_SLOTS, 1)
     assert allowed.tolist() == [token == NONE_TOKEN or token > MIN_WIDTH for token in range(MAX_WIDTH + 2)]
     last = space().allowed_tokens([MASK_TOKEN] * NUM_SLOTS, NUM_SLOTS - 1)
@@ -84,7 +88,7 @@ def test_without_a_budget_any_width_of_the_range_and_any_depth_up_to_the_largest
     assert not first[NONE_TOKEN]
 
 
-def test_no_layer_follows_the_end_of_a_network_and_none_is_missing_before_a_layer():
+def test_none_tokens_come_only_after_the_last_layer():
     after_none = space().allowed_tokens([MASK_TOKEN, NONE_TOKEN, MASK_TOKEN, MASK_TOKEN], 2)
     assert after_none.nonzero().flatten().tolist() == [NONE_TOKEN]
     before_width = space().allowed_tokens([MASK_TOKEN, MASK_TOKEN, 5, MASK_TOKEN], 1)
@@ -92,17 +96,20 @@ def test_no_layer_follows_the_end_of_a_network_and_none_is_missing_before_a_laye
 
 
 @pytest.mark.parametrize("target", [20001, 33333, 60007])
-def test_an_exact_count_is_met_at_the_size_of_real_networks(target):
-    asked = ArchitectureSpace(42, 8, None, 16, 256, 1, 3, 4, min_parameters=target, max_parameters=target)
-    asked.check()
-    tokens = asked.tokens()
+def test_an_exact_parameter_count_is_met_at_realistic_sizes(target):
+    requested = ArchitectureSpace(42, 8, None, 16, 256, 1, 3, 4, min_parameters=target, max_parameters=target)
+    requested.check()
+    tokens = requested.tokens()
     for slot in (1, 0, 3, 2):
-        allowed = asked.allowed_tokens(tokens, slot).nonzero().flatten()
+        allowed = requested.allowed_tokens(tokens, slot).nonzero().flatten()
         tokens[slot] = int(allowed[torch.randint(len(allowed), ())])
     assert MLPArchitecture.from_tokens(tokens, 42, 8).num_parameters == target
 
 
-def test_a_budget_out_of_reach_is_an_error_that_names_the_reach():
+# Errors
+
+
+def test_a_budget_out_of_reach_is_an_error_that_names_the_possible_counts():
     fewest, most = count([MIN_WIDTH]), count([MAX_WIDTH] * MAX_DEPTH)
     with pytest.raises(ValueError, match=f"received None and {fewest - 1}: `arch=None` can have {fewest} to {most}"):
         space(max_parameters=fewest - 1).check()
@@ -114,22 +121,22 @@ def test_a_budget_out_of_reach_is_an_error_that_names_the_reach():
 
 def test_a_budget_that_falls_between_two_architectures_is_an_error():
     counts = [count([width]) for width in range(MIN_WIDTH, MAX_WIDTH + 1)]
-    with pytest.raises(ValueError, match=f"can have {counts[0]} to {counts[-1]}, though not every number between"):
+    with pytest.raises(ValueError, match=f"can have {counts[0]} to {counts[-1]} parameters, but not every number in"):
         space((None,), counts[0] + 1, counts[1] - 1).check()
 
 
-def test_a_known_architecture_that_breaks_the_budget_is_an_error_that_names_its_count():
+def test_a_known_architecture_outside_the_budget_is_an_error_that_names_its_count():
     with pytest.raises(ValueError, match=r"`arch=\[4, 4\]` has 46 parameters"):
         space((4, 4), max_parameters=45).check()
     space((4, 4), max_parameters=46).check()
 
 
-def test_known_widths_may_lie_outside_the_range_of_those_chosen():
+def test_known_widths_may_lie_outside_the_range_of_chosen_widths():
     assert space((1, 60)).tokens() == [2, 61, NONE_TOKEN, NONE_TOKEN]
     space((1, 60)).check()
 
 
-def test_ranges_that_make_no_sense_are_errors():
+def test_invalid_ranges_are_refused():
     with pytest.raises(ValueError, match="`arch` may have 1 to 4 hidden layers, but received 5"):
         space((4,) * 5).check()
     with pytest.raises(ValueError, match=r"`arch` may have widths of 1 to 96, but received \[97\]"):
@@ -140,6 +147,9 @@ def test_ranges_that_make_no_sense_are_errors():
         space(max_depth=5).check()
     with pytest.raises(ValueError, match="`min_depth` must be 1 to 3, but received 4"):
         space(min_depth=4).check()
+
+
+# Requests
 
 
 @pytest.mark.parametrize(
@@ -153,7 +163,7 @@ def test_ranges_that_make_no_sense_are_errors():
         ([MLPArchitecture(3, (4, 5), 2), [6]], [(4, 5), (6,)]),
     ],
 )
-def test_architectures_are_asked_for_alone_or_in_lists(arch, parsed):
+def test_architectures_are_requested_alone_or_in_lists(arch, parsed):
     assert parse_architectures(arch) == parsed
 
 
@@ -173,6 +183,6 @@ def test_architectures_are_asked_for_alone_or_in_lists(arch, parsed):
         (["4"], r"received '4' \(str\)"),
     ],
 )
-def test_what_is_no_architecture_is_an_error_that_names_it(arch, message):
+def test_invalid_architectures_are_refused(arch, message):
     with pytest.raises(ValueError, match=f"`arch`.*{message}"):
         parse_architectures(arch)

@@ -1,4 +1,4 @@
-"""What the pipeline generates: the architectures asked for, the right mathematics, the same network in any company."""
+"""What the pipeline generates: requested architectures, correct denoising steps, networks independent of the batch."""
 
 import pytest
 import torch
@@ -40,10 +40,10 @@ def hidden_sizes(output):
     return [architecture.hidden_sizes for architecture in output.architectures]
 
 
-# The networks
+# Networks
 
 
-def test_networks_of_the_architecture_asked_for_are_ready_to_use(pipeline):
+def test_networks_of_the_requested_architecture_are_ready_to_use(pipeline):
     output = pipeline(arch=[9, 7], num_networks=3, generator=seeded(), num_inference_steps=STEPS)
     assert output.architectures == [MLPArchitecture(IN_FEATURES, (9, 7), OUT_FEATURES)] * 3
     for network in output.networks:
@@ -55,13 +55,13 @@ def test_networks_of_the_architecture_asked_for_are_ready_to_use(pipeline):
     assert not torch.equal(output.networks[0][0].weight, output.networks[1][0].weight)
 
 
-def test_networks_of_one_architecture_follow_one_another(pipeline):
+def test_networks_of_one_architecture_are_consecutive(pipeline):
     output = pipeline(arch=[[9, 7], [4]], num_networks=2, generator=seeded(), num_inference_steps=STEPS)
     assert hidden_sizes(output) == [(9, 7), (9, 7), (4,), (4,)]
     assert [network.architecture for network in output.networks] == output.architectures
 
 
-def test_wider_and_deeper_networks_than_trained_are_generated(pipeline):
+def test_networks_wider_and_deeper_than_in_training_are_generated(pipeline):
     output = pipeline(
         arch=[[3 * MAX_WIDTH], [5] * (MAX_DEPTH + 1), [1]], generator=seeded(), num_inference_steps=STEPS
     )
@@ -69,7 +69,7 @@ def test_wider_and_deeper_networks_than_trained_are_generated(pipeline):
         assert network(torch.randn(2, IN_FEATURES)).isfinite().all()
 
 
-def test_output_types_hold_the_same_numbers(pipeline):
+def test_output_types_hold_the_same_weights(pipeline):
     arch = [[9, 7], [4]]
     outputs = {
         output_type: pipeline(arch, generator=seeded(), output_type=output_type, num_inference_steps=STEPS).networks
@@ -87,7 +87,7 @@ def test_output_types_hold_the_same_numbers(pipeline):
 
 
 def test_networks_take_raw_inputs(pipeline):
-    """Same noise, same weights, but for the statistics that are folded into the first layer."""
+    """The same noise gives the same weights, except for statistics folded into the first layer."""
     plain = tiny_pipeline()
     plain.tokenizer = tiny_tokenizer(observation_mean=None, observation_std=None)
     inputs = 3 * torch.randn(10, IN_FEATURES) + 1
@@ -98,7 +98,7 @@ def test_networks_take_raw_inputs(pipeline):
     torch.testing.assert_close(raw(inputs), standardised((inputs - mean) / std), atol=1e-5, rtol=1e-4)
 
 
-def test_tuple_and_dataclass_say_the_same(pipeline):
+def test_tuple_and_dataclass_outputs_are_equal(pipeline):
     networks, architectures = pipeline(
         arch=[4], generator=seeded(), output_type="pt", return_dict=False, num_inference_steps=STEPS
     )
@@ -106,7 +106,7 @@ def test_tuple_and_dataclass_say_the_same(pipeline):
     assert architectures == [MLPArchitecture(IN_FEATURES, (4,), OUT_FEATURES)]
 
 
-# The mathematics
+# Denoising steps
 
 
 def test_one_step_gives_the_clean_patches_that_the_transformer_predicts(pipeline):
@@ -153,7 +153,7 @@ def test_a_step_moves_along_the_line_from_the_noise_to_the_prediction(pipeline):
     ],
     ids=lambda scheduler: type(scheduler).__name__,
 )
-def test_any_flow_matching_scheduler_ends_at_what_the_model_is_sure_of(scheduler):
+def test_any_flow_matching_scheduler_ends_at_a_constant_prediction(scheduler):
     pipe = tiny_pipeline()
     pipe.scheduler = scheduler
     nn.init.zeros_(pipe.transformer.proj_out.weight)
@@ -188,7 +188,7 @@ def test_a_half_precision_transformer_is_sampled_in_float32(pipeline):
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
-# The same network in any company
+# Independence of the batch
 
 
 @pytest.mark.parametrize("row", range(len(MIXED)))
@@ -198,12 +198,12 @@ def test_a_network_does_not_depend_on_the_others_of_the_batch(pipeline, row):
     torch.testing.assert_close(together[row, : alone.shape[1]], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_a_network_does_not_depend_on_how_many_are_asked_for(pipeline):
+def test_a_network_does_not_depend_on_how_many_are_requested(pipeline):
     few, many = (vectors(pipeline, [9, 7], num_networks=number) for number in (2, 7))
     torch.testing.assert_close(many[:2], few, atol=1e-5, rtol=1e-4)
 
 
-def test_a_chosen_architecture_does_not_depend_on_how_many_are_asked_for(pipeline):
+def test_a_chosen_architecture_does_not_depend_on_how_many_are_requested(pipeline):
     few, many = (
         pipeline(num_networks=number, generator=seeded(), num_inference_steps=STEPS).architectures
         for number in (3, 12)
@@ -212,19 +212,19 @@ def test_a_chosen_architecture_does_not_depend_on_how_many_are_asked_for(pipelin
     assert len(set(many)) > 3
 
 
-def test_a_network_of_a_stochastic_scheduler_does_not_depend_on_how_many_are_asked_for():
+def test_a_network_of_a_stochastic_scheduler_does_not_depend_on_how_many_are_requested():
     pipe = tiny_pipeline()
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
     few, many = (vectors(pipe, [9, 7], num_networks=number) for number in (1, 3))
     torch.testing.assert_close(many[:1], few, atol=1e-5, rtol=1e-4)
 
 
-def test_one_generator_and_a_list_of_it_alone_are_the_same(pipeline):
+def test_one_generator_and_a_list_of_one_are_equivalent(pipeline):
     assert torch.equal(vectors(pipeline, [9, 7]), vectors(pipeline, [9, 7], generator=[seeded()]))
     assert not torch.equal(vectors(pipeline, [9, 7]), vectors(pipeline, [9, 7], generator=seeded(1)))
 
 
-def test_a_generator_moves_on_from_call_to_call(pipeline):
+def test_a_generator_advances_from_call_to_call(pipeline):
     generator = seeded()
     first, second = (vectors(pipeline, [9, 7], generator=generator) for _ in range(2))
     assert not torch.equal(first, second)
@@ -233,7 +233,7 @@ def test_a_generator_moves_on_from_call_to_call(pipeline):
     )
 
 
-def test_without_a_generator_the_global_seed_decides(pipeline):
+def test_without_a_generator_the_global_seed_is_used(pipeline):
     torch.manual_seed(3)
     first = vectors(pipeline, [4], generator=None)
     second = vectors(pipeline, [4], generator=None)
@@ -255,7 +255,7 @@ def test_a_large_request_in_parts_gives_the_same_networks(pipeline, max_patches)
     torch.testing.assert_close(in_parts[mask], at_once[mask], atol=1e-5, rtol=1e-4)
 
 
-def test_parts_keep_within_their_limit_and_hold_every_network_once(pipeline):
+def test_parts_stay_within_their_limit_and_hold_every_network_once(pipeline):
     batch = pipeline.tokenizer.layout([pipeline.tokenizer.architecture(sizes) for sizes in 3 * MIXED])
     parts = split_batch(batch, 60)
     assert len(parts) > 1
@@ -268,10 +268,10 @@ def test_parts_keep_within_their_limit_and_hold_every_network_once(pipeline):
     assert any(same_size)
 
 
-# Architectures of the model's choice
+# Architectures that the model chooses
 
 
-def test_joint_generation_stays_within_what_was_trained(pipeline):
+def test_unconditional_architectures_stay_within_the_training_ranges(pipeline):
     output = pipeline(num_networks=40, generator=seeded(), num_inference_steps=STEPS)
     assert len(set(hidden_sizes(output))) > 10
     assert {len(sizes) for sizes in hidden_sizes(output)} == set(range(1, MAX_DEPTH + 1))
@@ -307,6 +307,7 @@ def test_the_lowest_temperatures_give_the_likeliest_architecture_within_the_budg
 def test_known_widths_and_depth_are_kept_and_the_others_filled_in(pipeline):
     kwargs = {"num_networks": 6, "generator": seeded(), "num_inference_steps": STEPS}
     output = pipeline(arch=[[11, None], [None, None, None], [None, 30], [6]], **kwargs)
+    # six networks per request
     rows = [hidden_sizes(output)[start : start + 6] for start in range(0, 24, 6)]
     assert all(sizes[0] == 11 and len(sizes) == 2 for sizes in rows[0])
     assert all(len(sizes) == 3 for sizes in rows[1])
@@ -316,16 +317,16 @@ def test_known_widths_and_depth_are_kept_and_the_others_filled_in(pipeline):
     assert all(MIN_WIDTH <= sizes[0] <= MAX_WIDTH for sizes in rows[2])
 
 
-def test_joint_weights_are_those_of_the_architecture_chosen(pipeline):
-    """p(a, w) is p(a) p(w given a): the same stream, the architecture first."""
-    joint = pipeline(generator=seeded(), num_inference_steps=STEPS, output_type="latent")
+def test_unconditional_weights_equal_those_of_the_sampled_architecture(pipeline):
+    """p(a, w) = p(a) p(w given a), with one generator for the architecture and then the weights."""
+    unconditional = pipeline(generator=seeded(), num_inference_steps=STEPS, output_type="latent")
     generators = generator_per_network(seeded(), 1)
     with torch.no_grad():
         chosen = pipeline.sample_architectures(pipeline.prepare_spaces(None), STEPS, generators)
-    assert chosen == joint.architectures
+    assert chosen == unconditional.architectures
     noise = pipeline.prepare_latents(pipeline.tokenizer.layout(chosen), generators)
     given = pipeline(chosen[0], latents=noise, num_inference_steps=STEPS, output_type="latent")
-    assert torch.equal(given.networks, joint.networks)
+    assert torch.equal(given.networks, unconditional.networks)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +340,7 @@ def test_joint_weights_are_those_of_the_architecture_chosen(pipeline):
         ([[None], [None, 9]], 60, 150),
     ],
 )
-def test_budgets_are_never_broken(pipeline, arch, min_parameters, max_parameters):
+def test_generated_architectures_meet_the_budget(pipeline, arch, min_parameters, max_parameters):
     output = pipeline(
         arch,
         num_networks=15,
@@ -358,11 +359,11 @@ def test_budgets_are_never_broken(pipeline, arch, min_parameters, max_parameters
 
 
 def test_a_callback_may_replace_the_latents(pipeline):
-    def zero_at_the_end(pipe, step, timestep, tensors):
+    def zero_in_last_step(pipe, step, timestep, tensors):
         assert pipe.num_timesteps == STEPS and float(pipe.current_timestep) == float(timestep)
         return {"latents": torch.zeros_like(tensors["latents"])} if step == STEPS - 1 else tensors
 
-    output = pipeline([9, 7], num_inference_steps=STEPS, callback_on_step_end=zero_at_the_end, output_type="latent")
+    output = pipeline([9, 7], num_inference_steps=STEPS, callback_on_step_end=zero_in_last_step, output_type="latent")
     assert not output.networks.any()
 
 
@@ -423,7 +424,7 @@ def test_errors_name_what_was_received_and_what_is_allowed(pipeline, kwargs, mes
         pipeline(**kwargs)
 
 
-def test_a_request_for_less_than_was_trained_warns(pipeline, caplog):
+def test_architectures_smaller_than_in_training_cause_a_warning(pipeline, caplog):
     narrowest = pipeline.config.min_width
     pipeline_logger = diffusers_logging.get_logger("nnit_diffusers.pipelines.pipeline_nnit")
     pipeline_logger.addHandler(caplog.handler)
@@ -431,6 +432,7 @@ def test_a_request_for_less_than_was_trained_warns(pipeline, caplog):
         pipeline(arch=[narrowest], num_inference_steps=1)
         assert caplog.text == ""
         pipeline(arch=[narrowest - 1], num_inference_steps=1)
+        # a pipeline for at least two hidden layers
         deep = NNiTPipeline(**{**pipeline.components, "min_width": narrowest, "min_depth": 2})
         deep(arch=[narrowest], num_inference_steps=1)
     finally:

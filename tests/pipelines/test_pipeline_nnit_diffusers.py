@@ -31,11 +31,14 @@ def vectors(pipeline, arch=(9, 7), **kwargs):
     return pipeline(list(arch) if arch else None, **kwargs)[0]
 
 
-def test_the_call_takes_what_users_of_diffusers_know():
+def test_the_call_has_the_usual_arguments_of_diffusers():
     defaults = {name: p.default for name, p in inspect.signature(NNiTPipeline.__call__).parameters.items()}
     known = {"num_inference_steps": 20, "generator": None, "latents": None, "return_dict": True}
     assert {name: defaults[name] for name in known} == known
     assert {"output_type", "callback_on_step_end", "callback_on_step_end_tensor_inputs"} <= set(defaults)
+
+
+# Saving and loading
 
 
 def test_a_saved_pipeline_gives_the_same_networks(pipeline, tmp_path):
@@ -71,7 +74,7 @@ def test_the_ghn_is_optional(tmp_path):
     assert NNiTPipeline.from_pretrained(tmp_path, ghn=None).ghn is None
 
 
-def test_half_precision_on_disk_is_full_precision_in_use(tmp_path):
+def test_a_half_precision_checkpoint_loads_in_float32(tmp_path):
     half = tiny_pipeline(ghn=True).to(torch.float16)
     half.save_pretrained(tmp_path)
     assert {t.dtype for t in load_file(tmp_path / "transformer/diffusion_pytorch_model.safetensors").values()} == {
@@ -99,7 +102,7 @@ def test_a_component_passed_to_from_pretrained_is_used(pipeline, tmp_path):
     assert not torch.equal(vectors(loaded), vectors(pipeline))
 
 
-def test_loading_says_which_components_it_loads_and_warns_of_none(pipeline, tmp_path, caplog):
+def test_loading_causes_no_warnings(pipeline, tmp_path, caplog):
     pipeline.save_pretrained(tmp_path)
     logger = logging.getLogger("diffusers")
     logger.addHandler(caplog.handler)
@@ -110,7 +113,7 @@ def test_loading_says_which_components_it_loads_and_warns_of_none(pipeline, tmp_
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_another_pipeline_is_made_of_the_same_components(pipeline):
+def test_another_pipeline_is_built_from_the_same_components(pipeline):
     again = NNiTPipeline(**pipeline.components, **pipeline.parameters)
     assert torch.equal(vectors(again), vectors(pipeline))
     from_pipe = NNiTPipeline.from_pipe(pipeline)
@@ -118,13 +121,16 @@ def test_another_pipeline_is_made_of_the_same_components(pipeline):
     assert from_pipe.config.min_width == MIN_WIDTH
 
 
-def test_defaults_leave_the_tokenizer_to_say_how_deep():
+def test_the_default_maximum_depth_is_that_of_the_tokenizer():
     components = tiny_components()
     del components["min_width"], components["max_depth"]
     pipe = NNiTPipeline(**components)
     pipe.set_progress_bar_config(disable=True)
     (space,) = pipe.prepare_spaces(None)
     assert (space.min_width, space.max_depth) == (1, pipe.tokenizer.config.max_depth)
+
+
+# Caches, LoRA, precision
 
 
 @pytest.mark.parametrize(
@@ -176,6 +182,6 @@ def test_a_plain_diffusion_pipeline_loads_it_through_its_root_file(pipeline, tmp
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_folder_that_is_not_there_is_named(tmp_path, kind):
+def test_a_missing_folder_is_named(tmp_path, kind):
     with pytest.raises(ValueError, match="missing/pipeline.* is neither a valid local path nor a valid repo id"):
         NNiTPipeline.from_pretrained(kind(tmp_path / "missing" / "pipeline"))

@@ -17,7 +17,7 @@ def all_masked(rows):
 
 
 def flat_logits(rows):
-    """Every token but the mask as likely as the others."""
+    """Logits `[rows, slots, vocabulary]`: all tokens but the mask are equally likely."""
     logits = torch.zeros(rows, NUM_SLOTS, VOCABULARY)
     logits[..., MASK_TOKEN] = float("-inf")
     return logits
@@ -28,6 +28,9 @@ def run(scheduler, logits, tokens, num_inference_steps=5, **kwargs):
     for t in scheduler.timesteps:
         tokens = scheduler.step(logits, t, tokens, **kwargs).prev_sample
     return tokens
+
+
+# Timesteps
 
 
 @pytest.mark.parametrize("num_inference_steps", [1, 3, 20, 1000])
@@ -46,14 +49,17 @@ def test_the_last_step_leaves_no_mask(num_inference_steps):
     assert (tokens != MASK_TOKEN).all()
 
 
-def test_known_tokens_are_carried_over():
+# Denoising steps
+
+
+def test_known_tokens_never_change():
     sample = torch.tensor([[5, MASK_TOKEN, 3, MASK_TOKEN]]).expand(50, -1)
     tokens = run(NNiTArchitectureScheduler(), flat_logits(50), sample)
     assert (tokens[:, 0] == 5).all() and (tokens[:, 2] == 3).all()
     assert sample.tolist() == [[5, MASK_TOKEN, 3, MASK_TOKEN]] * 50
 
 
-def test_each_step_unmasks_what_the_schedule_says():
+def test_each_step_unmasks_the_scheduled_fraction():
     scheduler = NNiTArchitectureScheduler()
     scheduler.set_timesteps(4)
     tokens = all_masked(1000)
@@ -93,7 +99,7 @@ def test_tokens_of_one_step_obey_a_common_constraint():
     assert len(tokens.unique(dim=0)) > 10
 
 
-def test_a_constraint_is_told_its_row():
+def test_a_constraint_receives_its_row():
     tokens = run(
         NNiTArchitectureScheduler(),
         flat_logits(3),
@@ -121,7 +127,7 @@ def test_the_same_generator_gives_the_same_tokens():
     assert not torch.equal(first, third)
 
 
-def test_the_clean_prediction_fills_in_what_is_likeliest():
+def test_the_clean_prediction_fills_masks_with_the_likeliest_token():
     scheduler = NNiTArchitectureScheduler()
     scheduler.set_timesteps(2)
     logits = flat_logits(50)
@@ -133,7 +139,7 @@ def test_the_clean_prediction_fills_in_what_is_likeliest():
     assert torch.equal(output.pred_original_sample[~masked], output.prev_sample[~masked])
 
 
-def test_tuple_and_dataclass_say_the_same():
+def test_tuple_and_dataclass_outputs_are_equal():
     scheduler = NNiTArchitectureScheduler()
     scheduler.set_timesteps(2)
     arguments = (flat_logits(6), scheduler.timesteps[0], all_masked(6))
@@ -146,6 +152,9 @@ def test_tuple_and_dataclass_say_the_same():
 def test_half_precision_logits_are_sampled_from():
     tokens = run(NNiTArchitectureScheduler(), flat_logits(5).to(torch.float16), all_masked(5))
     assert tokens.dtype == torch.long and (tokens > MASK_TOKEN).all()
+
+
+# Noise
 
 
 def test_noise_masks_in_proportion_to_the_timestep():
@@ -165,7 +174,10 @@ def test_noise_of_a_row_with_its_own_generator_does_not_depend_on_the_others():
     assert torch.equal(together[2:3], alone)
 
 
-def test_another_mask_token_is_honoured():
+# Configuration and errors
+
+
+def test_another_mask_token_is_used():
     scheduler = NNiTArchitectureScheduler(mask_token_id=5)
     noisy = scheduler.add_noise(torch.zeros(1, 8, dtype=torch.long), torch.tensor([1000]))
     assert (noisy == 5).all()
@@ -174,7 +186,7 @@ def test_another_mask_token_is_honoured():
     assert (run(scheduler, logits, noisy) != 5).all()
 
 
-def test_saved_and_loaded_with_its_config(tmp_path):
+def test_a_saved_scheduler_loads_with_its_config(tmp_path):
     NNiTArchitectureScheduler(num_train_timesteps=100).save_pretrained(tmp_path)
     loaded = NNiTArchitectureScheduler.from_pretrained(tmp_path)
     assert loaded.config.num_train_timesteps == len(loaded) == 100
@@ -183,7 +195,7 @@ def test_saved_and_loaded_with_its_config(tmp_path):
     assert all(compatible is not None for compatible in loaded.compatibles)
 
 
-def test_misuse_is_named():
+def test_invalid_arguments_are_refused():
     scheduler = NNiTArchitectureScheduler()
     with pytest.raises(ValueError, match="call `set_timesteps`"):
         scheduler.step(flat_logits(1), 1000, all_masked(1))

@@ -62,14 +62,14 @@ def test_an_unknown_split_is_refused():
         TableTask().data("valid")
 
 
-def test_observation_statistics_are_those_of_the_training_split_with_a_floor():
+def test_observation_statistics_are_those_of_the_train_split_with_a_minimum_std():
     inputs = torch.tensor([[0.0, 5.0, 1.0], [2.0, 5.0, 3.0]])
     task = TableTask(train=(inputs, torch.zeros(2)), test=(inputs + 100, torch.zeros(2)))
     assert task.observation_mean.tolist() == [1.0, 5.0, 2.0]
     assert task.observation_std.tolist() == pytest.approx([1.0, task.min_observation_std, 1.0])
 
 
-def test_training_batches_follow_the_generator_and_hold_training_samples_alone():
+def test_training_batches_depend_on_the_generator_and_hold_only_training_samples():
     task = TableTask()
     inputs, labels = task.training_batch(200, torch.Generator().manual_seed(3))
     again, _ = task.training_batch(200, torch.Generator().manual_seed(3))
@@ -93,7 +93,7 @@ def test_the_loss_is_each_networks_own_cross_entropy_and_differentiable():
     assert (outputs.grad.abs().sum(dim=(1, 2)) > 0).tolist() == [False, True, False, False]
 
 
-def test_smoothed_labels_leave_a_certain_answer_some_loss():
+def test_label_smoothing_gives_confident_predictions_some_loss():
     class SmoothTask(TableTask):
         label_smoothing = 0.3
 
@@ -123,7 +123,7 @@ def test_scores_are_those_of_the_networks_run_one_by_one(activation):
     assert len(set(expected)) > 1
 
 
-def test_data_sets_longer_than_one_forward_are_predicted_whole_and_in_order():
+def test_data_sets_longer_than_one_forward_are_predicted_completely_and_in_order():
     torch.manual_seed(0)
     networks, stacked = stacked_networks(2)
     inputs = torch.rand(2500, 3)
@@ -142,9 +142,9 @@ def test_samples_with_an_output_that_is_not_finite_count_as_wrong():
     assert [score.metrics["non_finite"] for score in scores] == [0, 1, 3]
 
 
-def test_a_number_of_episodes_draws_that_many_samples_by_seed():
+def test_num_episodes_draws_that_many_samples_by_seed():
     inputs = torch.eye(3).repeat(20, 1)
-    # Right on the first half alone, so that the score shows which samples were drawn.
+    # Labels are correct only in the first half, so that the score shows which samples were drawn.
     labels = torch.where(torch.arange(60) < 30, inputs.argmax(dim=1), (inputs.argmax(dim=1) + 1) % 3)
     task = TableTask(test=(inputs, labels))
     identity = {"0.weight": torch.eye(3), "0.bias": torch.zeros(3), "2.weight": torch.eye(3), "2.bias": torch.zeros(3)}
@@ -161,13 +161,13 @@ def test_a_number_of_episodes_draws_that_many_samples_by_seed():
 
 
 @pytest.mark.parametrize("num_episodes", [0, -1, 51])
-def test_a_number_of_episodes_that_the_split_does_not_have_is_refused(num_episodes):
+def test_more_episodes_than_the_split_has_are_refused(num_episodes):
     _, stacked = stacked_networks(1)
     with pytest.raises(ValueError, match=f"1 to 50, the size of 'validation', but received {num_episodes}"):
         TableTask().score_batch(stacked, "relu", num_episodes=num_episodes)
 
 
-def test_the_architecture_splits_of_a_task_are_made_of_its_attributes():
+def test_the_regions_of_a_task_come_from_its_attributes():
     class WideTask(TableTask):
         activation = "tanh"
         min_width, max_width, max_depth = 8, 24, 2

@@ -15,6 +15,6 @@ def test_the_example_trains_and_scores_networks_on_its_own_task():
     assert min(accuracies) > 93
 
 
-def test_a_task_of_ones_own_takes_30_lines_or_fewer():
+def test_the_example_task_takes_at_most_30_lines():
     (task_class,) = (node for node in ast.parse(EXAMPLE.read_text()).body if isinstance(node, ast.ClassDef))
     assert task_class.end_lineno - task_class.decorator_list[0].lineno + 1 <= 30

@@ -12,7 +12,7 @@ def task():
     return get_task("digits")
 
 
-def test_the_splits_share_out_every_sample_once(task):
+def test_every_sample_is_in_exactly_one_split(task):
     rows = [(*inputs.tolist(), int(label)) for split in DATA_SPLITS for inputs, label in zip(*task.data(split))]
     inputs, labels = load_digits(return_X_y=True)
     assert sorted(rows) == sorted((*row.tolist(), int(label)) for row, label in zip(inputs, labels))
@@ -26,7 +26,7 @@ def test_every_split_has_its_share_of_every_digit(task):
             assert abs(int((labels == digit).sum()) - share * total) < 1.5
 
 
-def test_the_test_split_is_the_one_that_published_figures_were_measured_on(task):
+def test_the_test_split_is_the_one_of_the_published_results(task):
     inputs, labels = task.data("test")
     pixels = torch.cat([inputs, labels[:, None]], dim=1).to(torch.uint8)
     assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:16] == "b075158a53c50fd6"
@@ -45,13 +45,13 @@ def test_training_batches_are_augmented_but_stay_digits_of_the_same_size(task):
     assert inputs.shape == (256, 64)
     assert labels.shape == (256,)
     assert torch.equal(inputs, again)
-    # Within the 16 grey levels but for the noise.
+    # Pixels stay within the 16 grey levels, up to the noise.
     assert -5 * task.noise_std < inputs.min() < 0
     assert 16 < inputs.max() < 16 + 5 * task.noise_std
     blank = task.data("train")[0].amax(dim=0) == 0
     assert inputs[:, blank].std().item() == pytest.approx(task.noise_std, rel=0.2)
     assert not torch.equal(inputs, inputs.round())
-    # Standardised, no pixel of an augmented image is far out of the range that the test split has.
+    # No standardised pixel of an augmented image is far outside the range of the test split.
     standardised = (inputs - task.observation_mean) / task.observation_std
     assert standardised.abs().max() < 20
 
@@ -73,6 +73,6 @@ def test_a_network_trained_on_the_batches_recognises_the_validation_digits(task)
     assert (predictions == labels).float().mean() > 0.9
 
 
-def test_the_training_grid_is_the_documented_one(task):
+def test_widths_and_depths_in_training_are_the_documented_ones(task):
     assert (task.regions.min_width, task.regions.max_width, task.regions.max_depth) == (16, 64, 3)
     assert (task.regions.in_features, task.regions.out_features, task.regions.activation) == (64, 10, "relu")

@@ -8,13 +8,13 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_without_any_movement_the_images_stay_as_they_are():
+def test_zero_amounts_leave_images_unchanged():
     images = torch.rand(5, 8, 8, generator=generator())
     moved = random_affine(images, generator(), max_shift=0, max_degrees=0, max_scaling=0)
     torch.testing.assert_close(moved, images, atol=1e-5, rtol=0)
 
 
-def test_shifts_are_in_pixels_uniform_and_of_either_sign():
+def test_shifts_are_uniform_in_pixels_and_in_both_directions():
     images = torch.zeros(400, 9, 9)
     images[:, 4, 4] = 1.0
     moved = random_affine(images, generator(), max_shift=2.0, max_degrees=0, max_scaling=0)
@@ -27,7 +27,7 @@ def test_shifts_are_in_pixels_uniform_and_of_either_sign():
         assert shifts.std() == pytest.approx(2 / 3**0.5, rel=0.1)
 
 
-def test_rotations_and_scalings_keep_to_their_ranges_and_leave_the_centre():
+def test_rotations_and_scalings_stay_in_range_and_keep_the_centre():
     rows, columns = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(33.0) - 16, indexing="ij")
     bar = ((rows.abs() < 2) & (columns.abs() < 10)).float()
     moved = random_affine(bar.repeat(300, 1, 1), generator(), max_shift=0, max_degrees=12, max_scaling=0.1)

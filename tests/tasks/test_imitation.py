@@ -6,7 +6,7 @@ from nnit_diffusers import get_task
 
 
 def write_demonstrations(folder, **shards):
-    """Files of 40 samples each, whose actions name the file they are in."""
+    """Writes files of 40 samples each; all actions of a file have the value given for it."""
     generator = torch.Generator().manual_seed(0)
     for number, value in shards.items():
         observations = torch.randn(40, 35, generator=generator)
@@ -21,7 +21,7 @@ def task(tmp_path):
     return get_task("pushcube", data_dir=tmp_path)
 
 
-def test_demonstrations_are_those_of_all_files_in_the_order_of_their_names(task):
+def test_demonstrations_are_read_from_all_files_in_order_of_their_names(task):
     observations, actions = task.demonstrations
     assert (observations.shape, actions.shape) == ((80, 35), (80, 8))
     assert actions[:, 0].tolist() == [0.0] * 40 + [1.0] * 40
@@ -30,7 +30,7 @@ def test_demonstrations_are_those_of_all_files_in_the_order_of_their_names(task)
     torch.testing.assert_close(task.observation_std[4:], observations.std(dim=0, correction=0)[4:])
 
 
-def test_training_batches_follow_the_generator_and_keep_actions_with_their_observations(task):
+def test_training_batches_depend_on_the_generator_and_keep_actions_with_their_observations(task):
     observations, actions = task.training_batch(100, torch.Generator().manual_seed(3))
     again, _ = task.training_batch(100, torch.Generator().manual_seed(3))
     assert torch.equal(observations, again)
@@ -39,7 +39,7 @@ def test_training_batches_follow_the_generator_and_keep_actions_with_their_obser
     assert 20 < actions[:, 0].sum() < 80
 
 
-def test_added_demonstrations_are_drawn_but_leave_the_statistics_alone(task):
+def test_added_demonstrations_are_drawn_but_do_not_change_the_statistics(task):
     mean = task.observation_mean
     before, _ = task.training_batch(100, torch.Generator().manual_seed(3))
     task.add_demonstrations(torch.full((20, 35), 9.0), torch.full((20, 8), 0.5))
@@ -48,7 +48,7 @@ def test_added_demonstrations_are_drawn_but_leave_the_statistics_alone(task):
     assert set(actions[:, 0].tolist()) == {0.0, 1.0, 0.5, -0.5}
     assert (observations[actions[:, 0] == 0.5] == 9.0).all()
     assert torch.equal(task.observation_mean, mean)
-    # A training that resumes adds the same in the same order, and draws the same.
+    # A resumed training run that adds the same samples in the same order draws the same batches.
     resumed = get_task("pushcube", data_dir=task.data_dir)
     assert torch.equal(resumed.training_batch(100, torch.Generator().manual_seed(3))[0], before)
     resumed.add_demonstrations(torch.full((20, 35), 9.0), torch.full((20, 8), 0.5))
@@ -80,7 +80,7 @@ def test_demonstrations_of_another_task_are_refused(tmp_path):
         _ = get_task("pickcube", data_dir=tmp_path).demonstrations
 
 
-def test_a_file_of_anything_else_is_refused(tmp_path):
+def test_a_file_without_both_tensors_is_refused(tmp_path):
     save_file({"weights": torch.zeros(1)}, tmp_path / "demonstrations-0.safetensors")
     with pytest.raises(ValueError, match="must be a safetensors file of `observations` and `actions`"):
         _ = get_task("pushcube", data_dir=tmp_path).demonstrations
@@ -90,7 +90,7 @@ def test_a_file_of_anything_else_is_refused(tmp_path):
     ("name", "in_features", "min_width", "min_depth"),
     [("pushcube", 35, 16, 1), ("pickcube", 42, 16, 1), ("stackcube", 48, 48, 2), ("stackcube-easy", 48, 48, 2)],
 )
-def test_the_training_grid_is_the_documented_one(name, in_features, min_width, min_depth):
+def test_widths_and_depths_in_training_are_the_documented_ones(name, in_features, min_width, min_depth):
     splits = get_task(name).regions
     assert (splits.in_features, splits.out_features, splits.activation) == (in_features, 8, "relu")
     assert (splits.min_width, splits.max_width) == (min_width, 256)

@@ -16,7 +16,7 @@ def idx_bytes(array):
 
 
 def write_mnist(data_dir, num_train=5100, num_test=30, compress=False):
-    """Random images in the four files of MNIST; returns them by file name."""
+    """Writes random images into the four files of MNIST; returns them by file name."""
     raw = data_dir / "MNIST" / "raw"
     raw.mkdir(parents=True)
     random = np.random.RandomState(0)
@@ -32,7 +32,7 @@ def write_mnist(data_dir, num_train=5100, num_test=30, compress=False):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_splits_come_from_the_files_of_data_dir_with_the_last_5000_for_validation(tmp_path, compress):
+def test_splits_are_read_from_data_dir_with_the_last_5000_images_for_validation(tmp_path, compress):
     arrays = write_mnist(tmp_path, compress=compress)
     task = get_task("mnist", data_dir=tmp_path)
     images, labels = (arrays[f"train-{kind}-ubyte"] for kind in ("images-idx3", "labels-idx1"))
@@ -61,7 +61,7 @@ def test_a_training_set_too_small_for_the_validation_split_is_refused(tmp_path):
         get_task("mnist", data_dir=tmp_path).data("train")
 
 
-def test_without_files_or_torchvision_the_error_says_what_to_install(tmp_path, monkeypatch):
+def test_without_files_and_torchvision_the_error_names_the_package_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match=re.escape("pip install nnit-diffusers[mnist]")) as raised:
         get_task("mnist", data_dir=tmp_path).data("test")
@@ -82,12 +82,12 @@ def test_arrays_of_any_number_of_dimensions_are_read(tmp_path):
         (b"", "start with the bytes 00 00 08"),
         (b"\x1f\x8b\x08\x00", "start with the bytes 00 00 08 of IDX, but received '1f 8b 08'"),
         (bytes([0, 0, 0x0D, 1]) + idx_bytes(np.arange(6))[4:], "received '00 00 0d'"),
-        (idx_bytes(np.arange(6))[:-1], r"its shape \(6,\) says, but received 5"),
-        (idx_bytes(np.arange(6)) + b"\x00", r"its shape \(6,\) says, but received 7"),
-        (idx_bytes(np.zeros((2, 3)))[:7], r"its shape \(\) says"),
+        (idx_bytes(np.arange(6))[:-1], r"its shape \(6,\), but received 5"),
+        (idx_bytes(np.arange(6)) + b"\x00", r"its shape \(6,\), but received 7"),
+        (idx_bytes(np.zeros((2, 3)))[:7], r"its shape \(\), but"),
     ],
 )
-def test_files_that_are_not_whole_idx_files_are_refused(tmp_path, content, message):
+def test_incomplete_idx_files_are_refused(tmp_path, content, message):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as raised:

@@ -33,20 +33,20 @@ def test_a_registered_class_is_constructed_with_the_arguments_of_get_task():
     assert "coin" in list_tasks()
 
 
-def test_a_class_may_be_registered_again_but_its_name_not_taken_by_another():
+def test_a_class_may_be_registered_again_but_another_may_not_take_its_name():
     register_task("coin_again")(CoinTask)
     register_task("coin_again")(CoinTask)
 
     class OtherTask(CoinTask):
         pass
 
-    with pytest.raises(ValueError, match=r"received 'coin_again', which is .*CoinTask"):
+    with pytest.raises(ValueError, match=r"received 'coin_again', the name of .*CoinTask"):
         register_task("coin_again")(OtherTask)
-    with pytest.raises(ValueError, match=r"received 'mnist', which is nnit_diffusers\.tasks\.mnist\.MNISTTask"):
+    with pytest.raises(ValueError, match=r"received 'mnist', the name of nnit_diffusers\.tasks\.mnist\.MNISTTask"):
         register_task("mnist")(OtherTask)
 
 
-def test_an_unknown_name_is_answered_with_the_names_there_are():
+def test_an_unknown_name_is_an_error_that_lists_the_known_names():
     with pytest.raises(ValueError, match=r"one of \[.*'digits'.*'mnist'.*\], but received 'fashion'"):
         get_task("fashion")
 
@@ -60,7 +60,7 @@ def test_robot_tasks_are_constructed_without_a_simulator():
     assert printed.strip() == "[]"
 
 
-def test_importing_the_tasks_imports_no_task_and_nothing_a_task_needs():
+def test_importing_the_tasks_package_imports_no_task_and_no_optional_dependency():
     code = (
         "import sys, nnit_diffusers.tasks, nnit_diffusers.evaluation;"
         "print([m for m in sys.modules if m.partition('.')[0] in ('mani_skill', 'sapien', 'sklearn', 'torchvision')"

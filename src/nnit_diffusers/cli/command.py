@@ -1,4 +1,4 @@
-"""What all commands share."""
+"""What all subcommands of `nnit` share: their base class, their report, and checks of the output path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from tyro.conf import arg
 
 
-# Options that may be left out, without "None" all over the help.
+# options without a default value: the help then shows neither the type `None` nor `(default: None)`
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 OptionalFloat = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 OptionalStr = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
@@ -21,9 +21,9 @@ class Report:
     """The result of a command.
 
     Parameters:
-        payload (`dict[str, Any]`): For machines; JSON-ready.
-        text (`str`): For people.
-        failed (`bool`, defaults to `False`): The command did its work, and the result is not what was asked for.
+        payload (`dict[str, Any]`): Printed with `--json`; JSON-ready.
+        text (`str`): Printed without `--json`.
+        failed (`bool`, defaults to `False`): The command finished, but a requested threshold or check failed.
     """
 
     payload: dict[str, Any]
@@ -33,7 +33,7 @@ class Report:
 
 @dataclass(kw_only=True)
 class Command(ABC):
-    """A subcommand: its fields are its options."""
+    """Base class of the subcommands; their fields are their options."""
 
     after_interrupt: ClassVar[str] = "Nothing was written."
 
@@ -42,35 +42,42 @@ class Command(ABC):
 
     @abstractmethod
     def run(self) -> Report:
-        """Does it.
+        """Runs the command.
 
         Raises:
-            `ValueError`, `OSError`, `ImportError`: For what the user can mend.
+            `ValueError`, `OSError`, `ImportError`: If the user can fix the cause.
         """
 
 
 def check_new_file(path: Path, force: bool) -> None:
-    """Raises `ValueError` if a file would be overwritten that nobody said may be."""
+    """Raises `ValueError` if `path` is a folder, or an existing file and `force` is not set."""
     if path.is_dir():
         raise ValueError(f"`--output` must be a file, but received the folder {str(path)!r}.")
     if path.exists() and not force:
-        raise ValueError(f"`--output` must be a new file, but received {str(path)!r}, which exists: add --force.")
+        raise ValueError(
+            f"`--output` must be a new file, but received {str(path)!r}, which exists: add --force to replace it."
+        )
 
 
-def check_new_folder(path: Path, force: bool, written_by_us: str) -> None:
-    """Raises `ValueError` if a folder would be overwritten that nobody said may be, or that holds something else.
+def check_new_folder(path: Path, force: bool, marker: str) -> None:
+    """Checks that a command may write a folder: it is new or empty, or `force` allows to replace it.
 
     Parameters:
         path (`Path`): The folder.
-        force (`bool`): What this command wrote there may be replaced.
-        written_by_us (`str`): Name of the file by which such a folder is known.
+        force (`bool`): Allows to replace a folder that holds the `marker`.
+        marker (`str`): Name of a file that the command writes into each of its folders.
+
+    Raises:
+        `ValueError`: If the folder has other content, or `force` is needed and not set.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (path / written_by_us).is_file():
+    if not (path / marker).is_file():
         raise ValueError(
-            f"`--output` must be a new folder, but received {str(path)!r}, which exists and holds no {written_by_us}: "
-            "it is left alone."
+            f"`--output` must be a new folder, but received {str(path)!r}, which exists and holds no {marker}: "
+            "--force replaces only what this command wrote."
         )
     if not force:
-        raise ValueError(f"`--output` must be a new folder, but received {str(path)!r}, which exists: add --force.")
+        raise ValueError(
+            f"`--output` must be a new folder, but received {str(path)!r}, which exists: add --force to replace it."
+        )

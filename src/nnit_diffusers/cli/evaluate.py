@@ -20,40 +20,50 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Evaluate(GenerationOptions, Command):
-    """Score networks on a task, each with its 95% interval.
+    """Score networks on a task, each with a 95% confidence interval.
 
-    For example, what nnit generate wrote, single networks, networks generated for it and not kept, a check that fails
-    with exit code 1, and a task of your own, which my_tasks.py registers:
+    For example:
 
+        # all networks that nnit generate saved
         nnit evaluate networks
+
+        # two single networks
         nnit evaluate networks/network-0 smallest/winner
+
+        # new networks, which are not saved
         nnit evaluate nnit/digits --arch 48 40 --num-networks 20
+
+        # exit code 1 if a network scores less than 95%
         nnit evaluate networks --min-score 0.95
+
+        # a task of your own, which my_tasks.py registers
         nnit evaluate networks --task my_tasks:my_task
 
-    The options of nnit generate are for pipelines.
+    The options of nnit generate, --arch to --device, apply only if SOURCE is a pipeline; --revision always does.
     """
 
-    sources: Annotated[Positional[tuple[str, ...]], arg(metavar="SOURCE [SOURCE ...]")]
-    """Saved networks, or one pipeline: folders or repositories of the Hub."""
+    sources: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="SOURCE [SOURCE ...]", help_behavior_hint="(required)")
+    ]
+    """Saved networks, or one pipeline: local folders or Hub repositories."""
     task: OptionalStr = None
-    """Task, or module:task; what the sources say they are for by default."""
+    """Name of the task, or module:name for a task of your own. Default: the task that SOURCE was made for."""
     data_dir: OptionalStr = None
-    """Where the task finds or downloads its data, if it needs any."""
+    """Folder where the task finds or downloads its data. Default: the task's own folder."""
     split: Literal["train", "validation", "test"] = "test"
-    """Which of the task's samples or episodes. Select on validation, report on test."""
+    """Data split to score on. Choose networks on validation, report results on test."""
     num_episodes: OptionalInt = None
-    """Episodes (samples, of a data set) for each network; the task's own number by default."""
+    """Episodes for each network; samples, for a data set. Default: chosen by the task."""
     episode_seed: int = 0
-    """Chooses the episodes, the same ones for every network."""
+    """Random seed that chooses the episodes, the same ones for every network."""
     num_workers: OptionalInt = None
-    """Processes to run episodes in, for tasks that use any."""
+    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU."""
     min_score: OptionalFloat = None
-    """Fail, with exit code 1, unless every network reaches it; 0 to 1."""
+    """Exit with code 1 if any network scores less than this, 0 to 1. Default: no threshold."""
     output: OptionalStr = None
-    """JSON file to write the result to as well."""
+    """JSON file that also gets the result. Default: none."""
     force: bool = False
-    """Replace that file."""
+    """Replace the output file if it exists."""
 
     def run(self) -> Report:
         from ..evaluation import evaluate
@@ -63,10 +73,14 @@ class Evaluate(GenerationOptions, Command):
             raise ValueError("`SOURCE` must name networks or a pipeline, but received nothing.")
         if self.output is not None:
             check_new_file(Path(self.output), self.force)
+
+        # find the task, then load or generate the networks
         folders = [fetch(source, self.revision) for source in self.sources]
         suggested = {name for name in map(task_name_of, folders) if name is not None}
         task = load_task(self.task, self.data_dir, suggested.pop() if len(suggested) == 1 else None)
         names, networks = zip(*self.networks(folders))
+
+        # score them
         results = evaluate(networks, task, self.num_episodes, self.episode_seed, self.num_workers, split=self.split)
         payload: dict[str, Any] = {
             "task": task.name,
@@ -79,6 +93,8 @@ class Evaluate(GenerationOptions, Command):
         }
         if self.output is not None:
             write_json(self.output, payload)
+
+        # table with a row per network
         rows = [
             [
                 name,
@@ -90,14 +106,15 @@ class Evaluate(GenerationOptions, Command):
             ]
             for name, result in zip(names, results)
         ]
-        table = markdown_table(["Network", "Hidden sizes", "Parameters", "Score", "95% interval", "Right"], rows)
+        table = markdown_table(["Network", "Hidden sizes", "Parameters", "Score", "95% interval", "Successes"], rows)
         failed = self.min_score is not None and payload["min_score"] < self.min_score
-        summary = f"{task.name}, {self.split}: mean {payload['mean_score']:.1%}, worst {payload['min_score']:.1%}."
-        verdict = f" Worse than --min-score {self.min_score}." if failed else ""
+        summary = f"{task.name}, {self.split}: mean {payload['mean_score']:.1%}, minimum {payload['min_score']:.1%}."
+        verdict = f" Less than --min-score {self.min_score}." if failed else ""
         return Report(payload, f"{table}\n\n{summary}{verdict}", failed)
 
     def networks(self, folders: list[Path]) -> list[tuple[str, MLP]]:
-        """The networks that the sources stand for, with their names."""
+        """Loads the networks of the sources, or generates them if the source is a pipeline; returns names too."""
+        # a pipeline: generate
         kinds = {kind_of(folder, source) for folder, source in zip(folders, self.sources)}
         if "pipeline" in kinds:
             if len(self.sources) > 1:
@@ -106,11 +123,15 @@ class Evaluate(GenerationOptions, Command):
                 )
             generated = self.generate(load_pipeline(self.sources[0], self.revision, self.device))
             return [(f"network-{index}", network) for index, network in enumerate(generated)]
+
+        # saved networks: options of generation would have no effect
         given = self.generation()
         unused = [name for name, value in GenerationOptions().generation().items() if given[name] != value]
         unused = [f"--{name.replace('_', '-')}" for name in unused if name != "revision"]
         if unused:
-            raise ValueError(f"`SOURCE` must be a pipeline to use {unused} of, but received saved networks.")
+            raise ValueError(f"`SOURCE` must be a pipeline to use the options {unused}, but received saved networks.")
+
+        # load, and prefix the names with the source if there are several
         networks: list[tuple[str, MLP]] = []
         for source in self.sources:
             of_source = load_networks(source, self.revision)

@@ -14,7 +14,7 @@ from .sources import load_networks
 
 @dataclass(kw_only=True)
 class Export(Command):
-    """Write a network to a file, or a folder, for other programs.
+    """Convert a saved network to a file or folder that other programs load.
 
     For example:
 
@@ -28,42 +28,48 @@ class Export(Command):
         safetensors    state dict of an nn.Sequential: 0.weight, 0.bias, 2.weight, ...
         torch-export   torch.export.load(file).module(), any batch size
         onnx           input observations [batch, in], output outputs [batch, out]
-        maniskill-ppo  --checkpoint of ManiSkill's examples/baselines/ppo/ppo.py
-        cleanrl        state dict of the agent of CleanRL's ppo_continuous_action.py
-        lerobot        a folder for --policy.path of LeRobot's commands
+        maniskill-ppo  checkpoint for ManiSkill's examples/baselines/ppo/ppo.py
+        cleanrl        checkpoint for CleanRL's ppo_continuous_action.py
+        lerobot        folder for --policy.path of LeRobot
 
-    The two for PPO are for the agents of those scripts: tanh, hidden sizes 256 256 256 and 64 64. With --adapted-agent
-    any network is written; the error without it says what the script's actor has to be.
+    The agents of the two PPO scripts have tanh activations. Their hidden sizes are 256 256 256 in ppo.py, and 64 64 in
+    ppo_continuous_action.py. Any other network needs --adapted-agent and a changed script; the error without it shows
+    the actor that the script needs.
     """
 
     network: Annotated[Positional[str], arg(metavar="NETWORK")]
-    """Saved network, a folder or a repository of the Hub; or a folder of nnit generate that holds one."""
+    """Saved network: a local folder or a Hub repository. A folder of nnit generate must hold exactly one network."""
     format: Literal["safetensors", "torch-export", "onnx", "maniskill-ppo", "cleanrl", "lerobot"]
-    """What to write."""
+    """Format to write."""
     output: str
-    """File to write, or folder to make for lerobot."""
+    """File to write; for lerobot, folder to create."""
     revision: OptionalStr = None
-    """Branch, tag or commit of the Hub's repository."""
+    """Branch, tag or commit of the Hub repository. Default: its main branch."""
     adapted_agent: bool = False
-    """For maniskill-ppo and cleanrl: the script's actor will be made to fit the network."""
+    """Write a network that does not fit the agent of the PPO script; the script's actor then has to be changed."""
     force: bool = False
-    """Replace the file, or a folder that this command made."""
+    """Replace the file, or a folder that this command wrote."""
 
     def run(self) -> Report:
         from ..export import EXPORT_FORMATS, LEROBOT_PREPROCESSOR, export_network
 
+        # check the output path before anything is loaded
         output = Path(self.output)
         if self.format == "lerobot":
             check_new_folder(output, self.force, LEROBOT_PREPROCESSOR)
         else:
             check_new_file(output, self.force)
+
+        # load the network
         networks = load_networks(self.network, self.revision)
         if len(networks) > 1:
             raise ValueError(
-                f"`NETWORK` must be a single network, but received {self.network!r} of {len(networks)}: name one, as "
-                f"in {str(Path(self.network) / next(iter(networks)))!r}."
+                f"`NETWORK` must be a single network, but received {self.network!r}, which holds {len(networks)}: "
+                f"name one, such as {str(Path(self.network) / next(iter(networks)))!r}."
             )
         (network,) = networks.values()
+
+        # convert and write it
         options = {"adapted_agent": True} if self.adapted_agent else {}
         export_network(network, output, self.format, **options)
         payload = {

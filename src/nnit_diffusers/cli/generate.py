@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class GenerationOptions:
-    """What is asked of a pipeline."""
+    """Options of commands that generate networks."""
 
     arch: Annotated[UseAppendAction[tuple[tuple[int | None, ...], ...]], arg(metavar="WIDTH [WIDTH ...]")] = ()
-    """Hidden widths, as in --arch 48 40; None for one that the model is to choose. Without it, the model chooses all
-    of the architecture."""
+    """Hidden layer widths of a network, as in --arch 48 40. The model chooses every width given as None. Default: the
+    model chooses all widths and the depth."""
     num_networks: int = 1
-    """Networks for each architecture asked for."""
+    """Number of networks for each architecture."""
     min_parameters: OptionalInt = None
-    """Fewest parameters, where the model chooses."""
+    """Minimum number of weights and biases of a network whose architecture the model chooses. Default: no minimum."""
     max_parameters: OptionalInt = None
-    """Most parameters, where the model chooses."""
+    """Maximum number of weights and biases of a network whose architecture the model chooses. Default: no maximum."""
     num_inference_steps: int = 20
-    """Denoising steps; fewer are faster and less precise."""
+    """Number of denoising steps; fewer are faster and less precise."""
     temperature: float = 1.0
-    """Of the choice of architectures: above 1 more varied, towards 0 the likeliest."""
+    """Sampling temperature of architectures that the model chooses; above 1 they vary more, near 0 less."""
     seed: int = 0
-    """Of the networks: the same seed gives the same ones."""
+    """Random seed; the same seed gives the same networks."""
     revision: OptionalStr = None
-    """Branch, tag or commit of the Hub's repository."""
+    """Branch, tag or commit of the Hub repository. Default: its main branch."""
     device: str = "cpu"
-    """Where the pipeline runs."""
+    """PyTorch device that runs the pipeline, such as cpu or cuda."""
 
     def generation(self) -> dict[str, Any]:
-        """These options alone, JSON-ready."""
+        """The values of these options alone, JSON-ready."""
         names = GenerationOptions.__dataclass_fields__
         return {name: value for name, value in asdict(self).items() if name in names}
 
     def generate(self, pipe: NNiTPipeline) -> list[MLP]:
-        """The networks asked for, on the CPU."""
+        """Generates the networks that the options request, on the CPU."""
         import torch
 
         output: Any = pipe(
@@ -64,25 +64,34 @@ class GenerationOptions:
 
 @dataclass(kw_only=True)
 class Generate(GenerationOptions, Command):
-    """Generate networks and save them: a folder each, and a list of all in networks.json.
+    """Generate networks and save each in a folder of its own, with a list of all in networks.json.
 
-    For example, one architecture, several networks of it, two architectures, one that the model fills in, a budget:
+    For example:
 
+        # one network with hidden layers of 48 and 40 units
         nnit generate nnit/digits --arch 48 40 --output networks
+
+        # 8 networks of that architecture
         nnit generate nnit/digits --arch 48 40 --num-networks 8 --seed 1 --output networks
+
+        # two architectures
         nnit generate nnit/digits --arch 33 --arch 20 60 38 --output networks
+
+        # the model chooses the second width
         nnit generate nnit/digits --arch 48 None --output networks
+
+        # the model chooses 8 architectures of at most 4,000 parameters
         nnit generate nnit/digits --max-parameters 4000 --num-networks 8 --output networks
 
-    In Python, MLP.from_pretrained("networks/network-0") loads one.
+    In Python, MLP.from_pretrained("networks/network-0") loads a network.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """Pipeline, a folder or a repository of the Hub."""
+    """Pipeline: a local folder or a Hub repository."""
     output: str
-    """Folder to make."""
+    """Folder to create."""
     force: bool = False
-    """Replace a folder that this command wrote."""
+    """Replace the output folder if this command wrote it."""
 
     def run(self) -> Report:
         from ..pipelines.fingerprint import fingerprint
@@ -92,6 +101,8 @@ class Generate(GenerationOptions, Command):
         check_new_folder(output, self.force, NETWORKS_NAME)
         pipe = load_pipeline(self.model, self.revision, self.device)
         networks = self.generate(pipe)
+
+        # describe every network and how it was generated
         digits = len(str(len(networks) - 1))
         listed: list[dict[str, Any]] = [
             {
@@ -109,10 +120,14 @@ class Generate(GenerationOptions, Command):
             "networks": listed,
             "provenance": provenance(),
         }
+
+        # save all networks, or none if interrupted
         with replacing_folder(output) as folder:
             for entry, network in zip(listed, networks):
                 network.save_pretrained(folder / entry["name"])
             write_json(folder / NETWORKS_NAME, payload)
+
+        # summary
         rows = [
             [entry["name"], str(entry["architecture"]["hidden_sizes"]), f"{entry['num_parameters']:,}"]
             for entry in listed

@@ -14,7 +14,7 @@ from .sources import NETWORKS_NAME, PIPELINE_NAME, fetch, kind_of, read_json, ta
 
 @dataclass(kw_only=True)
 class Info(Command):
-    """Tell what is in a folder or a repository of the Hub: task, sizes, parameters, measured figures.
+    """Show what a folder or a Hub repository contains: task, sizes, parameter counts and measured results.
 
     For example:
 
@@ -22,13 +22,13 @@ class Info(Command):
         nnit info networks
         nnit info networks/network-0
 
-    Of a robot task, also the environment, its control mode, and what the numbers of an observation are.
+    A robot task adds its environment, its control mode and the layout of its observations and actions.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """Pipeline, network or networks; a folder or a repository of the Hub."""
+    """Pipeline, network or folder of networks: a local folder or a Hub repository."""
     revision: OptionalStr = None
-    """Branch, tag or commit of the Hub's repository."""
+    """Branch, tag or commit of the Hub repository. Default: its main branch."""
 
     def run(self) -> Report:
         folder = fetch(self.model, self.revision, ("*.json", "*.safetensors"))
@@ -42,15 +42,19 @@ class Info(Command):
 
 
 def describe_pipeline(folder: Path) -> dict[str, Any]:
-    """Sizes of its networks and of its components, and the figures of its evaluation if it has one."""
+    """The sizes of a pipeline's networks and components, and its evaluation results if it has any."""
     index = read_json(folder / PIPELINE_NAME)
     tokenizer = read_json(folder / "tokenizer" / "tokenizer_config.json")
     transformer = read_json(folder / "transformer" / "config.json")
+
+    # size of every component
     components = {}
     for name, component in index.items():
         if isinstance(component, list) and component[1] is not None:
             files = sorted((folder / name).glob("*.safetensors"))
             components[name] = {"class": component[1], **(_weights(files) if files else {})}
+
+    # which networks it generates
     payload = {
         "in_features": tokenizer["in_features"],
         "out_features": tokenizer["out_features"],
@@ -61,6 +65,8 @@ def describe_pipeline(folder: Path) -> dict[str, Any]:
         "max_depth": index.get("max_depth"),
         "components": components,
     }
+
+    # results for every region of architectures
     if (folder / "evaluation.json").is_file():
         report = read_json(folder / "evaluation.json")
         payload["num_inference_steps"] = report["settings"].get("num_inference_steps")
@@ -79,7 +85,7 @@ def describe_pipeline(folder: Path) -> dict[str, Any]:
 
 
 def describe_robot(task_name: str | None) -> dict[str, Any]:
-    """Environment, control and observations of a robot task; nothing of another task, or of one not known here."""
+    """Environment, control mode and layouts of a robot task; empty for other tasks and for unregistered ones."""
     from ..tasks import get_task, list_tasks
     from ..tasks.maniskill import ManiSkillTask
     from ..tasks.maniskill.environments import CONTROL_MODE
@@ -87,6 +93,7 @@ def describe_robot(task_name: str | None) -> dict[str, Any]:
     task = get_task(task_name) if task_name in list_tasks() else None
     if not isinstance(task, ManiSkillTask):
         return {}
+    # the layout of the observations stands in the docstring of the task
     documented = " ".join(cls.__doc__ or "" for cls in type(task).__mro__)
     _, _, layout = " ".join(documented.split()).partition("After the joints: ")
     return {
@@ -98,13 +105,13 @@ def describe_robot(task_name: str | None) -> dict[str, Any]:
 
 
 def describe_networks(folder: Path) -> dict[str, Any]:
-    """What `nnit generate` wrote."""
+    """A folder written by `nnit generate`: the model, the options and every network."""
     listed = read_json(folder / NETWORKS_NAME)
     return {name: listed[name] for name in ("model", "generation", "networks")}
 
 
 def describe_network(folder: Path) -> dict[str, Any]:
-    """One network."""
+    """Architecture and size of one network."""
     from ..architecture import MLPArchitecture
 
     config = read_json(folder / "config.json")
@@ -121,10 +128,11 @@ def describe_network(folder: Path) -> dict[str, Any]:
 
 
 def _weights(files: list[Path]) -> dict[str, Any]:
-    """Count, types and bytes of the tensors in files, of which only the headers are read."""
+    """Parameter count, dtypes and bytes of safetensors files; reads only their headers."""
     from safetensors import safe_open
 
     num_parameters, dtypes = 0, set()
+    # `get_slice` reads no data
     for path in files:
         with safe_open(path, framework="np") as file:
             for key in file.keys():  # noqa: SIM118
@@ -142,16 +150,20 @@ def _weights(files: list[Path]) -> dict[str, Any]:
 
 
 def _lines(payload: dict[str, Any]) -> list[str]:
-    """The payload for people."""
+    """The payload as lines of text."""
     lines = [f"{payload['name']}: {payload['kind']}"]
+
+    # task and robot
     if payload["task"] is not None:
         lines.append(f"Task        {payload['task']}")
     if "environment" in payload:
         lines.append(f"Robot       {payload['environment']} of ManiSkill, control mode {payload['control_mode']}")
-        lines.append(f"Observes    {payload['observation_layout']}")
-        lines.append(f"Acts        {payload['action_layout']}")
+        lines.append(f"Observation {payload['observation_layout']}")
+        lines.append(f"Action      {payload['action_layout']}")
+
+    # saved networks
     if payload["kind"] == "networks":
-        lines.append(f"Made by     {payload['model']}, seed {payload['generation']['seed']}")
+        lines.append(f"Model       {payload['model']}, seed {payload['generation']['seed']}")
         for entry in payload["networks"]:
             sizes = entry["architecture"]["hidden_sizes"]
             lines.append(f"{entry['name']:<11} {sizes}, {entry['num_parameters']:,} parameters")
@@ -162,20 +174,25 @@ def _lines(payload: dict[str, Any]) -> list[str]:
     if payload["kind"] == "network":
         lines.append(f"Hidden      {payload['hidden_sizes']}, {payload['num_parameters']:,} parameters")
         return lines
+
+    # architectures and components of a pipeline
     widths = f"{payload['min_width']} to {payload['max_width']}"
     depths = f"{payload['min_depth']} to {payload['max_depth']}"
-    lines.append(f"Chooses     widths {widths}, {depths} hidden layers; takes any width")
+    lines.append(f"Chooses     widths {widths}, {depths} hidden layers; any other width can be requested")
     for name, component in payload["components"].items():
         if "num_parameters" in component:
             size = f"{component['num_parameters']:,} parameters, {component['num_bytes'] / 2**20:.1f} MiB"
             lines.append(f"{name:<11} {size} ({', '.join(component['dtypes'])})")
+
+    # measured results, a line per region
     if payload.get("measured"):
         episodes = " ".join(str(word) for word in (payload["num_test_episodes"], "test episodes") if word is not None)
         score = "success in any step, " if "environment" in payload else ""
-        lines.append(f"Measured    {score}mean of all networks, {payload['num_inference_steps']} steps, {episodes}")
+        steps = f"{payload['num_inference_steps']} denoising steps"
+        lines.append(f"Measured    {score}mean of all networks, {steps}, {episodes}")
         for region, part in payload["measured"].items():
             interval = "" if part["interval"] is None else " ({:.1%} to {:.1%})".format(*part["interval"])
-            at_end = "" if part["success_at_end"] is None else f"still so at the end {part['success_at_end']:.1%}, "
-            rest = f"{at_end}worst {part['min']:.1%}, {part['num_networks']:,} networks"
+            at_end = "" if part["success_at_end"] is None else f"success at episode end {part['success_at_end']:.1%}, "
+            rest = f"{at_end}minimum {part['min']:.1%}, {part['num_networks']:,} networks"
             lines.append(f"  {region:<22} {part['mean']:.1%}{interval}, {rest}")
     return lines

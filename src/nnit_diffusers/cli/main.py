@@ -1,6 +1,6 @@
-"""`nnit` from its arguments to its exit code.
+"""The command `nnit`, from its arguments to its exit code.
 
-`--help` has to be there at once: no module of this package imports torch before a command runs.
+`--help` has to be fast, so no module of this package imports torch before a command runs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS: dict[str, tuple[type[Command], str]] = {
     "generate": (Generate, "Generate networks of any width and depth, and save them."),
-    "evaluate": (Evaluate, "Score saved networks, or freshly generated ones, on a task."),
+    "evaluate": (Evaluate, "Score saved or newly generated networks on a task."),
     "search": (Search, "Find the smallest network that reaches a success rate."),
-    "export": (Export, "Write a network to a file for other programs: ONNX, torch.export, PPO checkpoints, ..."),
-    "info": (Info, "Tell what a pipeline, a network or a folder of them is, and what was measured."),
-    "publish": (Publish, "Check the folder of a pipeline, then upload it to the Hub."),
+    "export": (Export, "Convert a network for other programs: ONNX, torch.export, PPO checkpoints, LeRobot."),
+    "info": (Info, "Show what a pipeline or a network is, and its measured results."),
+    "publish": (Publish, "Check the folder of a pipeline, then upload it to the Hugging Face Hub."),
 }
 
-DESCRIPTION = """Networks from one diffusion model: any width, any depth, or as small as does the job.
+DESCRIPTION = """Generate ready-to-use MLPs of any width and depth with one diffusion model.
 
     nnit info nnit/digits
     nnit generate nnit/digits --arch 48 40 --output networks
@@ -44,16 +44,16 @@ DESCRIPTION = """Networks from one diffusion model: any width, any depth, or as 
     nnit export networks --format onnx --output digits.onnx
     nnit search nnit/digits --target 0.95 --output smallest
 
-nnit COMMAND --help has the options and more examples. Where a model is wanted,
-give a folder or the name of a repository on the Hugging Face Hub. Results go to
-stdout, as JSON with --json; everything else goes to stderr.
+nnit COMMAND --help shows the options of a command and more examples. A model is
+a local folder or the name of a repository on the Hugging Face Hub. Results go to
+stdout, as JSON with --json. Progress and warnings go to stderr.
 
-Exit codes: 0 done; 1 done, but the result failed what was asked of it; 2 wrong
-usage or input, with one line that says what; 130 interrupted."""
+Exit codes: 0 success; 1 finished, but a requested threshold or check failed; 2 wrong
+usage or input, with a one-line error; 130 interrupted."""
 
 
 def main() -> None:
-    """The command itself."""
+    """Entry point of the command `nnit`."""
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -64,13 +64,14 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command, printing as it does; returns its exit code.
+    """Runs one command, prints its result and returns its exit code.
 
     Raises:
         `SystemExit`: With 0 after `--help`, with 2 after wrong usage.
     """
     command = parse(arguments)
     name = next(name for name, (kind, _) in COMMANDS.items() if kind is type(command))
+    # run it; errors that the user can fix become one line
     try:
         with stdout_for_results():
             report = command.run()
@@ -82,17 +83,18 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(f"nnit {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
+    # only the result goes to stdout
     print(json.dumps(report.payload, indent=2, ensure_ascii=False) if command.json else report.text)
     return FAILED if report.failed else OK
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """What the arguments ask for."""
+    """The command that the arguments describe."""
     config = (FlagCreatePairsOff,)
     if arguments and arguments[0] in COMMANDS:
         name, *options = arguments
         return tyro.cli(COMMANDS[name][0], prog=f"nnit {name}", args=options, config=config)
-    # Among all of them, a command has a line of help; by itself, all of its docstring.
+    # `nnit --help` shows one line per command, `nnit COMMAND --help` the command's docstring
     described = [Annotated[kind, subcommand(name, description=line)] for name, (kind, line) in COMMANDS.items()]
     any_command: Any = Union[tuple(described)]  # noqa: UP007
     return tyro.cli(any_command, prog="nnit", description=DESCRIPTION, args=arguments, config=config)
@@ -100,8 +102,9 @@ def parse(arguments: Sequence[str]) -> Command:
 
 @contextmanager
 def stdout_for_results() -> Iterator[None]:
-    """Within it, whatever prints, in this process or in one that it starts, prints to stderr."""
+    """Redirects everything printed in the block to stderr, child processes included."""
     sys.stdout.flush()
+    # child processes inherit file descriptor 1, not `sys.stdout`
     saved = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -113,9 +116,9 @@ def stdout_for_results() -> Iterator[None]:
 
 
 def is_users(error: Exception) -> bool:
-    """Whether an error is about what the user gave, files and network included, and not about this program."""
+    """Whether the user can fix an error, in the arguments, a file or the network; any other is a bug."""
     kinds: list[type[BaseException]] = [ValueError, OSError, ImportError]
-    # If one of these was raised, its module is there.
+    # if one of these was raised, its module has been imported
     for module, name in (("huggingface_hub.errors", "HTTPError"), ("safetensors", "SafetensorError")):
         if module in sys.modules:
             kinds.append(getattr(sys.modules[module], name))

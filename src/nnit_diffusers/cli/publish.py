@@ -20,49 +20,58 @@ if TYPE_CHECKING:
     from ..pipelines import NNiTPipeline
 
 
-# What a repository of a pipeline holds. Anything else is a mistake, or could run on the machine of whoever loads it.
+# what a pipeline's repository may hold: anything else is a mistake, or code that would run where it is loaded
 SUFFIXES = {".json", ".safetensors", ".md", ".png", ".svg", ".gif", ".mp4", ".gitattributes"}
 PIPELINE_FILE = "pipeline.py"
-# A mean and its interval, as a card shows them.
-FIGURE = re.compile(r"\d+\.\d% \(\d+\.\d to \d+\.\d\)")
+# a mean and its interval, as in a model card
+RESULT = re.compile(r"\d+\.\d% \(\d+\.\d to \d+\.\d\)")
 
 
 @dataclass(kw_only=True)
 class Publish(Command):
-    """Check the folder of a pipeline, then upload it to the Hub.
+    """Check the folder of a pipeline, then upload it to the Hugging Face Hub.
 
-    For example, the checks alone, an upload to the repository of that name, and one to another:
+    For example:
 
+        # only the checks
         nnit publish nnit/digits --dry-run
+
+        # upload to the repository nnit/digits
         nnit publish nnit/digits
+
+        # upload to another repository
         nnit publish outputs/repo --repo-id me/digits --private
 
-    It loads the folder, generates with it, and compares what the card says with the evaluation, and that with the
-    weights. If a check fails, nothing is uploaded, and the exit code is 1.
+    The checks load the pipeline and generate networks. They compare the results in the model card with
+    evaluation.json, and the weights with those that were evaluated. If a check fails, nothing is uploaded and the exit
+    code is 1.
     """
 
-    after_interrupt = "Whether the upload was complete, the Hub's page says."
+    after_interrupt = "The upload may be complete: check the repository's page on the Hub."
 
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]
-    """Folder of a pipeline, as examples/build_hub_repo.py makes it."""
+    """Folder of a pipeline, made by examples/build_hub_repo.py."""
     repo_id: OptionalStr = None
-    """Repository to upload to; the last two parts of the folder's path by default."""
+    """Hub repository to upload to, such as me/digits. Default: the last two parts of the folder's path."""
     private: bool = False
-    """Make the repository a private one, if it is new."""
+    """Make the repository private if it is new."""
     dry_run: bool = False
-    """Check, and upload nothing."""
+    """Run the checks and upload nothing."""
 
     def run(self) -> Report:
         folder = Path(self.folder)
         if not (folder / PIPELINE_NAME).is_file():
             raise ValueError(f"`FOLDER` must be a folder with a {PIPELINE_NAME}, but received {self.folder!r}.")
         repo_id = self.repo_id or "/".join(folder.resolve().parts[-2:])
+
+        # check, then upload if all is well
         if not self.dry_run:
             check_token()
         checks = check_folder(folder)
         failed = any(check.problem for check in checks)
         commit_url = None if failed or self.dry_run else upload(folder, repo_id, self.private)
 
+        # a line per check, then the problems and what was uploaded
         lines = [f"{'failed' if check.problem else 'ok':<7}{check.name}" for check in checks]
         lines += [f"       {check.name}: {check.problem}" for check in checks if check.problem]
         if failed:
@@ -81,28 +90,28 @@ class Publish(Command):
 
 
 def check_token() -> None:
-    """Raises `ValueError` if there is no token to upload with, which the Hub would say after all the checks."""
+    """Raises `ValueError` if there is no Hub token, before the checks take their time."""
     from huggingface_hub import get_token
 
     if get_token() is None:
         raise ValueError(
-            "An upload needs a token of the Hub that may write: log in with `hf auth login`, or set HF_TOKEN. With "
-            "--dry-run the folder is checked without one."
+            "An upload needs a Hub token with write access: log in with `hf auth login`, or set HF_TOKEN. "
+            "--dry-run runs the checks without a token."
         )
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:
-    """Uploads all files of the folder in one commit, which the Hub takes whole or not at all.
+    """Uploads all files of the folder in one atomic commit.
 
     Returns:
-        `str`: The address of the commit.
+        `str`: The URL of the commit.
 
     Raises:
-        `OSError`: If the upload did not come to its end.
+        `OSError`: If the upload was not completed; the repository is then unchanged.
     """
     from huggingface_hub import create_repo, upload_folder
 
-    # What its HTTP client raises, whichever that is.
+    # the base error of the HTTP client that huggingface_hub uses
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     repo_id = create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -112,8 +121,8 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         ).commit_url
     except (HTTPError, OSError) as error:
         raise OSError(
-            f"The upload to {repo_id} did not come to its end, and the Hub takes it whole or not at all. The same "
-            f"command tries again. ({error})"
+            f"The upload to {repo_id} was not completed, and no file of the repository was changed. Run the same "
+            f"command to try again. {error}"
         ) from error
 
 
@@ -122,8 +131,8 @@ class Check:
     """One check of a folder.
 
     Parameters:
-        name (`str`): What holds if it succeeds.
-        problem (`str`, *optional*): What does not.
+        name (`str`): What the check verifies.
+        problem (`str`, *optional*): Why it failed; `None` if it passed.
     """
 
     name: str
@@ -136,7 +145,7 @@ class _Checks:
 
     @contextmanager
     def that(self, name: str) -> Iterator[None]:
-        """A check that holds unless its block raises what a folder can be the cause of."""
+        """Records a check, which fails if the block raises an error."""
         check = Check(name)
         self.done.append(check)
         try:
@@ -147,32 +156,34 @@ class _Checks:
 
 
 def check_folder(folder: Path) -> list[Check]:
-    """All checks of the folder of a pipeline, in order."""
+    """Runs all checks of the folder of a pipeline, in order."""
     checks = _Checks()
+    # files, and the pipeline that they hold
     pipe: NNiTPipeline | None = None
-    with checks.that("it holds the files of a pipeline, and nothing that could run code"):
+    with checks.that("the folder holds only files of a pipeline, and no code"):
         check_files(folder)
-    with checks.that("it loads"):
+    with checks.that("the pipeline loads"):
         from ..pipelines import NNiTPipeline
 
         pipe = NNiTPipeline.from_pretrained(folder)
     if pipe is not None:
-        with checks.that("it generates networks of finite weights, given and chosen architectures alike"):
+        with checks.that("generated networks have the requested architecture and finite weights"):
             check_generation(pipe)
+    # model card and evaluation
     with checks.that("the card has the metadata that the Hub reads"):
         check_card(folder)
     with checks.that("the card's metadata has the results of evaluation.json"):
         check_results(folder)
-    with checks.that("the card's tables show what was measured"):
+    with checks.that("the card's tables have the results of the JSON files"):
         check_tables(folder)
     if pipe is not None:
-        with checks.that("evaluation.json is of these weights"):
+        with checks.that("evaluation.json was measured with these weights"):
             check_weights(folder, pipe)
     return checks.done
 
 
 def check_files(folder: Path) -> None:
-    """Raises `ValueError` on a file that has no place in the repository of a pipeline."""
+    """Raises `ValueError` if the folder holds a link, a file of an unknown kind, or code other than one import."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
@@ -187,7 +198,7 @@ def check_files(folder: Path) -> None:
 
 
 def check_generation(pipe: NNiTPipeline) -> None:
-    """Raises `ValueError` if the pipeline generates networks that have another shape or are not finite."""
+    """Raises `ValueError` if generated networks do not have the requested shape, or weights that are not finite."""
     import torch
 
     pipe.set_progress_bar_config(disable=True)
@@ -197,7 +208,9 @@ def check_generation(pipe: NNiTPipeline) -> None:
         output: Any = pipe(arch, num_inference_steps=4, generator=generator)
         (network,) = output.networks
         if arch is not None and list(network.architecture.hidden_sizes) != arch:
-            raise ValueError(f"A network of {arch} was asked for, and {network.architecture.hidden_sizes} came.")
+            raise ValueError(
+                f"The generated network must have hidden sizes {arch}, but has {network.architecture.hidden_sizes}."
+            )
         if not all(parameter.isfinite().all() for parameter in network.parameters()):
             raise ValueError(
                 f"A network of {list(network.architecture.hidden_sizes)} has weights that are not finite."
@@ -205,7 +218,7 @@ def check_generation(pipe: NNiTPipeline) -> None:
 
 
 def check_card(folder: Path) -> None:
-    """Raises `ValueError` if the card lacks metadata without which the Hub cannot tell what it is."""
+    """Raises `ValueError` if the card lacks metadata by which the Hub lists it: library, license, results."""
     data = _card(folder).data
     wanted = {"library_name": "nnit-diffusers"}
     for name, value in wanted.items():
@@ -218,51 +231,54 @@ def check_card(folder: Path) -> None:
 
 
 def check_results(folder: Path) -> None:
-    """Raises `ValueError` if a result in the card's metadata is not the one that was measured, or is missing."""
+    """Raises `ValueError` if the results in the card's metadata differ from those of evaluation.json."""
     report = read_json(folder / "evaluation.json")
     measured = {region: round(part["nnit"]["mean"], 4) for region, part in report["regions"].items()}
     claimed = {result.dataset_config: result.metric_value for result in _card(folder).data.eval_results or []}
     if claimed != measured:
-        raise ValueError(f"README.md must say {measured}, as evaluation.json does, but says {claimed}.")
+        raise ValueError(f"The metadata of README.md must have the results {measured}, but has {claimed}.")
 
 
 def check_tables(folder: Path) -> None:
-    """Raises `ValueError` if the card shows a figure that was not measured, or leaves out that of a region.
+    """Raises `ValueError` if a result in the card is in no JSON file beside it, or the result of a region is missing.
 
-    A figure is a mean with its interval, as in "97.6% (96.9 to 98.2)"; measured is what a JSON file beside the card
-    holds.
+    A result is a mean with its interval, as in "97.6% (96.9 to 98.2)".
     """
-    shown = set(FIGURE.findall(_card(folder).text))
-    measured = {figure for path in folder.glob("*.json") for figure in _figures(read_json(path))}
+    # every result shown was measured
+    shown = set(RESULT.findall(_card(folder).text))
+    measured = {result for path in folder.glob("*.json") for result in _results(read_json(path))}
     if shown - measured:
         raise ValueError(
-            f"README.md must show figures of the JSON files beside it, but shows {sorted(shown - measured)}."
+            f"README.md must show results of the JSON files beside it, but shows {sorted(shown - measured)}."
         )
+
+    # every region is shown
     for region, part in read_json(folder / "evaluation.json").get("regions", {}).items():
-        for wanted in _figures(part["nnit"]):
+        for wanted in _results(part["nnit"]):
             if wanted not in shown:
                 raise ValueError(f"README.md must show {wanted} for region {region!r}, but does not.")
 
 
 def check_weights(folder: Path, pipe: NNiTPipeline) -> None:
-    """Raises `ValueError` if other weights were evaluated."""
+    """Raises `ValueError` if evaluation.json was measured with other weights."""
     from ..pipelines.fingerprint import fingerprint
 
     evaluated = read_json(folder / "evaluation.json")["settings"]["weights_sha256"]
     if evaluated != fingerprint(pipe):
         raise ValueError(
-            f"evaluation.json must be of these weights, {fingerprint(pipe)[:12]}, but is of {evaluated[:12]}."
+            f"evaluation.json must be of the weights with SHA-256 {fingerprint(pipe)[:12]}…, but is of "
+            f"{evaluated[:12]}…."
         )
 
 
-def _figures(measured: Any) -> Iterator[str]:
-    """Every mean that has an interval, anywhere in what a JSON file holds, as a card shows it."""
+def _results(measured: Any) -> Iterator[str]:
+    """Every mean with an interval in the content of a JSON file, written as in a card."""
     if isinstance(measured, dict) and {"mean", "interval"} <= measured.keys():
         low, high = measured["interval"]
         yield f"{100 * measured['mean']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
     if isinstance(measured, (dict, list)):
         for value in measured.values() if isinstance(measured, dict) else measured:
-            yield from _figures(value)
+            yield from _results(value)
 
 
 def _card(folder: Path) -> Any:

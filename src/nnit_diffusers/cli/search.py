@@ -16,71 +16,75 @@ from .sources import fetch, load_pipeline, load_task, task_name_of
 
 @dataclass(kw_only=True)
 class Search(Command):
-    """Find the smallest network that does the job.
+    """Find the smallest network that reaches a success rate on a task.
 
     For example:
 
         nnit search nnit/digits --target 0.95 --output smallest
         nnit search nnit/digits --target 0.95 --max-parameters 4000 --max-latency-us 30 --output smallest
 
-    Networks of many sizes are generated, screened on validation episodes by successive halving, and the best of every
-    size confirmed on test episodes, which have chosen nothing. The winner is the smallest whose lower 95% confidence
-    bound reaches the target; exit code 1 if there is none.
+    The model generates networks of many sizes. Successive halving screens them on validation episodes, and the best of
+    each size range are confirmed on separate test episodes. The winner is the smallest network whose lower 95%
+    confidence bound reaches the target. The exit code is 1 if there is none.
 
-    In the folder: winner/, a network like any other; front.png; search.json with every network, score and latency;
-    networks/. Interrupted, the same command goes on; finished, it answers other targets at once.
+    The output folder gets winner/ (the network), front.png, search.json (all networks, scores and latencies) and
+    networks/. The same command resumes an interrupted search. In the folder of a finished search, another --target is
+    answered at once.
     """
 
-    after_interrupt = "The same command goes on from here."
+    after_interrupt = "The same command resumes the search."
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """Pipeline, a folder or a repository of the Hub."""
+    """Pipeline: a local folder or a Hub repository."""
     output: str
-    """Folder to make, or of a search to go on with."""
+    """Folder to create, or folder of a search to resume."""
     task: OptionalStr = None
-    """Task, or module:task; what the model says it is for by default."""
+    """Name of the task, or module:name for a task of your own. Default: the task that MODEL was made for."""
     target: float = 0.95
-    """Success rate to reach; 0 to 1."""
+    """Success rate that the winner has to reach, 0 to 1."""
     max_parameters: OptionalInt = None
-    """Most parameters."""
+    """Maximum number of weights and biases. Default: the largest network that the model chooses."""
     max_latency_us: OptionalFloat = None
-    """Most microseconds for one input on one CPU thread of this machine."""
+    """Maximum latency for one input on one CPU thread of this machine, in microseconds. Default: no maximum."""
     num_bands: OptionalInt = None
-    """Bands of size that are searched; this and the next four as fits the task by default."""
+    """Number of size ranges (bands) to search. Default: chosen by the task."""
     networks_per_band: OptionalInt = None
-    """Networks generated in each."""
+    """Number of networks generated in each band. Default: chosen by the task."""
     screen_episodes: Annotated[tuple[int, ...] | None, arg(metavar="INT [INT ...]", help_behavior_hint="")] = None
-    """Validation episodes of each round of the screening."""
+    """Validation episodes for each network, a number per screening round. Default: chosen by the task."""
     reduction: OptionalInt = None
-    """Of so many networks of a band, one goes on to the next round."""
+    """Each screening round keeps one network in this many, in each band. Default: chosen by the task."""
     num_confirm_episodes: OptionalInt = None
-    """Test episodes of each finalist."""
+    """Test episodes for each network left after screening. Default: chosen by the task."""
     num_inference_steps: int = 20
-    """Denoising steps."""
+    """Number of denoising steps; fewer are faster and less precise."""
     seed: int = 0
-    """Decides networks and episodes."""
+    """Random seed of the networks and the episodes."""
     num_workers: OptionalInt = None
-    """Processes to run episodes in, for tasks that use any."""
+    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU."""
     data_dir: OptionalStr = None
-    """Where the task finds or downloads its data, if it needs any."""
+    """Folder where the task finds or downloads its data. Default: the task's own folder."""
     revision: OptionalStr = None
-    """Branch, tag or commit of the Hub's repository."""
+    """Branch, tag or commit of the Hub repository. Default: its main branch."""
     device: str = "cpu"
-    """Where the pipeline runs."""
+    """PyTorch device that runs the pipeline, such as cpu or cuda."""
     force: bool = False
-    """Begin again, removing the search that is there."""
+    """Delete the search in the output folder and start again."""
 
     def run(self) -> Report:
         from ..network_search import search
         from ..network_search.report import plot_search, search_table
         from ..network_search.state import STATE_NAME
 
+        # load the task and the pipeline
         output = Path(self.output)
         task = load_task(self.task, self.data_dir, task_name_of(fetch(self.model, self.revision)))
         pipe = load_pipeline(self.model, self.revision, self.device)
         pipe.set_progress_bar_config(disable=True)
         if self.force and (output / STATE_NAME).is_file():
             shutil.rmtree(output)
+
+        # search, or resume a search
         result = search(
             pipe,
             task,
@@ -97,15 +101,17 @@ class Search(Command):
             seed=self.seed,
             num_workers=self.num_workers,
         )
+
+        # plot and report
         try:
             plot_search(result, output / "front.png")
         except ImportError as error:
-            print(f"nnit search: no picture. {error}", file=sys.stderr)
+            print(f"nnit search: front.png was not drawn. {error}", file=sys.stderr)
 
         text = f"{search_table(result)}\n\n"
         if result.winner is None:
             text += f"No network's lower bound reaches {self.target:.1%}."
         else:
-            text += f"The smallest that reaches {self.target:.1%} is in {output / 'winner'}."
+            text += f"The smallest network that reaches {self.target:.1%} is in {output / 'winner'}."
         payload = {"output": str(output), "task": task.name, **result.to_dict()}
         return Report(payload, text, failed=result.winner is None)

@@ -1,4 +1,4 @@
-"""What a name on the command line stands for: a folder, or a repository of the Hub; a pipeline, or networks."""
+"""Finds and loads what the command line names: pipelines and networks of folders or Hub repositories, and tasks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ KINDS = {"pipeline": PIPELINE_NAME, "networks": NETWORKS_NAME, "network": NETWOR
 
 
 def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = ("*.json",)) -> Path:
-    """The folder called `name`, or a local copy of those files of the Hub's repository of that name.
+    """Returns the local folder `name`, or downloads the matching files of the Hub repository `name`.
 
     Raises:
-        `ValueError`: If it is neither a folder nor the name of a repository.
+        `ValueError`: If `name` is neither a folder nor a valid name of a repository.
         `OSError`: If the Hub has no such repository, or cannot be reached.
     """
     if Path(name).is_dir():
@@ -39,16 +39,16 @@ def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = ("
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except HFValidationError:
-        raise ValueError(f"{name!r} is neither a folder nor the name of a repository of the Hub.") from None
+        raise ValueError(f"{name!r} is neither a folder nor the name of a Hub repository.") from None
     except FileNotFoundError as error:
-        raise OSError(f"{name!r} is no folder here, and could not be had from the Hub: {error}") from error
+        raise OSError(f"{name!r} is not a folder, and could not be downloaded from the Hub: {error}") from error
 
 
 def kind_of(folder: Path, name: str) -> str:
-    """One of `KINDS`.
+    """Which of `KINDS` a folder holds; errors call it `name`.
 
     Raises:
-        `ValueError`: If it is none of them.
+        `ValueError`: If it holds none of them.
     """
     for kind, marker in KINDS.items():
         if (folder / marker).is_file():
@@ -58,7 +58,7 @@ def kind_of(folder: Path, name: str) -> str:
 
 
 def load_pipeline(name: str, revision: str | None = None, device: str = "cpu") -> NNiTPipeline:
-    """The pipeline of a folder or of a repository of the Hub."""
+    """Loads the pipeline of a folder or a Hub repository."""
     from ..pipelines import NNiTPipeline
 
     fetch(name, revision, (PIPELINE_NAME, "evaluation.json"))
@@ -66,10 +66,10 @@ def load_pipeline(name: str, revision: str | None = None, device: str = "cpu") -
 
 
 def load_networks(name: str, revision: str | None = None) -> dict[str, MLP]:
-    """Networks that were saved, by their names: one, or those that `nnit generate` wrote.
+    """Loads one saved network, or a folder of networks that `nnit generate` wrote, by their names.
 
     Raises:
-        `ValueError`: If there are none.
+        `ValueError`: If `name` holds no networks, or its list names a folder elsewhere.
     """
     folder = fetch(name, revision, ("*.json", "*.safetensors"))
     kind = kind_of(folder, name)
@@ -78,6 +78,7 @@ def load_networks(name: str, revision: str | None = None) -> dict[str, MLP]:
     if kind == "pipeline":
         raise ValueError(f"{name!r} must be a saved network or a folder of them, but is a pipeline.")
     names = [entry["name"] for entry in read_json(folder / NETWORKS_NAME)["networks"]]
+    # an untrusted list must not point outside its folder
     for entry in names:
         if Path(entry).name != entry:
             raise ValueError(f"{NETWORKS_NAME} of {name!r} must name folders beside it, but names {entry!r}.")
@@ -87,12 +88,12 @@ def load_networks(name: str, revision: str | None = None) -> dict[str, MLP]:
 def _load_network(folder: Path) -> MLP:
     from ..networks import MLP
 
-    with redirect_stdout(io.StringIO()):  # the Hub's client prints a line for each
+    with redirect_stdout(io.StringIO()):  # the Hub's client prints a line for every network
         return MLP.from_pretrained(folder)
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; errors name the file."""
+    """Reads a JSON file; errors name the file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -100,7 +101,7 @@ def read_json(path: Path) -> Any:
 
 
 def task_name_of(folder: Path) -> str | None:
-    """The task that a folder says it is for: a pipeline in its evaluation, networks in their list."""
+    """The task recorded in a folder: in the evaluation of a pipeline, or in the list of saved networks."""
     if (folder / "evaluation.json").is_file():
         return read_json(folder / "evaluation.json").get("settings", {}).get("task")
     if (folder / NETWORKS_NAME).is_file():
@@ -109,10 +110,12 @@ def task_name_of(folder: Path) -> str | None:
 
 
 def load_task(name: str | None, data_dir: str | None, suggested: str | None = None) -> Task:
-    """The task of that name; `module:name` imports a module, of the working directory too, that registers it.
+    """Returns the task `name`, or `suggested` if there is no name.
+
+    `module:name` first imports the module that registers the task; the module may be in the working directory.
 
     Raises:
-        `ValueError`: If no name is given and none is suggested, or no task has it.
+        `ValueError`: If there is neither a name nor a suggestion, or no task of that name.
     """
     from ..tasks import get_task, list_tasks
 

@@ -1,4 +1,4 @@
-"""What the transformer learns from: every weight dataset gives batches through `batch(num_networks, generator)`."""
+"""Training data of the transformer: every weight dataset has a method `batch(num_networks, generator)`."""
 
 from .ghn_stream import GHNWeightStream
 from .index import write_index

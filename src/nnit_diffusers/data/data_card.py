@@ -1,4 +1,4 @@
-"""The data card of a weight dataset: what it holds, as the Hub and as people read it."""
+"""The data card of a weight dataset, for the Hub and for readers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData
 
 
-# As the Hub names them.
+# size categories as the Hub names them, with their upper limits
 _SIZE_CATEGORIES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6}
 _MAX_LISTED = 10
 
@@ -18,7 +18,7 @@ _CARD = """---
 
 # Weights of {num_networks:,} neural networks
 
-Trained multi-layer perceptrons for {tasks}, as plain torch weights: raw inputs in, outputs of the task out.
+Trained multi-layer perceptrons for {tasks}, as plain torch weights. They map raw inputs to outputs of the task.
 
 | | |
 | --- | --- |
@@ -35,11 +35,11 @@ from nnit_diffusers import WeightDataset, WeightPatchTokenizer
 tokenizer = WeightPatchTokenizer(in_features={in_features}, out_features={out_features}, activation="{activation}")
 dataset = WeightDataset("path/or/repo", tokenizer)
 dataset[0]  # an MLP
-dataset.index.to_pandas()  # where every network comes from
+dataset.index.to_pandas()  # origin and score of every network
 ```
 
-`index.parquet` has a row for every network: its architecture, task, region, origin, latent or seed, step and score
-(on validation data), and the file in `shards/` and the key there that its weights are found under:
+`index.parquet` has a row for every network: its architecture, task, region, origin, latent or seed, step, and score on
+validation data. The columns `shard` and `key` locate its weights: the file in `shards/`, and the prefix of its tensors
 `{{key}}0.weight`, `{{key}}0.bias`, `{{key}}2.weight`, …
 
 Made with [nnit-diffusers](https://github.com/nnit-diffusers/nnit-diffusers).
@@ -47,13 +47,15 @@ Made with [nnit-diffusers](https://github.com/nnit-diffusers/nnit-diffusers).
 
 
 def data_card(rows: list[dict[str, Any]]) -> str:
-    """README.md of a dataset with these rows in its index: a YAML header as the Hub reads it, then what it holds."""
+    """README.md of a dataset with these rows in its index: a YAML header for the Hub, then a summary."""
+    # YAML header
     header = DatasetCardData(
         pretty_name=f"Weights of {len(rows)} neural networks",
         tags=["nnit", "neural-network-weights", "nnit-diffusers"],
         size_categories=[next((name for name, size in _SIZE_CATEGORIES.items() if len(rows) < size), "n>1M")],
         configs=[{"config_name": "default", "data_files": "index.parquet"}],
     )
+    # summary
     scores = [row["score"] for row in rows if row["score"] is not None]
     parameters = [row["num_parameters"] for row in rows]
     return _CARD.format(
@@ -71,8 +73,8 @@ def data_card(rows: list[dict[str, Any]]) -> str:
 
 
 def _counts(rows: list[dict[str, Any]], column: str) -> str:
-    """The values of a column, and how many networks have each."""
+    """The values of a column, with the number of networks of each; only their number if there are many."""
     counts = sorted(Counter(row[column] for row in rows).items())
     if len(counts) > _MAX_LISTED:
-        return f"{len(counts):,} different ones"
+        return f"{len(counts):,} different values"
     return ", ".join(f"{value} ({count:,})" for value, count in counts)

@@ -1,4 +1,4 @@
-"""The endless weight dataset: networks that a GHN writes while the transformer trains."""
+"""Endless weight dataset: a GHN samples new networks while the transformer trains."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..models.weight_patch_tokenizer import WeightPatchBatch, WeightPatchTokeniz
 from ..regions import ArchitectureRegions
 
 
-# Architectures are drawn this many batches at a time and grouped by size, so that little of a batch is padding.
+# Architectures of this many batches are drawn at once and sorted by size, so that batches have little padding.
 _POOL_BATCHES = 8
 
 
 class GHNWeightStream:
-    """Batches of networks of the seen region, a fresh latent each: nothing ever repeats.
+    """Batches of networks of the seen region; each has a new latent, so that no network repeats.
 
     Parameters:
-        ghn (`GraphHyperNetwork`): Writes the networks.
+        ghn (`GraphHyperNetwork`): Generates the networks.
         tokenizer (`WeightPatchTokenizer`): Cuts them into patches.
         regions (`ArchitectureRegions`): Architectures come from its `"seen"` region.
-        latents_per_architecture (`int`, defaults to 4): Networks of each architecture drawn.
+        latents_per_architecture (`int`, defaults to 4): Number of networks per drawn architecture.
         narrow_fraction (`float`, defaults to 0): See [`~ArchitectureRegions.sample_training`].
     """
 
@@ -40,7 +40,7 @@ class GHNWeightStream:
         self.narrow_fraction = narrow_fraction
 
     def draw_architectures(self, num_networks: int, generator: torch.Generator) -> list[MLPArchitecture]:
-        """Training architectures for `num_networks` networks, of similar size, each as likely as in a plain draw."""
+        """Draws training architectures of similar size; each is as likely as in a draw without sorting."""
         num_architectures = -(-num_networks // self.latents_per_architecture)
         pool = self.regions.sample_training(num_architectures * _POOL_BATCHES, generator, self.narrow_fraction)
         pool.sort(key=self.tokenizer.num_patches)
@@ -50,7 +50,7 @@ class GHNWeightStream:
 
     @torch.no_grad()
     def batch(self, num_networks: int, generator: torch.Generator) -> WeightPatchBatch:
-        """Draws networks, the same ones for the same state of `generator` (a CPU generator)."""
+        """Generates a batch of networks; the same state of `generator`, on the CPU, gives the same batch."""
         architectures = self.draw_architectures(num_networks, generator)
         latents = torch.randn(num_networks, self.ghn.config.latent_dim, generator=generator).to(self.ghn.device)
         return self.tokenizer.encode_state_dicts(self.ghn(architectures, latents), architectures)

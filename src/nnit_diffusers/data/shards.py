@@ -1,6 +1,6 @@
-"""Weight datasets on disk: shards of safetensors, each complete in itself, and a parquet index made from them.
+"""Weight datasets on disk: self-contained safetensors shards, and a Parquet index made from them.
 
-index.parquet                        where every network comes from, a row each; see `INDEX_COLUMNS`
+index.parquet                        a row for every network; see `index_schema`
 shards/networks-00000.safetensors    weights under `{key}0.weight`, `{key}0.bias`, …; the rows as metadata
 README.md                            data card
 """
@@ -29,8 +29,8 @@ SHARD_PATTERN = re.compile(r"networks-(\d{5,})\.safetensors")
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, this process's own, whose file becomes `path` once it is whole."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path of this process to write to; the file is renamed to `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     yield temporary
@@ -39,36 +39,36 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[Any]:
-    """The shard, mapped into memory: only the tensors asked for are read.
+    """Opens a shard mapped into memory: only requested tensors are read.
 
     Raises:
-        `OSError`: If there is no such file.
-        `ValueError`: If it is truncated, or anything but a shard.
+        `OSError`: If the file does not exist.
+        `ValueError`: If it is truncated, or not a shard.
     """
     try:
         with safe_open(path, framework="pt") as shard:
             yield shard
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is not a whole shard of a weight dataset: {error}.") from error
+        raise ValueError(f"{str(path)!r} is not a complete shard of a weight dataset: {error}.") from error
 
 
 def shard_path(folder: str | Path, number: int) -> Path:
-    """File of the shard of this number, 0 being the first."""
+    """File of the shard of this number, counted from 0."""
     return Path(folder) / SHARD_FOLDER / f"networks-{number:05}.safetensors"
 
 
 def list_shards(folder: str | Path) -> list[tuple[int, Path]]:
-    """Number and file of every shard there is, in order."""
+    """Number and file of every shard of a dataset, in order."""
     paths = (Path(folder) / SHARD_FOLDER).glob("*")
     matches = ((SHARD_PATTERN.fullmatch(path.name), path) for path in paths)
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows that a shard adds to the index.
+    """Index rows of the networks of a shard.
 
     Raises:
-        `ValueError`: If the file is no whole shard.
+        `ValueError`: If the file is not a complete shard.
     """
     with open_shard(path) as shard:
         metadata = shard.metadata() or {}
@@ -76,12 +76,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [{"shard": path.name, **row} for row in json.loads(metadata["networks"])]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{str(path)!r} is not a shard of a weight dataset: it does not say which networks it holds."
+            f"{str(path)!r} is not a shard of a weight dataset: its metadata does not list its networks."
         ) from error
 
 
 class ShardWriter:
-    """Collects the networks of one shard and writes it whole, or not at all.
+    """Collects the networks of one shard and writes them to its file atomically.
 
     Parameters:
         folder (`str` or `Path`): Folder of the dataset.
@@ -108,29 +108,31 @@ class ShardWriter:
         step: int | None = None,
         score: float | None = None,
     ) -> None:
-        """Takes a copy of a network that takes raw inputs, and where it comes from.
+        """Adds a copy of a network that takes raw inputs, with its provenance.
 
         Parameters:
             network (`nn.Sequential`): An [`MLP`], or your own `nn.Sequential` of `nn.Linear` and activations.
-            task (`str`): Name of the task it is for.
+            task (`str`): Name of its task.
             region (`str`, defaults to `"seen"`): Region of its architecture; see [`~ArchitectureRegions.region_of`].
-            origin (`str`, defaults to `"user"`): What made it, `"ghn"` or `"sgd"` for instance.
-            latent (`Sequence[float]`, *optional*): Latent that a GHN made it from.
-            seed (`int`, *optional*): Seed that it was made from.
-            step (`int`, *optional*): Step of the training that it was taken at.
-            score (`float`, *optional*): What it reached on the task's validation data.
+            origin (`str`, defaults to `"user"`): Its source, `"ghn"` or `"sgd"` for instance.
+            latent (`Sequence[float]`, *optional*): Latent that a GHN generated it from.
+            seed (`int`, *optional*): Random seed that it was trained or generated with.
+            step (`int`, *optional*): Training step that it was saved at.
+            score (`float`, *optional*): Score on the task's validation data.
 
         Raises:
-            `ValueError`: If it is no such network, or a weight is not finite.
+            `ValueError`: If it is not such a network, or a weight is not finite.
         """
+        # copy the weights under plain keys
         architecture = architecture_of(network)
         key = f"{len(self):05}."
         names = [name for pair in layer_keys(architecture.depth + 1) for name in pair]
         tensors = [tensor.detach().cpu().clone().contiguous() for tensor in network.state_dict().values()]
         for name, tensor in zip(names, tensors, strict=True):
             if not tensor.isfinite().all():
-                raise ValueError(f"`network` must have finite weights, but `{name}` of a {architecture} has not.")
+                raise ValueError(f"`network` must have finite weights, but `{name}` of {architecture} is not finite.")
         self._tensors |= {key + name: tensor for name, tensor in zip(names, tensors, strict=True)}
+        # row of the index
         self._rows.append(
             {
                 "key": key,
@@ -147,8 +149,8 @@ class ShardWriter:
         )
 
     def write(self) -> Path:
-        """Writes the file; a process killed before the end leaves none."""
-        # One entry alone: several would stand in another order every time, and the same shard be another file.
-        # `save_file` would make a temporary file of its own, which a killed process leaves behind under another name.
+        """Writes the file atomically: a killed process leaves no part of it."""
+        # One metadata entry only: the order of several varies, so the same shard would give different files.
+        # Not `save_file`: a killed process would leave its temporary file behind under another name.
         write_bytes(self.path, save(self._tensors, metadata={"networks": json.dumps(self._rows)}))
         return self.path

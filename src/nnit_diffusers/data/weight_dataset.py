@@ -1,4 +1,4 @@
-"""Weight datasets read back: from a folder or the Hub, a batch at a time."""
+"""Reads weight datasets from a folder or the Hub, a batch at a time."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from .index import INDEX_NAME, read_index
 from .shards import SHARD_FOLDER, SHARD_PATTERN, open_shard
 
 
-# Networks are drawn this many batches at a time and grouped by size, so that little of a batch is padding.
+# Networks of this many batches are drawn at once and sorted by size, so that batches have little padding.
 _POOL_BATCHES = 8
 
 
 class WeightDataset:
-    """Networks of a weight dataset, as [`WeightDatasetWriter`] and `examples/build_weight_dataset.py` write them.
+    """Networks of a weight dataset that [`WeightDatasetWriter`] or `examples/build_weight_dataset.py` wrote.
 
-    Shards are mapped into memory and only the networks of a batch are read: a dataset may be larger than memory.
+    Shards are mapped into memory and only the networks of a batch are read, so a dataset may be larger than memory.
 
     Parameters:
         path_or_repo (`str` or `Path`): Folder of the dataset, or its repository on the Hub.
         tokenizer (`WeightPatchTokenizer`): Cuts the networks into patches.
-        region (`str`, *optional*, defaults to `"seen"`): Only networks of this region; `None` for all.
+        region (`str`, *optional*, defaults to `"seen"`): Use only networks of this region; `None` for all.
         revision (`str`, *optional*): Branch, tag or commit of the repository.
-        token (`str`, *optional*): Access token for the Hub; the one logged in with by default.
+        token (`str`, *optional*): Access token for the Hub; by default that of the logged-in user.
 
     Attributes:
-        index (`pyarrow.Table`): Where every network comes from, a row each, in the order of the dataset.
+        index (`pyarrow.Table`): A row for every network, in the order of the dataset.
+        architectures (`list[MLPArchitecture]`): Architecture of every network, in the same order.
 
     Raises:
-        `OSError`: If there is no such dataset, or a shard of its index is missing.
-        `ValueError`: If the index is damaged, has no network of the region, or one that the tokenizer does not take.
+        `OSError`: If the dataset does not exist, or a shard of its index is missing.
+        `ValueError`: If the index is damaged, has no network of the region, or has a network that the tokenizer
+            cannot encode.
     """
 
     def __init__(
@@ -54,23 +56,25 @@ class WeightDataset:
         patterns = (INDEX_NAME, f"{SHARD_FOLDER}/*.safetensors")
         folder = find_folder(path_or_repo, patterns, repo_type="dataset", revision=revision, token=token)
         self.tokenizer = tokenizer
+        # architectures of the index, which the tokenizer must accept
         self.index = read_index(folder, region)
         self.architectures = _read_architectures(self.index, folder)
         for architecture in set(self.architectures):
             tokenizer.check_architecture(architecture)
         self._num_patches = torch.tensor([tokenizer.num_patches(a) for a in self.architectures])
+        # where the weights of every network are
         names = self.index["shard"].to_pylist()
         paths = {name: _checked_shard(folder, name) for name in set(names)}
         self._shards = [paths[name] for name in names]
         self._keys = self.index["key"].to_pylist()
         if None in self._keys:
-            raise ValueError(f"`key` of {str(folder / INDEX_NAME)!r} must name every network, but is empty in a row.")
+            raise ValueError(f"`key` of {str(folder / INDEX_NAME)!r} must be set in every row, but is empty in one.")
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, index: int) -> MLP:
-        """The network of one row of the index; it takes raw inputs."""
+        """Network of one row of the index; it takes raw inputs."""
         index = range(len(self))[index]
         return MLP.from_architecture(self.architectures[index], self.state_dicts([index])[0])
 
@@ -78,7 +82,7 @@ class WeightDataset:
         """Weights of networks that take raw inputs.
 
         Raises:
-            `ValueError`: If a shard is not whole, or a network not as the index says.
+            `ValueError`: If a shard is damaged, or a network differs from its row in the index.
         """
         members: dict[Path, list[int]] = defaultdict(list)
         for index in indices:
@@ -93,21 +97,21 @@ class WeightDataset:
         state_dict = {}
         for key, shape in self.architectures[index].tensor_shapes.items():
             name = self._keys[index] + key
-            # What a slice says of a tensor is in the header: one of another size is not read.
+            # A slice reads only the header, so a tensor of unexpected size is never loaded.
             found = shard.get_slice(name)
             received, dtype = tuple(found.get_shape()), found.get_dtype()
             if received != shape or not dtype.startswith(("F", "BF")):
                 raise ValueError(
-                    f"`{name}` of {str(path)!r} must be floating point of shape {shape}, as the index says, but is "
+                    f"`{name}` of {str(path)!r} must be floating point of shape {shape}, as in the index, but is "
                     f"{dtype} of shape {received}."
                 )
             state_dict[key] = shard.get_tensor(name)
         return state_dict
 
     def batch(self, num_networks: int, generator: torch.Generator) -> WeightPatchBatch:
-        """Draws networks of similar size, the same ones for the same state of `generator` (a CPU generator).
+        """Draws networks of similar size; the same state of `generator`, on the CPU, gives the same batch.
 
-        Every network is as likely as any other, and may come more than once.
+        All networks are equally likely, and a network may be drawn more than once.
         """
         pool = torch.randint(len(self), (num_networks * _POOL_BATCHES,), generator=generator)
         pool = pool[self._num_patches[pool].argsort(stable=True)]
@@ -122,11 +126,11 @@ def _read_architectures(index: Any, folder: Path) -> list[MLPArchitecture]:
     try:
         return [MLPArchitecture(**row) for row in rows]
     except ValueError as error:
-        raise ValueError(f"{str(folder / INDEX_NAME)!r} names an architecture that cannot be: {error}") from error
+        raise ValueError(f"{str(folder / INDEX_NAME)!r} names an invalid architecture: {error}") from error
 
 
 def _checked_shard(folder: Path, name: str | None) -> Path:
-    """File of a shard that the index names; it may not lie anywhere else."""
+    """File of a shard that the index names; files outside the folder of shards are refused."""
     index = str(folder / INDEX_NAME)
     if name is None or not SHARD_PATTERN.fullmatch(name):
         raise ValueError(

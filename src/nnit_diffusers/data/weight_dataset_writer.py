@@ -1,4 +1,4 @@
-"""Writing weight datasets: any networks, in any number of goes."""
+"""Writes weight datasets of any networks, in one run or several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shards import ShardWriter, list_shards, read_rows
 
 
 class WeightDatasetWriter:
-    """Writes networks into a weight dataset: begins one, or goes on where an earlier writer ended.
+    """Writes networks into a weight dataset; creates it, or resumes where an earlier writer stopped.
 
     ```python
     with WeightDatasetWriter("outputs/my_networks") as writer:
@@ -22,19 +22,18 @@ class WeightDatasetWriter:
             writer.add(train_my_network(seed), task="digits", origin="sgd", seed=seed)
     ```
 
-    Shards get their names when they are whole, and the index is written at the end: whenever the process is killed,
-    nothing but the networks of the shard begun is lost, and the same script run again goes on after the last whole
-    one.
+    Every shard is written atomically, and the index after the last shard. A killed process loses only the networks of
+    its unfinished shard. The same script, run again, resumes after the last complete shard.
 
     Parameters:
         output_dir (`str` or `Path`): Folder of the dataset.
-        networks_per_shard (`int`, defaults to 256): Networks of one file.
+        networks_per_shard (`int`, defaults to 256): Number of networks in a file.
 
     Attributes:
-        num_networks (`int`): Networks that the dataset holds, those added included.
+        num_networks (`int`): Number of networks in the dataset, including those just added.
 
     Raises:
-        `ValueError`: If a shard that is there already is not whole.
+        `ValueError`: If an existing shard is damaged, or `networks_per_shard` is less than 1.
     """
 
     def __init__(self, output_dir: str | Path, networks_per_shard: int = 256):
@@ -48,7 +47,7 @@ class WeightDatasetWriter:
         self._shard = ShardWriter(output_dir, self._next_number)
 
     def add(self, network: nn.Sequential, **provenance: Any) -> None:
-        """Adds a copy of a network, and where it comes from; see [`~ShardWriter.add`] for `provenance`."""
+        """Adds a copy of a network, with the arguments of [`~ShardWriter.add`] as its `provenance`."""
         self._shard.add(network, **provenance)
         self.num_networks += 1
         if len(self._shard) == self.networks_per_shard:
@@ -72,16 +71,16 @@ class WeightDatasetWriter:
 
 
 def push_to_hub(folder: str | Path, repo_id: str, private: bool | None = None, token: str | None = None) -> str:
-    """Uploads a dataset to the Hub, into a repository that is made for it if there is none.
+    """Uploads a dataset to the Hub; the repository is created if it does not exist.
 
     Parameters:
         folder (`str` or `Path`): Folder of the dataset.
         repo_id (`str`): Name of the repository.
         private (`bool`, *optional*): Make a new repository private.
-        token (`str`, *optional*): Access token; the one logged in with by default.
+        token (`str`, *optional*): Access token; by default that of the logged-in user.
 
     Returns:
-        `str`: Address of the commit.
+        `str`: URL of the commit.
     """
     repo_id = create_repo(repo_id, repo_type="dataset", private=private, token=token, exist_ok=True).repo_id
     commit = upload_folder(

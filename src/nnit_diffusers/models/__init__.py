@@ -1,1 +1,1 @@
-"""A GHN that writes networks, a tokenizer that cuts them into patches, a transformer that generates them."""
+"""Models: graph hypernetwork (GHN), weight patch tokenizer and diffusion transformer."""

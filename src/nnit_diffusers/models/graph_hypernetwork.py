@@ -1,6 +1,6 @@
 """Graph HyperNetwork: architecture and latent in, structurally aligned weights out.
 
-Shape legend: B networks, L linear layers (padded to the deepest), M layers of all networks together, D node width,
+Shape legend: B networks, L linear layers of the deepest network, M linear layers of all networks, D node width.
 C map channels, T templates, H/W rows and columns of a latent map, O/I output and input features of a layer.
 """
 
@@ -29,12 +29,12 @@ _EPS = 1e-6
 
 
 def layer_role(layer: int, num_layers: int) -> int:
-    """Index into `ROLES` of a linear layer counted from the front."""
+    """Index into `ROLES` of a linear layer; layers are counted from the input."""
     return 0 if layer == 0 else 2 if layer == num_layers - 1 else 1
 
 
 class MessagePass(nn.Module):
-    """One residual exchange between every layer and its two neighbours on the chain."""
+    """One residual round of messages from every layer to its two neighbours on the chain."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -44,6 +44,7 @@ class MessagePass(nn.Module):
         self.update = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
 
     def forward(self, nodes_BLD: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+        """`[B, L, D]` embeddings and `[B, L]` mask (1 for existing layers) -> `[B, L, D]`."""
         normed = self.norm(nodes_BLD) * mask_BL[..., None]
         previous = F.pad(self.from_previous(normed)[:, :-1], (0, 0, 1, 0))
         following = F.pad(self.from_next(normed)[:, 1:], (0, 0, 0, 1))
@@ -51,7 +52,7 @@ class MessagePass(nn.Module):
 
 
 class FiLMConv(nn.Module):
-    """3 x 3 convolution, then scale and shift of the channels by the layer's embedding."""
+    """Residual 3 x 3 convolution; the layer's embedding scales and shifts its channels."""
 
     def __init__(self, channels: int, node_dim: int):
         super().__init__()
@@ -66,10 +67,10 @@ class FiLMConv(nn.Module):
 
 
 class SpatialDecoder(nn.Module):
-    """From layer embeddings to weight matrices: a low-resolution latent map, convolutions, a pixel shuffle.
+    """Decodes layer embeddings into weight matrices: a low-resolution latent map, convolutions, a pixel shuffle.
 
-    What varies smoothly over rows and columns comes from the convolutions; what does not, from a bank of learned
-    full-resolution templates per role, mixed by the embedding and repeated beyond `max_width`.
+    Convolutions give the part that varies smoothly over rows and columns. The rest comes from learned full-resolution
+    templates, a bank per role, which the embedding mixes. Templates repeat beyond `max_width`.
     """
 
     def __init__(
@@ -85,15 +86,17 @@ class SpatialDecoder(nn.Module):
     ):
         super().__init__()
         self.upsampling = upsampling
+        # latent map
         self.position_embedding = nn.Linear(2 * _POSITION_DIM, map_channels)
         self.input_film = nn.Linear(node_dim, 2 * map_channels)
         self.convolutions = nn.ModuleList(FiLMConv(map_channels, node_dim) for _ in range(num_convolutions))
+        # output heads
         self.to_weight = nn.Conv2d(map_channels, upsampling**2, 3, padding=1)
         self.to_bias = nn.Linear(map_channels, upsampling)
         self.to_mixture = nn.Linear(node_dim, 2 * num_templates)
         self.to_gain = nn.Linear(node_dim, 1)
+        # templates per role; created empty, then filled: while a checkpoint loads, they stay on the meta device
         sizes = ((max_width, in_features), (max_width, max_width), (out_features, max_width))
-        # Empty first: while weights are loaded, parameters take no memory, and are never filled.
         self.weight_templates = nn.ParameterList(torch.empty(num_templates, *size) for size in sizes)
         self.bias_templates = nn.ParameterList(torch.empty(num_templates, size[0]) for size in sizes)
         for weight_template in self.weight_templates:
@@ -104,13 +107,14 @@ class SpatialDecoder(nn.Module):
         nn.init.zeros_(self.to_gain.bias)
 
     def _position_features(self, rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
+        """`[rows, columns, 2 * _POSITION_DIM]` sinusoidal features, with the dtype and device of `like`."""
         index = torch.arange(max(rows, columns), device=like.device)
         features = get_timestep_embedding(index, _POSITION_DIM, max_period=_POSITION_PERIOD).to(like.dtype)
         grid = [features[:rows, None].expand(-1, columns, -1), features[None, :columns].expand(rows, -1, -1)]
         return torch.cat(grid, dim=-1)
 
     def latent_maps(self, nodes_MD: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """`[M, C, rows, columns]` features of layers whose latent maps have the same size."""
+        """`[M, C, rows, columns]` features of M layers whose latent maps have the same size."""
         scale, shift = self.input_film(nodes_MD)[:, None, None].chunk(2, dim=-1)
         positions_HWC = self.position_embedding(self._position_features(rows, columns, nodes_MD))
         maps_MCHW = (positions_HWC * (1 + scale) + shift).permute(0, 3, 1, 2)
@@ -122,55 +126,60 @@ class SpatialDecoder(nn.Module):
         self, nodes_MD: torch.Tensor, role: int, out_features: int, in_features: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights `[M, O, I]` and biases `[M, O]` of M layers of one role and one shape."""
+        # smooth part
         rows, columns = -(-out_features // self.upsampling), -(-in_features // self.upsampling)
         maps_MCHW = self.latent_maps(nodes_MD, rows, columns)
         weight = F.pixel_shuffle(self.to_weight(maps_MCHW), self.upsampling)[:, 0, :out_features, :in_features]
         bias = self.to_bias(maps_MCHW.mean(dim=3).mT).flatten(1)[:, :out_features]
 
+        # add the mixture of templates
         weight_mixture, bias_mixture = self.to_mixture(nodes_MD).chunk(2, dim=-1)
         templates = _repeat_to(_repeat_to(self.weight_templates[role], 1, out_features), 2, in_features)
         weight = weight + torch.einsum("mt,toi->moi", weight_mixture, templates)
         bias = bias + bias_mixture @ _repeat_to(self.bias_templates[role], 1, out_features)
 
+        # scale each matrix to its learned RMS
         gain = torch.exp(self.to_gain(nodes_MD))[..., None] * (2 / in_features) ** 0.5
         return gain * weight * torch.rsqrt(weight.square().mean(dim=(1, 2), keepdim=True) + _EPS), bias
 
 
 def _repeat_to(templates: torch.Tensor, dim: int, size: int) -> torch.Tensor:
-    """The first `size` entries along `dim`, repeating the templates where they end."""
+    """The first `size` entries along `dim`; the templates repeat where they are too small."""
     if size <= templates.shape[dim]:
         return templates.narrow(dim, 0, size)
     return templates.index_select(dim, torch.arange(size, device=templates.device) % templates.shape[dim])
 
 
 class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
-    """Writes the weights of an MLP of any width and depth, aligned across architectures.
+    """Generates the weights of MLPs of any width and depth, aligned across architectures.
 
-    An architecture is a chain graph with a node per linear layer (log widths, role); nodes exchange messages, and a
-    spatial CNN decoder turns each into a weight matrix, as in NNiT (arXiv 2603.00180). A latent makes one GHN an
-    endless source of distinct networks that share one alignment: unit j of a layer means the same in all of them.
-    Every matrix has the rms that its learned gain says, in units of `sqrt(2 / fan_in)`.
+    Implements the structurally aligned GHN of NNiT (https://huggingface.co/papers/2603.00180). An architecture is a
+    chain graph with a node per linear layer, described by its log widths and role. Nodes exchange messages, and a
+    spatial CNN decoder turns each node into a weight matrix. Every latent gives a distinct network, and all networks
+    share one alignment: unit j of a layer means the same in all of them. The RMS of a weight matrix is its learned
+    gain, in units of `sqrt(2 / fan_in)`.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of every network.
         activation (`str`, defaults to `"relu"`): Activation of every network.
-        max_width (`int`, defaults to 64): Size of the full-resolution templates; beyond it they repeat.
-        latent_dim (`int`, defaults to 16): Size of the latent.
+        max_width (`int`, defaults to 64): Units of the full-resolution templates, which repeat in wider layers.
+        latent_dim (`int`, defaults to 16): Size of a latent.
         node_dim (`int`, defaults to 64): Width of the layer embeddings.
         num_message_passes (`int`, defaults to 1):
-            Exchanges between neighbouring layers. After one, a layer knows its neighbours and no more, and a network
-            deeper than any trained on is made of neighbourhoods that are known; after two it is not.
+            Rounds of messages between neighbouring layers. After one round a layer depends only on its direct
+            neighbours, so a network deeper than those in training still consists of known neighbourhoods. After two
+            rounds it does not.
         map_channels (`int`, defaults to 48): Channels of the latent maps.
         num_convolutions (`int`, defaults to 2): Convolutions at low resolution.
         num_templates (`int`, defaults to 16): Learned full-resolution templates per role.
-        upsampling (`int`, defaults to 8): Side of the block of weights that one entry of a latent map becomes.
+        upsampling (`int`, defaults to 8): Side of the block of weights decoded from one entry of a latent map.
         observation_mean, observation_std (`list[float]`, *optional*):
-            Statistics that the networks' inputs are standardised with in training; [`~GraphHyperNetwork.generate`]
-            folds them into the first layer, so that its networks take raw inputs.
+            Statistics that standardise the networks' inputs in training. [`~GraphHyperNetwork.generate`] folds them
+            into the first layer, so that its networks take raw inputs.
 
     Raises:
-        `ValueError`: If a size is not a positive integer or beyond what `limits.py` allows, or statistics are not
-            finite.
+        `ValueError`: If a size is not a positive integer or exceeds what `limits.py` allows, the activation is
+            unknown, or statistics are not finite.
     """
 
     @register_to_config
@@ -191,20 +200,24 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         observation_std: list[float] | None = None,
     ):
         super().__init__()
+        # check every size before memory is allocated
         check_activation(activation)
         check_sizes(in_features=in_features, out_features=out_features, max_width=max_width, latent_dim=latent_dim)
         check_sizes(node_dim=node_dim, map_channels=map_channels, num_templates=num_templates)
         check_sizes(num_message_passes=num_message_passes, num_convolutions=num_convolutions, most=MAX_DEPTH, least=0)
         check_sizes(upsampling=upsampling, most=MAX_PATCH_SIZE)
         check_statistics(observation_mean, observation_std, in_features)
+        # bound the total number of parameters
         templates = num_templates * max_width * (in_features + max_width + out_features)
         nodes = node_dim * ((8 * num_message_passes + 1) * node_dim + latent_dim + 2 * num_templates)
         maps = map_channels * (num_convolutions * (9 * map_channels + 2 * node_dim) + 2 * node_dim + 9 * upsampling**2)
         check_total("The parameters of `GraphHyperNetwork`", templates + nodes + maps, MAX_PARAMETERS)
+        # layer embeddings
         self.node_embedding = nn.Sequential(nn.Linear(4, node_dim), nn.SiLU(), nn.Linear(node_dim, node_dim))
         self.latent_embedding = nn.Linear(latent_dim, node_dim)
         self.message_passes = nn.ModuleList(MessagePass(node_dim) for _ in range(num_message_passes))
         self.norm = nn.LayerNorm(node_dim)
+        # weights
         self.decoder = SpatialDecoder(
             in_features,
             out_features,
@@ -217,9 +230,10 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         )
 
     def embed(self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor) -> torch.Tensor:
-        """`[B, L, D]` embeddings of the layers of every network, padded to the deepest."""
+        """`[B, L, D]` embeddings of the linear layers of B networks, padded to the deepest one."""
         shapes = [architecture.layer_shapes for architecture in architectures]
         num_layers = max(map(len, shapes))
+        # node features: log2 of both widths, is it the first layer, is it the last
         features, mask = torch.zeros(len(shapes), num_layers, 4), torch.zeros(len(shapes), num_layers)
         for network, layers in enumerate(shapes):
             sizes = torch.tensor(layers, dtype=torch.float32)
@@ -227,6 +241,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
             features[network, 0, 2] = features[network, len(layers) - 1, 3] = 1
             mask[network, : len(layers)] = 1
         features, mask = features.to(latents), mask.to(latents)
+        # messages along the chain
         nodes_BLD = self.node_embedding(features) + self.latent_embedding(latents)[:, None]
         for message_pass in self.message_passes:
             nodes_BLD = message_pass(nodes_BLD, mask)
@@ -235,7 +250,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
     def forward(
         self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor
     ) -> list[dict[str, torch.Tensor]]:
-        """Weights of B networks, differentiable with respect to the parameters and the latents.
+        """Generates the weights of B networks, differentiable in the parameters and the latents.
 
         Parameters:
             architectures (`Sequence[MLPArchitecture]`): B architectures of any widths and depths.
@@ -246,16 +261,18 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
                 State dict of every network, for inputs standardised with the observation statistics.
 
         Raises:
-            `ValueError`: If the architectures are of another task, or the latents do not match them.
+            `ValueError`: If `architectures` is empty or of another task, or `latents` has another shape.
         """
         self.check_inputs(architectures, latents)
         nodes_BLD = self.embed(architectures, latents)
+        # group layers of the same role and shape
         groups: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
         for network, architecture in enumerate(architectures):
             shapes = architecture.layer_shapes
             for layer, shape in enumerate(shapes):
                 groups[layer_role(layer, len(shapes)), *shape].append((network, layer))
 
+        # decode each group at once
         state_dicts: list[dict[str, torch.Tensor]] = [{} for _ in architectures]
         for (role, out_features, in_features), members in groups.items():
             networks, layers = torch.tensor(members, device=nodes_BLD.device).unbind(1)
@@ -263,6 +280,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
             for (network, layer), weight, bias in zip(members, weights, biases, strict=True):
                 state_dicts[network][f"{2 * layer}.weight"] = weight
                 state_dicts[network][f"{2 * layer}.bias"] = bias
+        # sort the keys as in an `MLP`
         keys = {architecture.depth: layer_keys(architecture.depth + 1) for architecture in architectures}
         return [
             {key: state_dict[key] for pair in keys[architecture.depth] for key in pair}
@@ -270,7 +288,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         ]
 
     def check_inputs(self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor) -> None:
-        """Raises `ValueError` on an empty list, architectures of another task, or latents of another shape."""
+        """Raises `ValueError` if `architectures` is empty or of another task, or `latents` has another shape."""
         if not architectures:
             raise ValueError("`architectures` must hold at least one `MLPArchitecture`, but received none.")
         wanted = (self.config.in_features, self.config.out_features, self.config.activation)
@@ -294,7 +312,16 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
     ) -> list[MLP]:
-        """Networks that take raw inputs, one for every architecture, with the given or freshly drawn latents."""
+        """Generates a network that takes raw inputs for each architecture.
+
+        Parameters:
+            architectures (`Sequence[MLPArchitecture]`): B architectures of any widths and depths.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*): Draws the latents; one, or one each.
+            latents (`torch.Tensor`, *optional*): `[B, latent_dim]`, instead of drawing them.
+
+        Raises:
+            `ValueError`: See [`~GraphHyperNetwork.forward`].
+        """
         if latents is None:
             shape = (len(architectures), self.config.latent_dim)
             latents = randn_tensor(shape, generator=generator, device=self.device, dtype=self.dtype)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
 from diffusers.models.attention_dispatch import dispatch_attention_fn
@@ -23,12 +22,13 @@ from diffusers.utils import BaseOutput, apply_lora_scale
 from torch import nn
 
 from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET
+from ..diffusers_internals import register_transformer_block
 from ..hub import NNiTModelMixin, check_safetensors
 from ..limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_number, check_sizes, check_total
 
 
-# Layers are told apart by their distance from either end up to this many steps: every pair of distances that a deeper
-# network has is made of distances that training has seen.
+# Distances of a layer from the first and the last layer are clamped to this value, so that layers of a deeper network
+# have only distances that were seen in training.
 _MAX_DISTANCE = 2
 _TIME_DIM = 128
 _POSITION_DIM = 32
@@ -41,9 +41,9 @@ class NNiTTransformerOutput(BaseOutput):
     """Output of [`NNiTTransformer`].
 
     Attributes:
-        sample (`torch.Tensor`): `[B, P, p * p]`, the clean patches as the model predicts them.
+        sample (`torch.Tensor`): `[B, P, p * p]`, predicted clean patches.
         architecture_logits (`torch.Tensor`):
-            `[B, S, V]`, logits over what each slot holds; `-inf` for the mask token, which is never an answer.
+            `[B, S, V]`, logits over the token of each slot; `-inf` for the mask token, which is never predicted.
     """
 
     sample: torch.Tensor
@@ -59,15 +59,18 @@ class NNiTAttnProcessor:
     def __call__(
         self, attn: NNiTAttention, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
+        # project to queries, keys and values
         if attn.fused_projections:
             query, key, value = attn.to_qkv(hidden_states).chunk(3, dim=-1)
         else:
             query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
         query, key, value = (projected.unflatten(-1, (attn.heads, -1)) for projected in (query, key, value))  # BNHK
+        # normalise queries and keys
         query, key = (
             norm(projected.to(norm.weight.dtype)).to(value.dtype)
             for norm, projected in ((attn.norm_q, query), (attn.norm_k, key))
         )
+        # attention
         attended = dispatch_attention_fn(
             query,
             key,
@@ -76,6 +79,7 @@ class NNiTAttnProcessor:
             backend=self._attention_backend,
             parallel_config=self._parallel_config,
         )
+        # output projection and dropout
         attended = attended.flatten(2, 3).to(query.dtype)
         return attn.to_out[1](attn.to_out[0](attended))
 
@@ -83,9 +87,7 @@ class NNiTAttnProcessor:
 class NNiTAttention(nn.Module, AttentionModuleMixin):
     """Bidirectional self-attention with normalised queries and keys."""
 
-    _default_processor_cls = NNiTAttnProcessor
-    _available_processors = [NNiTAttnProcessor]
-    to_qkv: nn.Linear  # there while the projections are fused
+    to_qkv: nn.Linear  # exists only while projections are fused
 
     def __init__(self, dim: int, heads: int, dim_head: int, dropout: float = 0.0):
         super().__init__()
@@ -98,7 +100,7 @@ class NNiTAttention(nn.Module, AttentionModuleMixin):
         self.to_k = nn.Linear(dim, self.inner_dim)
         self.to_v = nn.Linear(dim, self.inner_dim)
         self.to_out = nn.ModuleList([nn.Linear(self.inner_dim, dim), nn.Dropout(dropout)])
-        self.processor = self._default_processor_cls()
+        self.processor = NNiTAttnProcessor()
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -127,16 +129,18 @@ class NNiTTransformerBlock(nn.Module):
         """`hidden_states` `[B, N, D]`, `temb` `[B, 6, D]`, `attention_mask` `[B, 1, 1, N]` -> `[B, N, D]`."""
         modulation = (self.scale_shift_table + temb).to(hidden_states.dtype).unsqueeze(2).unbind(1)
         shift_attn, scale_attn, gate_attn, shift_ff, scale_ff, gate_ff = modulation
+        # self-attention
         normed = self.norm1(hidden_states) * (1 + scale_attn) + shift_attn
         hidden_states = hidden_states + gate_attn * self.attn(normed, attention_mask, **(attention_kwargs or {}))
+        # feed-forward
         normed = self.norm2(hidden_states) * (1 + scale_ff) + shift_ff
         return hidden_states + gate_ff * self.ff(normed)
 
 
 class NNiTArchitectureEmbedding(nn.Module):
-    """Architecture tokens: what kind they are, and for a width the Fourier features of its logarithm.
+    """Embeds architecture tokens by their kind (mask, none or width), and widths by Fourier features of their log2.
 
-    Every width, also one never trained on, has an embedding.
+    Every width has an embedding, including widths never seen in training.
     """
 
     def __init__(self, dim: int):
@@ -155,15 +159,15 @@ class NNiTArchitectureEmbedding(nn.Module):
 
 
 class NNiTPositionEmbedding(nn.Module):
-    """Where a patch stands: kind, layer from either end, row and column.
+    """Embeds the position of a patch: kind, distance of its layer from either end, row and column.
 
-    Units beyond `max_width` stand where those `max_width` before them do, as in a [`GraphHyperNetwork`]: a wider layer
-    repeats its units, and is defined whatever its width.
+    Positions repeat every `max_width` units, as templates of a [`GraphHyperNetwork`] do, so a layer may have any
+    width.
     """
 
     def __init__(self, dim: int, max_width: int, patch_size: int):
         super().__init__()
-        # Patches that the units of the widest layer trained on make along a side of a matrix, and as biases.
+        # patches of `max_width` units along a side of a weight matrix, and of a bias
         self.periods = (-(-max_width // patch_size), -(-max_width // patch_size**2))
         num_features = 2 + 2 * (_MAX_DISTANCE + 1) + 2 * _POSITION_DIM
         self.mlp = nn.Sequential(nn.Linear(num_features, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
@@ -172,15 +176,17 @@ class NNiTPositionEmbedding(nn.Module):
         """`[B, P, 5]` positions -> `[B, P, D]`."""
         kind, layer, layers_behind, row, column = positions.unbind(-1)
         weight_period, bias_period = self.periods
-        # Rows of the last layer are outputs and columns of the first one inputs: these do not repeat.
+        # Positions repeat, except rows of the last layer (outputs) and columns of the first (inputs).
         row_period = torch.where(kind == 0, weight_period, bias_period)
         row = torch.where(layers_behind > 0, row % row_period, row)
         column = torch.where(layer > 0, column % weight_period, column)
+        # one-hot features of kind and layer
         one_hots = [
             F.one_hot(kind, 2),
             F.one_hot(layer.clamp(max=_MAX_DISTANCE), _MAX_DISTANCE + 1),
             F.one_hot(layers_behind.clamp(max=_MAX_DISTANCE), _MAX_DISTANCE + 1),
         ]
+        # sinusoidal features of row and column
         waves = [
             get_timestep_embedding(index.flatten(), _POSITION_DIM, max_period=_POSITION_PERIOD)
             for index in (row, column)
@@ -192,24 +198,25 @@ class NNiTPositionEmbedding(nn.Module):
 class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftAdapterMixin):
     """Diffusion transformer that denoises weight patches and unmasks architecture tokens in one sequence.
 
-    After NNiT (arXiv 2603.00180): `[architecture tokens | patch tokens]`, bidirectional attention, a timestep for
-    either modality, so that one model gives p(w given a), p(a) and p(a, w). It predicts clean patches.
+    Implements NNiT (https://huggingface.co/papers/2603.00180): bidirectional attention over the sequence
+    `[architecture tokens | patch tokens]`. Architecture and patches have a timestep each, so one model gives
+    p(w given a), p(a) and p(a, w). It predicts clean patches.
 
     Parameters:
-        in_features, out_features (`int`): Sizes of input and output of the networks generated.
+        in_features, out_features (`int`): Sizes of input and output of the generated networks.
         max_width (`int`, defaults to 64):
-            Largest width trained on, and that [`NNiTTransformerOutput.architecture_logits`] can name; the units of
-            wider layers repeat.
-        max_depth (`int`, defaults to 4): Slots for hidden layers.
+            Largest width seen in training, and the largest in [`NNiTTransformerOutput.architecture_logits`].
+            Positions repeat in wider layers.
+        max_depth (`int`, defaults to 4): Number of slots for hidden layers.
         patch_size (`int`, defaults to 8): Side of a patch.
         num_layers (`int`, defaults to 6): Transformer blocks.
-        num_attention_heads (`int`, defaults to 4): Heads of the attention.
+        num_attention_heads (`int`, defaults to 4): Attention heads of a block.
         attention_head_dim (`int`, defaults to 52): Size of a head; heads times size is the model width.
-        mlp_ratio (`float`, defaults to 4.0): Width of the feed-forward in units of the model width.
+        mlp_ratio (`float`, defaults to 4.0): Width of the feed-forward, in units of the model width.
         dropout (`float`, defaults to 0.0): Dropout in attention and feed-forward.
 
     Raises:
-        `ValueError`: If a size is not a positive integer, or beyond what `limits.py` allows.
+        `ValueError`: If a size is not a positive integer, or exceeds what `limits.py` allows.
     """
 
     _supports_gradient_checkpointing = True
@@ -233,6 +240,7 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         dropout: float = 0.0,
     ):
         super().__init__()
+        # check every size before memory is allocated
         check_sizes(in_features=in_features, out_features=out_features, max_width=max_width)
         check_sizes(max_depth=max_depth, num_attention_heads=num_attention_heads, most=MAX_DEPTH)
         check_sizes(num_layers=num_layers, most=MAX_DEPTH, least=0)
@@ -241,8 +249,10 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         check_number("dropout", dropout, 0, 1)
         dim = num_attention_heads * attention_head_dim
         check_number("mlp_ratio", mlp_ratio, 1 / dim, MAX_DEPTH)
+        # bound the total number of parameters
         width = num_layers * (4 + 2 * mlp_ratio) * dim + 15 * dim + 2 * patch_size**2 + max_width + max_depth
         check_total("The parameters of `NNiTTransformer`", dim * width, MAX_PARAMETERS)
+        # token embeddings
         self.patch_embed = nn.Linear(patch_size**2, dim)
         self.position_embed = NNiTPositionEmbedding(dim, max_width, patch_size)
         self.architecture_embed = NNiTArchitectureEmbedding(dim)
@@ -250,11 +260,13 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         self.fan_in_proj = nn.Linear(dim, dim, bias=False)
         self.fan_out_proj = nn.Linear(dim, dim, bias=False)
 
+        # timestep embeddings and adaLN modulation
         self.time_proj = Timesteps(_TIME_DIM, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embed = TimestepEmbedding(_TIME_DIM, dim)
         self.architecture_time_embed = TimestepEmbedding(_TIME_DIM, dim)
         self.modulation = nn.Linear(dim, 6 * dim)
 
+        # transformer blocks and output heads
         self.transformer_blocks = nn.ModuleList(
             NNiTTransformerBlock(dim, num_attention_heads, attention_head_dim, mlp_ratio, dropout)
             for _ in range(num_layers)
@@ -274,13 +286,17 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        # Every block starts near the identity, and the first prediction near the mean of the data, zero. Not at
-        # them: what an adapter or a cache changes in a block has to show in the output of a fresh model too.
+        # Small values: every block starts near the identity, and the first prediction near zero, the mean of the data.
+        # Not zeros: the effect of an adapter or a cache must be visible in the output of an untrained model.
         for module in (self.modulation, self.modulation_out, self.proj_out, self.architecture_head):
             nn.init.normal_(module.weight, std=0.02)
 
     def load_lora_adapter(self, pretrained_model_name_or_path_or_dict: Any, *args: Any, **kwargs: Any) -> Any:
-        """See [`~loaders.PeftAdapterMixin.load_lora_adapter`]; reads safetensors alone, never a pickle."""
+        """Like [`~loaders.PeftAdapterMixin.load_lora_adapter`], but loads only safetensors, never a pickle.
+
+        Raises:
+            `ValueError`: If `use_safetensors=False`.
+        """
         check_safetensors(kwargs.get("use_safetensors"))
         return super().load_lora_adapter(
             pretrained_model_name_or_path_or_dict, *args, **{**kwargs, "use_safetensors": True}
@@ -298,21 +314,22 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
     ) -> NNiTTransformerOutput | tuple[torch.Tensor, torch.Tensor]:
-        """Predicts clean patches and architectures.
+        """Predicts clean patches and architecture tokens.
 
         Parameters:
             hidden_states (`torch.Tensor`):
-                `[B, P, p * p]` noisy patches; P may be 0 when only architectures are asked for.
-            timestep (`torch.Tensor`): `[B]`, noise of the patches, 0 (clean) to 1000 (noise).
+                `[B, P, p * p]` noisy patches; P may be 0 to predict only architectures.
+            timestep (`torch.Tensor`): `[B]`, noise level of the patches, 0 (clean) to 1000 (noise).
             architecture_tokens (`torch.Tensor`): `[B, S]`; `MASK_TOKEN` where unknown.
-            architecture_timestep (`torch.Tensor`): `[B]`, 0 (architecture known) to 1000 (all of it masked).
+            architecture_timestep (`torch.Tensor`): `[B]`, 0 (all tokens known) to 1000 (all tokens masked).
             patch_positions (`torch.Tensor`): `[B, P, 5]`; see [`WeightPatchBatch`].
-            attention_mask (`torch.Tensor`, *optional*): `[B, P]`, `True` for patches that exist.
+            attention_mask (`torch.Tensor`, *optional*): `[B, P]`, `True` for patches that exist, `False` for padding.
             attention_kwargs (`dict`, *optional*): Passed to the attention processor; `scale` scales LoRA layers.
             return_dict (`bool`, defaults to `True`): Return a [`NNiTTransformerOutput`] instead of a tuple.
         """
         num_networks, num_slots = architecture_tokens.shape
         dtype = hidden_states.dtype
+        # embed both timesteps
         temb = self.time_embed(self.time_proj(timestep.expand(num_networks)).to(self._time_dtype))
         temb = temb + self.architecture_time_embed(
             self.time_proj(architecture_timestep.expand(num_networks)).to(self._time_dtype)
@@ -320,9 +337,11 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         temb = F.silu(temb).to(dtype)
         modulation = self.modulation(temb).unflatten(-1, (6, -1))
 
+        # embed architecture tokens and patches as one sequence
         hidden_states = self._embed(hidden_states, architecture_tokens, patch_positions)
         if attention_mask is not None:
             attention_mask = F.pad(attention_mask, (num_slots, 0), value=True)[:, None, None]  # B11N
+        # transformer blocks
         for block in self.transformer_blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden_states = self._gradient_checkpointing_func(
@@ -331,9 +350,11 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
             else:
                 hidden_states = block(hidden_states, modulation, attention_mask, attention_kwargs)
 
+        # predict clean patches
         scale, shift = self.modulation_out(temb)[:, None].chunk(2, dim=-1)
         hidden_states = self.norm_out(hidden_states) * (1 + scale) + shift
         sample = self.proj_out(hidden_states[:, num_slots:])
+        # predict architecture tokens, never the mask
         is_mask = torch.arange(self.architecture_head.out_features, device=sample.device) == MASK_TOKEN
         logits = self.architecture_head(hidden_states[:, :num_slots]).masked_fill(is_mask, float("-inf"))
         if not return_dict:
@@ -347,28 +368,28 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
     def _embed(
         self, patches: torch.Tensor, architecture_tokens: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        """`[B, S + P, D]` tokens. A patch also carries the sizes its layer has, as far as they are known."""
+        """`[B, S + P, D]` tokens; those of patches include the known input and output size of their layer."""
         num_networks, num_slots = architecture_tokens.shape
         dtype = patches.dtype
+        # sizes of all layers from input to output, as tokens
         ends = torch.tensor([self.config.in_features, self.config.out_features], device=architecture_tokens.device)
         ends = (ends + WIDTH_TOKEN_OFFSET).expand(num_networks, 2)
-        # A layer wider than any trained on repeats the units of the widest, and passes for one.
+        # Positions repeat in a layer wider than `max_width`, so it gets the size `max_width`.
         hidden = architecture_tokens.clamp(max=self.config.max_width + WIDTH_TOKEN_OFFSET)
         sizes = torch.cat([ends[:, :1], hidden, ends[:, 1:]], dim=1)
         sizes_BSD = self.architecture_embed(sizes, dtype)
 
+        # patches, their positions, and the sizes of their layers
         _, layer, layers_behind, _, _ = positions.unbind(-1)
         fan_out_index = torch.where(layers_behind == 0, num_slots + 1, layer + 1)
         tokens = self.patch_embed(patches) + self.position_embed(positions, dtype)
         for projection, index in ((self.fan_in_proj, layer), (self.fan_out_proj, fan_out_index)):
             projected = projection(sizes_BSD)
             tokens = tokens + projected.gather(1, index[..., None].expand(-1, -1, projected.shape[-1]))
+        # architecture tokens and their slots
         slot_index = torch.arange(num_slots, device=architecture_tokens.device)
         slots = sizes_BSD[:, 1:-1] + self.slot_embed(slot_index).to(dtype)
         return torch.cat([slots, tokens], dim=1)
 
 
-TransformerBlockRegistry.register(
-    model_class=NNiTTransformerBlock,
-    metadata=TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None),
-)
+register_transformer_block(NNiTTransformerBlock)

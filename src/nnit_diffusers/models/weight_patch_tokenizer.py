@@ -1,4 +1,4 @@
-"""Networks to patches of weights and back.
+"""Conversion of networks to patches of weights, and back.
 
 Shape legend: B networks, P patches (padded to the longest of the batch), p side of a patch, S slots for hidden layers,
 O/I output and input features of a layer, H/W rows and columns of patches of one matrix.
@@ -47,13 +47,13 @@ POSITION_FIELDS = ("kind", "layer", "layers_behind", "row", "column")
 
 @dataclass
 class WeightPatchBatch:
-    """Networks of any shapes as one padded batch of patches.
+    """Networks of any architectures as one padded batch of patches.
 
     Attributes:
-        patches (`torch.Tensor`): `[B, P, p * p]`, standardised weights; 0 where there is none.
+        patches (`torch.Tensor`): `[B, P, p * p]`, standardised weights; 0 in padding.
         positions (`torch.Tensor`):
-            `[B, P, 5]` integers: kind (0 weights, 1 biases), linear layer from the front, linear layers behind it, row
-            and column of the patch.
+            `[B, P, 5]` integers: kind (0 weights, 1 biases), index of the linear layer, number of linear layers behind
+            it, row and column of the patch.
         attention_mask (`torch.Tensor`): `[B, P]`, `True` for patches that exist.
         element_mask (`torch.Tensor`): `[B, P, p * p]`, `True` for weights that exist.
         architecture_tokens (`torch.Tensor`): `[B, S]`; see [`~MLPArchitecture.tokens`].
@@ -68,7 +68,7 @@ class WeightPatchBatch:
     architectures: list[MLPArchitecture]
 
     def to(self, *args: Any, **kwargs: Any) -> WeightPatchBatch:
-        """Moves every tensor; a dtype is for `patches` alone."""
+        """Moves all tensors; a dtype applies only to `patches`."""
         device = torch.empty(0, dtype=torch.uint8).to(*args, **kwargs).device
         return WeightPatchBatch(
             self.patches.to(*args, **kwargs),
@@ -81,13 +81,14 @@ class WeightPatchBatch:
 
 
 def architecture_of(network: nn.Module) -> MLPArchitecture:
-    """The architecture of a user's own `nn.Sequential` of `nn.Linear` layers and one kind of activation.
+    """Architecture of an `nn.Sequential` of `nn.Linear` layers and one kind of activation.
 
     Raises:
-        `ValueError`: If it holds anything else, lacks a bias, mixes activations, or its sizes do not chain.
+        `ValueError`: If it holds any other module, lacks a bias, mixes activations, or its layer sizes do not chain.
     """
     if not isinstance(network, nn.Sequential):
         raise ValueError(f"`networks` must be `nn.Sequential` MLPs, but received a {type(network).__name__}.")
+    # collect layers and activations, which must alternate
     linears, activations = [], set()
     for index, module in enumerate(network):
         if index % 2 == 0 and isinstance(module, nn.Linear):
@@ -100,7 +101,7 @@ def architecture_of(network: nn.Module) -> MLPArchitecture:
             expected = "nn.Linear" if index % 2 == 0 else f"an activation of {sorted(ACTIVATION_MODULES)}"
             raise ValueError(
                 f"`networks` must alternate `nn.Linear` and one activation, but module {index} is "
-                f"{type(module).__name__} where {expected} belongs."
+                f"{type(module).__name__} where {expected} is expected."
             )
         activations.update(names)
     if len(linears) < 2 or len(network) % 2 == 0 or len(activations) != 1:
@@ -108,6 +109,7 @@ def architecture_of(network: nn.Module) -> MLPArchitecture:
             f"`networks` must be Linear, activation, …, Linear with one kind of activation, but received "
             f"{[type(module).__name__ for module in network]}."
         )
+    # every layer must take the outputs of the previous one
     for previous, following in pairwise(linears):
         if previous.out_features != following.in_features:
             raise ValueError(
@@ -121,21 +123,25 @@ def architecture_of(network: nn.Module) -> MLPArchitecture:
 class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
     """Cuts the weights of MLPs of any width and depth into patches, and puts them together again.
 
-    Every weight matrix is scaled by `sqrt(fan_in / 2)`, which makes the patches of a narrow and of a wide network
-    alike, then standardised per role of its layer (first, hidden, last), cut into p x p patches, and zero-padded under
-    a mask. Biases are cut into patches of their own, p * p to one, so that rows and columns of the weights stay
-    aligned with the units of the layers before and behind. Networks take raw inputs: observation statistics are taken
-    out of the first layer on encoding and folded into it on decoding. All of it is computed in float64.
+    Implements the patch tokenization of NNiT (https://huggingface.co/papers/2603.00180). A weight matrix is first
+    scaled by `sqrt(fan_in / 2)`, so that patches of narrow and wide networks are alike. It is then standardised per
+    role of its layer (first, hidden, last) and cut into zero-padded p x p patches. Biases have patches of their own,
+    of p * p biases each, so that rows and columns of weight patches stay aligned with units. Networks take raw inputs:
+    encoding removes observation statistics from the first layer, and decoding folds them in. All computations are in
+    float64.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of every network.
         activation (`str`, defaults to `"relu"`): Activation of every network.
         patch_size (`int`, defaults to 8): Side p of a patch.
-        max_depth (`int`, defaults to 4): Most hidden layers of a network; slots for architecture tokens.
+        max_depth (`int`, defaults to 4): Maximum number of hidden layers; number of architecture tokens.
         weight_scale, bias_scale (`list[float]`, default to ones):
-            Root mean square of the (fan-in scaled) weights and of the biases, for each role; see
-            [`~WeightPatchTokenizer.fit`].
+            RMS of the fan-in scaled weights and of the biases, per role. See [`~WeightPatchTokenizer.fit`].
         observation_mean, observation_std (`list[float]`, *optional*): Statistics of the networks' inputs.
+
+    Raises:
+        `ValueError`: If the activation is unknown, a size is not a positive integer or exceeds what `limits.py`
+            allows, a scale is not positive, or statistics are not finite.
     """
 
     config_name = "tokenizer_config.json"
@@ -162,10 +168,10 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         check_statistics(observation_mean, observation_std, in_features)
 
     def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
-        """`hidden_sizes` with the inputs, outputs and activation of this tokenizer's networks.
+        """Architecture with these hidden sizes, and the inputs, outputs and activation of this tokenizer.
 
         Raises:
-            `ValueError`: If it is no architecture, or has more than `max_depth` hidden layers.
+            `ValueError`: If it is not a valid architecture, or has more than `max_depth` hidden layers.
         """
         architecture = MLPArchitecture(
             self.config.in_features, tuple(hidden_sizes), self.config.out_features, self.config.activation
@@ -184,16 +190,18 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         architecture.tokens(self.config.max_depth)
 
     def num_patches(self, architecture: MLPArchitecture) -> int:
-        """Patches that a network of this architecture has."""
+        """Number of patches of a network of this architecture."""
         p = self.config.patch_size
         return sum(-(-rows // p) * -(-columns // p) + -(-rows // p**2) for rows, columns in architecture.layer_shapes)
 
     def layout(self, architectures: Sequence[MLPArchitecture]) -> WeightPatchBatch:
-        """Positions, masks and tokens of networks to be generated: a batch whose patches are all zero.
+        """Batch of networks to be generated: positions, masks and tokens are set, and patches are zero.
 
         Raises:
-            `ValueError`: If a network is of another task or too deep, or all of them are more than `limits.py` allows.
+            `ValueError`: If an architecture is of another task or too deep, or the batch exceeds what `limits.py`
+                allows.
         """
+        # check the batch before memory is allocated
         for architecture in architectures:
             self.check_architecture(architecture)
         patch_size, max_depth = self.config.patch_size, self.config.max_depth
@@ -201,6 +209,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         remedy = "Ask for fewer or smaller networks at a time."
         check_total("The patches of a batch", num_networks * num_patches, MAX_PATCHES, remedy)
         check_total("The weights of a batch", num_networks * num_patches * patch_size**2, MAX_WEIGHTS, remedy)
+        # fill in positions and masks of every network
         layouts = [_layout(architecture, patch_size) for architecture in architectures]
         positions_BPF = torch.zeros(num_networks, num_patches, len(POSITION_FIELDS), dtype=torch.long)
         element_mask = torch.zeros(num_networks, num_patches, patch_size**2, dtype=torch.bool)
@@ -219,16 +228,16 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         )
 
     def encode(self, networks: Sequence[nn.Sequential], dtype: torch.dtype = torch.float32) -> WeightPatchBatch:
-        """Networks that take raw inputs, as one padded batch of patches.
+        """Encodes networks that take raw inputs as one padded batch of patches.
 
         Parameters:
             networks (`Sequence[nn.Sequential]`): [`MLP`]s, or your own `nn.Sequential` of `nn.Linear` and activations.
             dtype (`torch.dtype`, defaults to `torch.float32`):
-                Of the patches. In float64 a round trip gives every float32 weight back bit for bit, in float32 to its
-                last bit or two.
+                Dtype of the patches. A round trip restores every float32 weight exactly in float64, and up to its last
+                one or two bits in float32.
 
         Raises:
-            `ValueError`: If a network is no such MLP, or one of another task, or too deep.
+            `ValueError`: If a network is not such an MLP, is of another task, or is too deep.
         """
         architectures = [architecture_of(network) for network in networks]
         state_dicts = []
@@ -246,14 +255,21 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         standardised_inputs: bool = True,
         dtype: torch.dtype = torch.float32,
     ) -> WeightPatchBatch:
-        """Like [`~WeightPatchTokenizer.encode`], from state dicts, as a [`GraphHyperNetwork`] returns them.
+        """Like [`~WeightPatchTokenizer.encode`], from state dicts as a [`GraphHyperNetwork`] returns them.
 
         Parameters:
+            state_dicts (`Sequence[Mapping[str, torch.Tensor]]`): State dict of every network.
+            architectures (`Sequence[MLPArchitecture]`): Architecture of every network.
             standardised_inputs (`bool`, defaults to `True`):
-                The networks take standardised inputs: there are no observation statistics to take out of them.
+                Networks take standardised inputs, so no observation statistics are removed from their weights.
+            dtype (`torch.dtype`, defaults to `torch.float32`): Dtype of the patches.
+
+        Raises:
+            `ValueError`: See [`~WeightPatchTokenizer.layout`].
         """
         batch = self.layout(architectures)
         batch.patches = batch.patches.to(dtype)
+        # encode networks of the same architecture together
         for architecture, members in group_by_architecture(architectures).items():
             stacked = {
                 key: tensor.double()
@@ -263,6 +279,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
                 stacked = unfold_observation_statistics(
                     stacked, self.config.observation_mean, self.config.observation_std
                 )
+            # scale and cut every layer
             patches = []
             for layer, (weight_key, bias_key) in enumerate(layer_keys(architecture.depth + 1)):
                 weight_scale, bias_scale = self._scales(architecture, layer)
@@ -275,10 +292,16 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
     def decode(
         self, patches: torch.Tensor, architectures: Sequence[MLPArchitecture], dtype: torch.dtype = torch.float32
     ) -> list[dict[str, torch.Tensor]]:
-        """Patches `[B, P, p * p]` as state dicts of networks that take raw inputs, one per architecture."""
+        """Decodes patches `[B, P, p * p]` into state dicts of networks that take raw inputs, one per architecture.
+
+        Raises:
+            `ValueError`: If an architecture is of another task, or too deep.
+        """
+        # decode networks of the same architecture together
         state_dicts: list[dict[str, torch.Tensor]] = [{} for _ in architectures]
         for architecture, members in group_by_architecture(architectures).items():
             self.check_architecture(architecture)
+            # join and scale the patches of every layer
             remaining = patches[members].double()
             stacked = {}
             keys = layer_keys(architecture.depth + 1)
@@ -291,44 +314,47 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
                 stacked = fold_observation_statistics(
                     stacked, self.config.observation_mean, self.config.observation_std
                 )
+            # copy, so that each network owns its memory
             for row, member in enumerate(members):
                 state_dicts[member] = {key: tensor[row].to(dtype, copy=True) for key, tensor in stacked.items()}
         return state_dicts
 
     def fit(self, batches: Iterable[WeightPatchBatch]) -> WeightPatchTokenizer:
-        """A tokenizer like this one, but for the scales, under which the patches of these networks have unit rms.
+        """Returns a copy of this tokenizer whose scales give the patches of these networks unit RMS.
 
         Parameters:
-            batches (`Iterable[WeightPatchBatch]`): Networks that this tokenizer has encoded.
+            batches (`Iterable[WeightPatchBatch]`): Networks encoded by this tokenizer.
         """
+        # sum squares per kind and role
         squares, counts = torch.zeros(2, len(ROLES), dtype=torch.float64), torch.zeros(2, len(ROLES))
         for batch in batches:
             kind, layer, layers_behind, _, _ = batch.positions.unbind(-1)
             role = torch.where(layer == 0, 0, torch.where(layers_behind == 0, 2, 1))
             squares.index_put_((kind, role), batch.patches.double().square().sum(dim=-1), accumulate=True)
             counts.index_put_((kind, role), batch.element_mask.sum(dim=-1).float(), accumulate=True)
-        # A role that no network has, or whose weights are all zero, keeps its scale.
+        # A role without networks, or with only zero weights, keeps its scale.
         rms = torch.where(squares > 0, squares / counts, 1.0).sqrt().tolist()
         scales = {
             name: [scale * factor for scale, factor in zip(self.config[name], rms[kind], strict=True)]
             for kind, name in ((WEIGHT_PATCH, "weight_scale"), (BIAS_PATCH, "bias_scale"))
         }
-        # Not `from_config`: it takes what was once left at its default for a default again.
+        # Not `from_config`: it resets every argument that was once left at its default.
         arguments = {name: value for name, value in self.config.items() if not name.startswith("_")}
         return type(self)(**{**arguments, **scales})
 
     def _scales(self, architecture: MLPArchitecture, layer: int) -> tuple[float, float]:
+        """Scales of the weights and of the biases of one layer."""
         role = layer_role(layer, architecture.depth + 1)
         fan_in = architecture.layer_shapes[layer][1]
         return self.config.weight_scale[role] * (2 / fan_in) ** 0.5, self.config.bias_scale[role]
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Writes `tokenizer_config.json`, and uploads it with `push_to_hub=True`; `kwargs` go to `push_to_hub`."""
+        """Saves `tokenizer_config.json`. With `push_to_hub=True` also uploads it, with `kwargs` for `push_to_hub`."""
         self.save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> WeightPatchTokenizer:
-        """Reads a tokenizer from a folder or a Hub repository (`subfolder=`, `revision=`, `cache_dir=`, …)."""
+        """Loads a tokenizer from a folder or a Hub repository (`subfolder=`, `revision=`, `cache_dir=`, …)."""
         options = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder")
         config = cls.load_config(
             pretrained_model_name_or_path, **{name: kwargs[name] for name in options if name in kwargs}
@@ -338,7 +364,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
 
 @lru_cache(maxsize=4096)
 def _layout(architecture: MLPArchitecture, patch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions `[P, 5]` and element mask `[P, p * p]` of one network, in the order of its patches."""
+    """Positions `[P, 5]` and element mask `[P, p * p]` of one network: per layer first weights, then biases."""
     positions, elements = [], []
     shapes = architecture.layer_shapes
     for layer, (out_features, in_features) in enumerate(shapes):
@@ -354,7 +380,7 @@ def _layout(architecture: MLPArchitecture, patch_size: int) -> tuple[torch.Tenso
 
 
 def group_by_architecture(architectures: Sequence[MLPArchitecture]) -> dict[MLPArchitecture, list[int]]:
-    """Where in a batch the networks of each architecture are: those can be stacked."""
+    """Batch indices of the networks of each architecture, which can be stacked."""
     groups: dict[MLPArchitecture, list[int]] = defaultdict(list)
     for index, architecture in enumerate(architectures):
         groups[architecture].append(index)
@@ -362,7 +388,7 @@ def group_by_architecture(architectures: Sequence[MLPArchitecture]) -> dict[MLPA
 
 
 def _cut(matrix_BOI: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """Matrices `[B, O, I]` as patches `[B, H * W, p * p]`, row by row, zero-padded."""
+    """Cuts matrices `[B, O, I]` into zero-padded patches `[B, H * W, p * p]`, row by row."""
     _, out_features, in_features = matrix_BOI.shape
     padding = (0, -in_features % patch_size, 0, -out_features % patch_size)
     padded = nn.functional.pad(matrix_BOI, padding)
@@ -373,7 +399,7 @@ def _cut(matrix_BOI: torch.Tensor, patch_size: int) -> torch.Tensor:
 def _join(
     patches: torch.Tensor, out_features: int, in_features: int, patch_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The inverse of [`_cut`] on the first patches; returns the matrices and the patches that remain."""
+    """Inverse of [`_cut`] on the first patches; returns matrices `[B, O, I]` and the remaining patches."""
     rows, columns = -(-out_features // patch_size), -(-in_features // patch_size)
     own, remaining = patches.split([rows * columns, patches.shape[1] - rows * columns], dim=1)
     grid_BHWpp = own.unflatten(2, (patch_size, patch_size)).unflatten(1, (rows, columns))
@@ -382,11 +408,13 @@ def _join(
 
 
 def _cut_bias(bias_BO: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Cuts biases `[B, O]` into zero-padded patches of p * p biases each."""
     padded = nn.functional.pad(bias_BO, (0, -bias_BO.shape[1] % patch_size**2))
     return padded.unflatten(1, (-1, patch_size**2))
 
 
 def _join_bias(patches: torch.Tensor, out_features: int, patch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inverse of [`_cut_bias`] on the first patches; returns biases `[B, O]` and the remaining patches."""
     count = -(-out_features // patch_size**2)
     own, remaining = patches.split([count, patches.shape[1] - count], dim=1)
     return own.flatten(1)[:, :out_features], remaining

@@ -1,4 +1,4 @@
-"""The smallest network that does the job."""
+"""Search for the smallest network that reaches a success rate."""
 
 from .latency import measure_latencies
 from .search import search

@@ -1,4 +1,4 @@
-"""How long networks take to answer."""
+"""Latency of networks on the CPU."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _NUM_WARMUP_CALLS = 20
 
 @torch.inference_mode()
 def measure_latencies(networks: Sequence[MLP], num_rounds: int = 10, calls_per_round: int = 100) -> list[float]:
-    """Median time of one call with one input, on one thread of this machine's CPU, as a controller would make it.
+    """Median latency of one call with one input on one CPU thread, as in a controller.
 
-    The networks take turns, so that what else the machine does meets all of them alike.
+    The networks take turns, so that other load on the machine affects all of them alike.
 
     Parameters:
         networks (`Sequence[MLP]`): Networks on the CPU.
-        num_rounds (`int`, defaults to 10): Turns of each.
-        calls_per_round (`int`, defaults to 100): Calls in a turn, each timed by itself, after a few that are not.
+        num_rounds (`int`, defaults to 10): Turns of each network.
+        calls_per_round (`int`, defaults to 100): Timed calls in a turn, after a few warm-up calls.
 
     Returns:
-        `list[float]`: Microseconds, for each network over all of its calls.
+        `list[float]`: Median latency of each network over all its calls, in microseconds.
     """
     observations = [torch.zeros(1, network.architecture.in_features) for network in networks]
     durations: list[list[int]] = [[] for _ in networks]

@@ -1,4 +1,4 @@
-"""A search, as a table and as a picture."""
+"""The result of a search as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _FRONT, _OTHERS, _WINNER = "#1f6f8b", "#9aa5ab", "#d1495b"
 
 
 def search_table(result: SearchResult) -> str:
-    """All finalists in Markdown, fewest parameters first."""
+    """All finalists as a Markdown table, fewest parameters first."""
     rows = []
+    # a row per finalist: size, latency, confirmed success rate, and the Pareto fronts it is on
     for candidate in result.finalists:
         confirmation = measured(candidate.confirmation)
         low, high = confirmation.confidence_interval
@@ -45,7 +46,7 @@ def _sizes(candidate: Candidate) -> str:
 
 
 def plot_search(result: SearchResult, path: str | Path) -> None:
-    """Draws confirmed success against parameters and against latency, with intervals, both fronts and the target.
+    """Plots confirmed success against parameters and against latency, with intervals, Pareto fronts and the target.
 
     Parameters:
         result ([`SearchResult`]): The search.
@@ -58,17 +59,23 @@ def plot_search(result: SearchResult, path: str | Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import LogLocator, NullFormatter
     except ImportError as error:
-        raise ImportError("The picture of a search needs matplotlib: `pip install nnit-diffusers[search]`.") from error
+        raise ImportError("The plot of a search needs matplotlib: `pip install nnit-diffusers[search]`.") from error
+
+    # both plots
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _plot_front(left, result, result.front, "num_parameters")
     _plot_front(right, result, result.latency_front, "latency_us")
+
+    # axes and legend
     left.set(xscale="log", xlabel="Parameters", ylabel="Confirmed success, %")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter("{x:,.0f}")
     left.xaxis.set_minor_formatter(NullFormatter())
     right.set(xlabel="Latency of one call, µs (batch 1, one CPU thread)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+
+    # atomic write
     content = io.BytesIO()
     figure.savefig(content, format=Path(path).suffix[1:], dpi=160)
     write_bytes(path, content.getvalue())
@@ -82,6 +89,7 @@ def _plot_front(axes: Axes, result: SearchResult, front: list[Candidate], cost: 
         errors = [[abs(score - bound) for score, bound in zip(scores, side)] for side in bounds]
         axes.errorbar(costs, scores, yerr=errors, capsize=2, elinewidth=1, **style)
 
+    # finalists off the front, the front, the winner, the target
     others = [c for c in result.finalists if c not in front and c is not result.winner]
     if others:
         draw(others, fmt="o", color=_OTHERS, label="confirmed networks")

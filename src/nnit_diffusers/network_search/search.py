@@ -1,4 +1,4 @@
-"""The smallest network that does the job: generated in many sizes, screened by successive halving, then confirmed."""
+"""Search for the smallest network: generate many sizes, screen by successive halving, confirm the best."""
 
 from __future__ import annotations
 
@@ -49,47 +49,47 @@ def search(
     """Searches for the smallest network that reaches a success rate on a task.
 
     1. *Generate*: the range of parameter counts, from the smallest network to the budget, is cut into bands of equal
-       ratio, and the model chooses architectures and weights in each. Every network's latency is measured; those over
-       the latency budget are out.
-    2. *Screen*: in rounds of more and more validation episodes, other ones each time, the best of each band go on.
-       Bands do not compete: a small network is not thrown out for a larger one that is better.
-    3. *Confirm*: those that are left are scored on test episodes, which have chosen nothing. The winner is the one of
-       fewest parameters whose **lower bound** of the 95% Wilson interval reaches `target`: a rate that only happens to
-       be as high does not count. With k finalists, the chance that a winner's true rate is below the target is at
-       most 2.5% times k.
+       ratio. The model chooses architectures and weights in each band. Every network's latency is measured, and
+       networks over the latency budget are dropped.
+    2. *Screen*: each round scores the remaining networks on more validation episodes, different ones each time, and
+       keeps the best of each band. Bands do not compete, so a better large network never replaces a small one.
+    3. *Confirm*: the finalists are scored on test episodes, which no choice has used. The winner is the finalist of
+       fewest parameters whose **lower bound** of the 95% Wilson interval reaches `target`. With k finalists, the
+       probability that a winner's true rate is below the target is at most 2.5% times k.
 
-    How many bands, networks and episodes: as the task's [`SearchPlan`] has it, where no argument says otherwise. It is
-    the success rate alone that is screened ([`~Task.for_screening`]); all else that the task counts is confirmed.
+    The defaults of the optional arguments come from the task's [`SearchPlan`]. Screening measures only the success
+    rate ([`~Task.for_screening`]); confirmation measures all metrics of the task.
 
-    All that is computed goes to `output_dir` at once. The same call goes on where a killed one stopped, with the same
-    result as if it had not been: only latencies are those of the moment they were measured. A finished search, called
-    with another `target`, answers without computing anything.
+    Results are saved to `output_dir` immediately. The same call resumes an interrupted search and has the same result;
+    only latencies depend on when they were measured. A finished search with another `target` computes nothing new.
 
     Parameters:
         pipe ([`NNiTPipeline`]): Generates the networks.
-        task ([`Task`]): Scores them; its `validation` split screens, its `test` split confirms.
+        task ([`Task`]): Scores the networks; `validation` split for screening, `test` split for confirmation.
         output_dir (`str` or `Path`):
-            Gets `search.json`, `networks/` and, if there is one, `winner/`. A new folder, or a search to go on with.
-        target (`float`, defaults to 0.95): Success rate to be reached, between 0 and 1.
-        max_parameters (`int`, *optional*): Most parameters; the widest and deepest the model chooses by default.
-        max_latency_us (`float`, *optional*): Most microseconds of a call; see [`measure_latencies`].
+            Folder for `search.json`, `networks/` and the network of the winner, `winner/`. A new folder, or one of a
+            search to resume.
+        target (`float`, defaults to 0.95): Success rate to reach, between 0 and 1.
+        max_parameters (`int`, *optional*): Maximum parameter count; by default that of the widest and deepest network
+            that the model chooses.
+        max_latency_us (`float`, *optional*): Maximum latency in microseconds; see [`measure_latencies`].
         num_bands (`int`, *optional*): Bands of parameter counts.
-        networks_per_band (`int`, *optional*): Networks generated in each.
-        screen_episodes (`Sequence[int]`, *optional*): Validation episodes of each round.
-        reduction (`int`, *optional*): Of so many networks of a band, one goes on to the next round.
+        networks_per_band (`int`, *optional*): Networks generated in each band.
+        screen_episodes (`Sequence[int]`, *optional*): Validation episodes in each screening round.
+        reduction (`int`, *optional*): A screening round keeps one network in `reduction` of each band.
         num_confirm_episodes (`int`, *optional*): Test episodes of each finalist.
         num_inference_steps (`int`, defaults to 20): Denoising steps.
-        seed (`int`, defaults to 0): Decides networks and episodes.
-        num_workers (`int`, *optional*): Processes to run episodes in, for tasks that use any.
+        seed (`int`, defaults to 0): Determines networks and episodes.
+        num_workers (`int`, *optional*): Processes that run episodes; ignored by tasks without a simulator.
         progress_bar (`bool`, defaults to `True`): Show progress bars.
 
     Returns:
-        [`SearchResult`]: Finalists, fronts and winner.
+        [`SearchResult`]: Finalists, Pareto fronts and winner.
 
     Raises:
-        `ValueError`: If an argument is out of its range, no network meets a budget, or `output_dir` holds something
-            else.
+        `ValueError`: If an argument is out of range, no network meets a budget, or `output_dir` holds other files.
     """
+    # settings: arguments override the plan of the task
     plan = {
         "num_bands": num_bands,
         "networks_per_band": networks_per_band,
@@ -97,7 +97,7 @@ def search(
         "reduction": reduction,
         "num_confirm_episodes": num_confirm_episodes,
     }
-    # What makes it another search: not what is asked of the result, nor what only sets the speed.
+    # These settings identify a search. They do not include `target`, nor arguments that only affect speed.
     settings: dict[str, Any] = {
         "task": task.name,
         "max_parameters": max_parameters,
@@ -107,10 +107,14 @@ def search(
         "num_inference_steps": num_inference_steps,
         "seed": seed,
     }
+
+    # new state, or that of an interrupted search
     _check(pipe, task, target, settings)
     bands = parameter_bands(pipe, settings["num_bands"], max_parameters)
     state = SearchState(output_dir, {**settings, "weights_sha256": fingerprint(pipe)})
     state.runs.append(provenance())
+
+    # generate, screen, confirm
     score = partial(evaluate, num_workers=num_workers, progress_bar=False)
     _generate(pipe, state, bands, progress_bar)
     _measure(state)
@@ -150,7 +154,7 @@ def _screen(
 ) -> None:
     episodes, seed = state.settings["screen_episodes"], state.settings["seed"]
     pools = [_survivors(state, band, screening) for band in sorted(state.bands_done)]
-    # A band is scored as a whole or not at all.
+    # The networks of a band are scored and saved together, so the first one shows whether the band is done.
     missing = [pool for pool in pools if pool and len(pool[0].screenings) == screening]
     for pool in _progress(missing, f"Screening {screening + 1}/{len(episodes)}", progress_bar):
         networks = state.networks(pool)
@@ -175,13 +179,14 @@ def _confirm(score: Callable[..., list[EvaluationResult]], state: SearchState, p
 
 
 def parameter_bands(pipe: NNiTPipeline, num_bands: int, max_parameters: int | None = None) -> list[tuple[int, int]]:
-    """Fewest and most parameters, both inclusive, of bands that together hold all architectures the model may choose.
+    """Minimum and maximum parameter counts, inclusive, of bands that cover all architectures the model may choose.
 
-    Bands of equal ratio; one in which no architecture lies is left out.
+    The bands have equal ratios of maximum to minimum. Bands without an architecture are left out.
 
     Raises:
         `ValueError`: If no architecture has `max_parameters` or fewer.
     """
+    # smallest and largest network of the model
     (space,) = pipe.prepare_spaces(None, None, max_parameters)
     smallest, largest = (
         MLPArchitecture(space.in_features, hidden_sizes, space.out_features).num_parameters
@@ -201,7 +206,7 @@ def _holds_an_architecture(pipe: NNiTPipeline, least: int, most: int) -> bool:
 
 
 def _survivors(state: SearchState, band: int, screening: int) -> list[Candidate]:
-    """Candidates of a band that take part in a round of the screening: for every earlier one, the best of it."""
+    """Candidates of a band in a screening round: within the latency limit, and among the best of earlier rounds."""
     limit, reduction = state.settings["max_latency_us"], state.settings["reduction"]
     pool = [c for c in state.candidates if c.band == band and (limit is None or measured(c.latency_us) <= limit)]
     for earlier in range(screening):
@@ -211,6 +216,7 @@ def _survivors(state: SearchState, band: int, screening: int) -> list[Candidate]
 
 
 def _finish(state: SearchState, target: float) -> SearchResult:
+    # finalists
     result = SearchResult(state.output_dir, target, state.candidates)
     if not result.finalists:
         fastest = min(measured(candidate.latency_us) for candidate in state.candidates)
@@ -218,6 +224,8 @@ def _finish(state: SearchState, target: float) -> SearchResult:
             f"`max_latency_us` must be {fastest:.1f} or more, the latency of the fastest network generated, but "
             f"received {state.settings['max_latency_us']}."
         )
+
+    # save the winner, or remove the one of an earlier target
     winner = state.output_dir / WINNER_NAME
     if result.winner is None:
         shutil.rmtree(winner, ignore_errors=True)
@@ -229,13 +237,16 @@ def _finish(state: SearchState, target: float) -> SearchResult:
 
 
 def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str, Any]) -> None:
-    """Raises `ValueError` on what no search can be made with."""
+    """Raises `ValueError` if the task does not fit the pipeline, or a setting is out of range."""
+    # sizes of the task
     config = pipe.tokenizer.config
     if (config.in_features, config.out_features) != (task.in_features, task.out_features):
         raise ValueError(
             f"`task` must have {config.in_features} inputs and {config.out_features} outputs, as the networks of the "
             f"pipeline, but received {task.name!r} with {task.in_features} and {task.out_features}."
         )
+
+    # ranges
     if not 0 < target < 1:
         raise ValueError(f"`target` must lie between 0 and 1, both exclusive, but received {target}.")
     counts = {name: settings[name] for name in ("num_bands", "networks_per_band", "reduction")}
@@ -243,17 +254,19 @@ def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str,
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"`{name}` must be 1 or more, but received {count}.")
+
+    # enough episodes to confirm the target
     num_confirm_episodes = settings["num_confirm_episodes"]
     needed = episodes_needed(target)
     if num_confirm_episodes is not None and num_confirm_episodes < needed:
         raise ValueError(
-            f"`num_confirm_episodes` must be {needed} or more, for fewer cannot confirm a success rate of {target} "
-            f"even if all succeed, but received {num_confirm_episodes}."
+            f"`num_confirm_episodes` must be {needed} or more, because fewer cannot confirm a success rate of "
+            f"{target} even if all succeed, but received {num_confirm_episodes}."
         )
 
 
 def episodes_needed(target: float) -> int:
-    """Fewest episodes that can confirm a success rate: that many successes in a row have it as their lower bound."""
+    """Minimum number of episodes that can confirm a success rate: if all succeed, the lower bound reaches it."""
     needed = 1
     while wilson_interval(needed, needed)[0] < target:
         needed += 1
@@ -261,7 +274,7 @@ def episodes_needed(target: float) -> int:
 
 
 def _derived_seed(seed: int, band: int) -> int:
-    """Unrelated seeds for the bands, whatever the seed is."""
+    """A seed for each band, unrelated to those of other bands and other seeds."""
     return int.from_bytes(hashlib.sha256(f"search:{seed}:{band}".encode()).digest()[:7], "big")
 
 

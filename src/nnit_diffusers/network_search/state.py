@@ -1,4 +1,4 @@
-"""What a search knows: kept in `search.json` and `networks/` of its folder, so that it can go on after any end."""
+"""State of a search, saved in `search.json` and `networks/` of its folder so that an interrupted search can resume."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Candidate:
     """One generated network of a search.
 
     Parameters:
-        name (`str`): Its folder, below `networks/` of the search.
-        band (`int`): The band of parameter counts that it was generated for.
-        architecture ([`MLPArchitecture`]): Its shape.
-        latency_us (`float`, *optional*): Median time of a call, in microseconds; see [`measure_latencies`].
-        screenings (`list[EvaluationResult]`): What it reached in each round of the screening that it took part in.
-        confirmation (`EvaluationResult`, *optional*): What it reached on episodes that chose nothing.
+        name (`str`): Name of its folder in `networks/` of the search.
+        band (`int`): Band of parameter counts it was generated for.
+        architecture ([`MLPArchitecture`]): Architecture of the network.
+        latency_us (`float`, *optional*): Median latency of a call in microseconds; see [`measure_latencies`].
+        screenings (`list[EvaluationResult]`): Result of each screening round it took part in.
+        confirmation (`EvaluationResult`, *optional*): Result on the test episodes, for a finalist.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Candidate:
 
     @property
     def num_parameters(self) -> int:
-        """Weights and biases together."""
+        """Number of weights and biases."""
         return self.architecture.num_parameters
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,11 +84,11 @@ def _result_from_dict(saved: dict[str, Any], architecture: MLPArchitecture) -> E
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Parameters:
         output_dir (`Path`): Folder of the search.
-        target (`float`): Success rate asked for, 0 to 1.
+        target (`float`): Requested success rate, 0 to 1.
         candidates (`list[Candidate]`): Every network that was generated.
     """
 
@@ -98,28 +98,28 @@ class SearchResult:
 
     @property
     def finalists(self) -> list[Candidate]:
-        """Those that were confirmed, fewest parameters first."""
+        """The confirmed candidates, fewest parameters first."""
         confirmed = [candidate for candidate in self.candidates if candidate.confirmation is not None]
         return sorted(confirmed, key=lambda candidate: (candidate.num_parameters, candidate.name))
 
     @property
     def winner(self) -> Candidate | None:
-        """The finalist of fewest parameters whose lower confidence bound reaches the target; `None` if none does."""
+        """The finalist of fewest parameters whose lower confidence bound reaches the target, or `None`."""
         reaching = (c for c in self.finalists if measured(c.confirmation).confidence_interval[0] >= self.target)
         return next(reaching, None)
 
     @property
     def front(self) -> list[Candidate]:
-        """Finalists than which no other is as small and better, or smaller and as good; fewest parameters first."""
+        """Pareto front of success rate and parameter count, fewest parameters first."""
         return _pareto_front(self.finalists, lambda candidate: candidate.num_parameters)
 
     @property
     def latency_front(self) -> list[Candidate]:
-        """The same by measured latency, fastest first."""
+        """Pareto front of success rate and latency, fastest first."""
         return _pareto_front(self.finalists, lambda candidate: measured(candidate.latency_us))
 
     def network(self, candidate: Candidate) -> MLP:
-        """The network itself."""
+        """Loads the network of a candidate."""
         return load_network(self.output_dir, candidate)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,9 +134,13 @@ class SearchResult:
 
 
 def measured(value: T | None) -> T:
-    """What a search has measured by the time that it is asked for."""
+    """Returns a measured value.
+
+    Raises:
+        `ValueError`: If the search has not measured it yet.
+    """
     if value is None:
-        raise ValueError("`value` must have been measured: the search has not come so far.")
+        raise ValueError("`value` must have been measured, but the search has not reached this step yet.")
     return value
 
 
@@ -149,20 +153,20 @@ def _pareto_front(candidates: Sequence[Candidate], cost: Callable[[Candidate], f
 
 
 def load_network(output_dir: Path, candidate: Candidate) -> MLP:
-    """A candidate's network. `MLP.from_pretrained` would do, but for printing a line for each."""
+    """Loads a candidate's network; unlike `MLP.from_pretrained`, without printing a line for each."""
     state_dict = load_file(output_dir / NETWORKS_NAME / candidate.name / "model.safetensors")
     return MLP.from_architecture(candidate.architecture, state_dict).eval()
 
 
 class SearchState:
-    """The file and the networks of a search, as far as it has come.
+    """Progress of a search: its file and its networks.
 
     Parameters:
-        output_dir (`str` or `Path`): Folder of the search, new or one that was begun.
-        settings (`dict[str, Any]`): What makes the search this one; JSON-ready.
+        output_dir (`str` or `Path`): A new folder, or the folder of a search to resume.
+        settings (`dict[str, Any]`): Settings that identify the search; JSON-ready.
 
     Raises:
-        `ValueError`: If the folder holds something else, or a search with other settings.
+        `ValueError`: If the folder holds other files, or a search with other settings.
     """
 
     def __init__(self, output_dir: str | Path, settings: dict[str, Any]):
@@ -176,8 +180,8 @@ class SearchState:
             self._read(path)
         elif self.output_dir.exists() and any(self.output_dir.iterdir()):
             raise ValueError(
-                f"`output_dir` must be a new folder or one that a search has begun, but received "
-                f"{str(output_dir)!r}, which holds other files and no {STATE_NAME}."
+                f"`output_dir` must be a new folder or the folder of a search, but received {str(output_dir)!r}, "
+                f"which holds other files and no {STATE_NAME}."
             )
 
     def _read(self, path: Path) -> None:
@@ -194,7 +198,7 @@ class SearchState:
         self.bands_done, self.runs = saved["bands_done"], saved["runs"]
 
     def save(self, result: SearchResult | None = None) -> None:
-        """Writes all of it; with `result`, its summary too."""
+        """Writes the state, and the summary of `result` if given."""
         payload = {
             "settings": self.settings,
             "runs": self.runs,
@@ -205,7 +209,7 @@ class SearchState:
         write_json(self.output_dir / STATE_NAME, payload)
 
     def add_band(self, band: int, candidates: Sequence[Candidate], networks: Sequence[MLP]) -> None:
-        """Adds the networks of a band: first their files, then that they are there."""
+        """Adds the networks of a band; saves their files before the state that lists them."""
         for candidate, network in zip(candidates, networks, strict=True):
             with replacing_folder(self.output_dir / NETWORKS_NAME / candidate.name) as folder:
                 network.save_pretrained(folder)
@@ -214,5 +218,5 @@ class SearchState:
         self.save()
 
     def networks(self, candidates: Sequence[Candidate]) -> list[MLP]:
-        """The networks of candidates."""
+        """Loads the networks of candidates."""
         return [load_network(self.output_dir, candidate) for candidate in candidates]

@@ -1,4 +1,4 @@
-"""Requests of any size, in parts that fit into memory."""
+"""Splits requests of any size into parts that fit into memory."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from ..models.weight_patch_tokenizer import WeightPatchBatch
 
 
 MAX_PATCHES_PER_FORWARD = 16384
-"""Patches that the transformer is given at once, padding included."""
+"""Maximum number of patches in a forward pass of the transformer, padding included."""
 
 
 def split_batch(
     batch: WeightPatchBatch, max_patches: int = MAX_PATCHES_PER_FORWARD
 ) -> list[tuple[list[int], dict[str, Any]]]:
-    """Parts of a batch that the transformer is given one after the other: their rows, and their conditions.
+    """Splits a batch into parts for separate forward passes of the transformer.
 
-    Networks of similar size share a part, so that little of it is padding.
+    Networks of similar size share a part, so that parts have little padding.
 
     Parameters:
         batch (`WeightPatchBatch`): B networks with known architectures.
-        max_patches (`int`): Patches of a part, padding included, unless a single network has more.
+        max_patches (`int`): Maximum number of patches of a part, padding included, unless a single network has more.
+
+    Returns:
+        `list[tuple[list[int], dict[str, Any]]]`:
+            For each part its rows in the batch, and the inputs of the transformer that stay the same in all steps.
     """
     num_patches = batch.attention_mask.sum(dim=1).tolist()
     parts: list[list[int]] = []
@@ -34,11 +38,11 @@ def split_batch(
 
 
 def _conditions(batch: WeightPatchBatch, rows: list[int], shortest: int, longest: int) -> dict[str, Any]:
-    """What the transformer is told of these networks: all but their noisy patches and the timestep."""
+    """Inputs of the transformer for these networks, except noisy patches and timestep."""
     return {
         "architecture_tokens": batch.architecture_tokens[rows],
         "architecture_timestep": torch.zeros(len(rows), device=batch.patches.device),
         "patch_positions": batch.positions[rows, :longest],
-        # Without padding no mask is needed, and every attention backend will do.
+        # Without padding no mask is needed, so every attention backend works.
         "attention_mask": batch.attention_mask[rows, :longest] if shortest < longest else None,
     }

@@ -1,4 +1,4 @@
-"""Which architectures a request leaves open, and which of them a parameter budget allows."""
+"""Architectures that match a request and its parameter budget."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..limits import shown
 
 
 ArchitectureLike = MLPArchitecture | Sequence[int | None]
-"""An architecture as a user gives it: hidden widths, `None` for those that the model is to choose."""
+"""Architecture as a user requests it: hidden widths, `None` for those that the model chooses."""
 
 HiddenSizes = tuple[int | None, ...] | None
-"""The same, parsed; `None` for all of it leaves the depth open as well."""
+"""Parsed request; `None` instead of a tuple leaves the depth open as well."""
 
 MAX_WIDTH_FACTOR = 16
-"""Networks up to this many times wider than the transformer was trained on can be asked for."""
+"""Maximum requested width, as a multiple of the largest width seen in training."""
 
-# Sizes of linear layers from input to output: known, not known, or an array of values to be tried at once.
+# sizes from input to output: each is known, unknown (`None`), or an array of values that are tried at once
 _Sizes = list[Any]
 
 
 def parse_architectures(arch: ArchitectureLike | Sequence[ArchitectureLike] | None) -> list[HiddenSizes]:
-    """What the `arch` of a pipeline call asks for: one architecture or several, each in full, in part or not at all.
+    """Parses the `arch` of a pipeline call: one architecture or several, each known fully, partly or not at all.
 
     Raises:
-        `ValueError`: If it is none of these.
+        `ValueError`: If `arch` has another form.
     """
     if arch is None:
         return [None]
@@ -56,16 +56,16 @@ def _parse_architecture(arch: Any) -> HiddenSizes:
 
 @dataclass(frozen=True)
 class ArchitectureSpace:
-    """The architectures that a request leaves open: its known widths, the range of the others, and the budget.
+    """Architectures that match a request: its known widths, the range of unknown ones, and the parameter budget.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output.
         hidden_sizes (`tuple[int | None, ...]`, *optional*):
-            Known widths, `None` for those to be chosen; `None` for all of it leaves the depth open as well.
-        min_width, max_width (`int`): Range of the widths to be chosen, both inclusive.
-        min_depth, max_depth (`int`): Fewest and most hidden layers, if the depth is to be chosen.
-        num_slots (`int`): Architecture tokens.
-        min_parameters, max_parameters (`int`, *optional*): The budget, both inclusive.
+            Known widths, `None` for unknown ones. `None` instead of a tuple leaves the depth open as well.
+        min_width, max_width (`int`): Range of unknown widths, inclusive.
+        min_depth, max_depth (`int`): Range of the number of hidden layers if the depth is open, inclusive.
+        num_slots (`int`): Number of architecture tokens.
+        min_parameters, max_parameters (`int`, *optional*): Parameter budget, inclusive.
     """
 
     in_features: int
@@ -81,18 +81,24 @@ class ArchitectureSpace:
 
     @property
     def narrowest(self) -> int:
-        """The narrowest width that is known; `min_width` if none is."""
+        """The narrowest known width; `min_width` if none is known."""
         return min((width for width in self.hidden_sizes or () if width is not None), default=self.min_width)
 
     def tokens(self) -> list[int]:
-        """The architecture tokens as far as they are known."""
+        """Architecture tokens, `MASK_TOKEN` where unknown."""
         if self.hidden_sizes is None:
             return [MASK_TOKEN] * self.num_slots
         known = [MASK_TOKEN if width is None else width + WIDTH_TOKEN_OFFSET for width in self.hidden_sizes]
         return known + [NONE_TOKEN] * (self.num_slots - len(known))
 
     def check(self) -> None:
-        """Raises `ValueError`, naming what is allowed, if the request is too deep or too wide, or cannot be met."""
+        """Checks that some architecture matches the request.
+
+        Raises:
+            `ValueError`: If the request is too deep or too wide, a range is invalid, or no architecture meets the
+                budget. The message names what is allowed.
+        """
+        # requested depth and widths
         hidden_sizes = list(self.hidden_sizes or ())
         if len(hidden_sizes) > self.num_slots:
             raise ValueError(
@@ -102,6 +108,7 @@ class ArchitectureSpace:
         limit = MAX_WIDTH_FACTOR * self.max_width
         if any(width is not None and width > limit for width in hidden_sizes):
             raise ValueError(f"`arch` may have widths of 1 to {limit}, but received {shown(hidden_sizes)}.")
+        # ranges of unknown widths and depths
         for name, value, most in (
             ("min_width", self.min_width, self.max_width),
             ("max_depth", self.max_depth, self.num_slots),
@@ -110,37 +117,40 @@ class ArchitectureSpace:
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise ValueError(f"`{name}` must be 1 to {most}, but received {shown(value)}.")
 
+        # parameter budget
         choices = [self._sizes(self.tokens(), depth) for depth in self._depths(self.tokens())]
         if any(self._can_meet(sizes) for sizes in choices):
             return
         fewest = min(self._count(sizes, self.min_width) for sizes in choices)
         most = max(self._count(sizes, self.max_width) for sizes in choices)
         wanted = None if self.hidden_sizes is None else list(self.hidden_sizes)
-        reach = f"has {fewest}" if fewest == most else f"can have {fewest} to {most}, though not every number between,"
+        reach = f"has {fewest}" if fewest == most else f"can have {fewest} to {most}"
+        gaps = "" if fewest == most else ", but not every number in between"
         raise ValueError(
             f"`min_parameters` and `max_parameters` must leave an architecture to generate, but received "
-            f"{self.min_parameters} and {self.max_parameters}: `arch={wanted}` {reach} parameters."
+            f"{self.min_parameters} and {self.max_parameters}: `arch={wanted}` {reach} parameters{gaps}."
         )
 
     def allowed_tokens(self, tokens: Sequence[int], slot: int) -> torch.Tensor:
-        """What a masked slot may become, the other slots being as they are or yet to be chosen.
+        """Tokens that a masked slot may become, given the tokens of the other slots, of which some may be masked.
 
         Parameters:
-            tokens (`Sequence[int]`): Tokens of all slots.
-            slot (`int`): The slot in question.
+            tokens (`Sequence[int]`): Tokens of all S slots.
+            slot (`int`): Index of the masked slot.
 
         Returns:
-            `torch.Tensor`: `[V]` booleans over the transformer's vocabulary, one for each token.
+            `torch.Tensor`: `[V]` booleans over the transformer's vocabulary.
         """
         return _allowed_tokens(self, tuple(tokens), slot)
 
     def _depths(self, tokens: Sequence[int]) -> list[int]:
-        """Numbers of hidden layers that the tokens leave open."""
+        """Numbers of hidden layers that agree with the tokens."""
         depths = range(self.min_depth, self.max_depth + 1) if self.hidden_sizes is None else [len(self.hidden_sizes)]
         behind = (MASK_TOKEN, NONE_TOKEN)
         return [d for d in depths if NONE_TOKEN not in tokens[:d] and all(token in behind for token in tokens[d:])]
 
     def _sizes(self, tokens: Sequence[int], depth: int) -> _Sizes:
+        """Sizes of a network of `depth` hidden layers, `None` where a token is masked."""
         hidden = [None if token == MASK_TOKEN else token - WIDTH_TOKEN_OFFSET for token in tokens[:depth]]
         return [self.in_features, *hidden, self.out_features]
 
@@ -157,7 +167,7 @@ class ArchitectureSpace:
         return sys.maxsize if self.max_parameters is None else self.max_parameters
 
     def _count(self, sizes: _Sizes, unknown: int = 0) -> Any:
-        """Parameters of a network of these sizes, with `unknown` for every size that is not known."""
+        """Number of parameters of a network of these sizes, with `unknown` for every unknown size."""
         filled = [unknown if size is None else size for size in sizes]
         return sum((filled[i] + 1) * filled[i + 1] for i in range(len(filled) - 1))
 
@@ -165,13 +175,16 @@ class ArchitectureSpace:
         return (count >= self._least) & (count <= self._most)
 
     def _verdict(self, sizes: _Sizes) -> tuple[Any, Any]:
-        """Whether some choice of the unknown sizes meets the budget for certain, and whether that is left open.
+        """Whether the unknown sizes can certainly meet the budget, and whether that is still undecided.
 
-        The count grows with every size. If the smallest network is too small and the largest too large, then on the
-        way from one to the other, one unit at a time, the count cannot jump over a budget as wide as its largest step.
+        The number of parameters grows with every size. Suppose the smallest network is below the budget and the
+        largest above it. Growing the smallest one unit at a time to the largest then meets the budget, unless a single
+        step adds more parameters than the budget range holds.
         """
+        # networks with the smallest and with the largest unknown sizes
         fewest, most = self._count(sizes, self.min_width), self._count(sizes, self.max_width)
         straddles = (fewest < self._least) & (most > self._most)
+        # most parameters that one more unit of an unknown size can add
         largest = [self.max_width if size is None else size for size in sizes]
         steps = [largest[i - 1] + 1 + largest[i + 1] for i, size in enumerate(sizes) if size is None]
         can_jump_over = np.max(np.broadcast_arrays(0, *steps), axis=0) > self._most - self._least + 1
@@ -179,15 +192,16 @@ class ArchitectureSpace:
         return certain, straddles & can_jump_over
 
     def _can_meet(self, sizes: _Sizes) -> bool:
-        """Whether some choice of the unknown sizes meets the budget."""
+        """Whether the unknown sizes can meet the budget."""
         certain, is_open = self._verdict(sizes)
         if certain or not is_open:
             return bool(certain)
+        # undecided: try every value of the first unknown size
         first, *others = [index for index, size in enumerate(sizes) if size is None]
         if len(others) > 1:
             return any(self._can_meet(_with(sizes, first, width)) for width in self._widths.tolist())
         tried = _with(sizes, first, self._widths) if others else sizes
-        # In the last unknown size the count is a straight line: the budget is met between two of its values.
+        # The count is linear in the last unknown size, so solve for the values that meet the budget.
         last = others[0] if others else first
         offset, slope = self._count(_with(tried, last, 0)), tried[last - 1] + 1 + tried[last + 1]
         least = np.maximum(-((offset - self._least) // slope), self.min_width)
@@ -195,7 +209,7 @@ class ArchitectureSpace:
         return bool(np.any(least <= most))
 
     def _widths_that_meet(self, sizes: _Sizes, index: int) -> np.ndarray:
-        """`[max_width - min_width + 1]` booleans: the values of one unknown size with which the budget can be met."""
+        """`[max_width - min_width + 1]` booleans: values of one unknown size with which the budget can be met."""
         meets, is_open = self._verdict(_with(sizes, index, self._widths))
         for choice in np.flatnonzero(is_open):
             meets[choice] = self._can_meet(_with(sizes, index, int(self._widths[choice])))

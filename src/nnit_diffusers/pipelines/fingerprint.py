@@ -1,4 +1,4 @@
-"""What tells whether two figures are of the same pipeline."""
+"""Fingerprint of a pipeline, stored with results so that those of the same pipeline can be matched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .pipeline_nnit import NNiTPipeline
 
 
 def fingerprint(pipe: NNiTPipeline) -> str:
-    """Hash of all weights, GHN included, and of the tokenizer; the same in half precision and in float32."""
+    """SHA-256 of all weights, GHN included, and of the tokenizer; unchanged if half precision is loaded as float32."""
     config = {name: value for name, value in pipe.tokenizer.config.items() if not name.startswith("_")}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for component in filter(None, (pipe.transformer, pipe.ghn)):

@@ -1,4 +1,4 @@
-"""Random streams of the networks of a request."""
+"""Random generators for the networks of a request."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 def generator_per_network(
     generator: torch.Generator | list[torch.Generator] | None, num_networks: int
 ) -> list[torch.Generator]:
-    """A random stream for every network, so that none depends on how many others there are.
+    """Returns a generator for every network, so that a network does not depend on how many others there are.
 
     Parameters:
         generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-            One that all streams are seeded from, or one for each; torch's own by default.
-        num_networks (`int`): How many networks.
+            One that seeds all of them, or a list with one for each; torch's global generator by default.
+        num_networks (`int`): Number of networks.
 
     Raises:
-        `ValueError`: If a list is given, and not of one for each network.
+        `ValueError`: If a list does not hold one generator per network.
     """
     if isinstance(generator, list) and len(generator) != num_networks:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pipelines from folders and the Hub: what one is made of is checked before any of it is loaded."""
+"""Loads pipelines from folders and the Hub; components are checked before any of them is loaded."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ COMPONENT_CLASSES = {
     "tokenizer": "WeightPatchTokenizer",
     "ghn": "GraphHyperNetwork",
 }
-"""Our components, by their names in the pipeline; `scheduler` is one of diffusers."""
-# What `DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)` looks for in a repository.
+"""Classes of this library by the names of their components; `scheduler` is a class of diffusers."""
+# The file that `DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)` runs.
 PIPELINE_FILE_NAME = "pipeline.py"
 PIPELINE_FILE = "from nnit_diffusers import NNiTPipeline  # noqa: F401\n"
 _CONFIG_NAMES = {
@@ -37,20 +37,20 @@ _CONFIG_NAMES = {
 
 
 class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
-    """A `DiffusionPipeline` that is loaded from safetensors and JSON alone."""
+    """A `DiffusionPipeline` that loads only safetensors and JSON, never a pickle."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
-        """Loads a pipeline from a folder or a Hub repository; takes what `DiffusionPipeline.from_pretrained` does.
+        """Loads a pipeline from a folder or the Hub; takes the arguments of `DiffusionPipeline.from_pretrained`.
 
         Raises:
-            `OSError`: If there is no such pipeline, no access to it, no network and nothing cached, or a file of it
-                is missing, truncated or altered.
-            `ValueError`: If it is another pipeline, a configuration asks for what cannot be, components do not fit
-                together, there is no such variant, or `use_safetensors=False`.
+            `OSError`: If the pipeline does not exist, is not accessible, or is not cached and the Hub is unreachable;
+                or if one of its files is missing, truncated or altered.
+            `ValueError`: If it is another kind of pipeline, a configuration is invalid, components do not fit
+                together, the variant does not exist, or `use_safetensors=False`.
         """
         check_safetensors(kwargs.get("use_safetensors"))
-        # diffusers takes the path of a folder, but not of one that is not there.
+        # diffusers accepts a `Path` only if the folder exists.
         name_or_path = os.fspath(pretrained_model_name_or_path)
         if os.path.isdir(name_or_path):
             index = cls.load_config(name_or_path)
@@ -59,7 +59,7 @@ class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> Any:
-        """Downloads a pipeline and checks what it is made of; takes what `DiffusionPipeline.download` does.
+        """Downloads a pipeline and checks its components; takes the arguments of `DiffusionPipeline.download`.
 
         Raises:
             `OSError`, `ValueError`: See [`~NNiTPipeline.from_pretrained`].
@@ -69,11 +69,11 @@ class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
             folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
         except RemoteEntryNotFoundError as error:
             raise OSError(
-                f"{pretrained_model_name!r} on the Hub is no {cls.__name__}: it has no {cls.config_name}. Its card "
-                "says what loads it."
+                f"{pretrained_model_name!r} on the Hub is no {cls.__name__}: it has no {cls.config_name}. See "
+                "its model card for how to load it."
             ) from error
         except OSError as error:
-            # diffusers says what happened to the stack trace alone.
+            # diffusers reports the reason only as the cause of its error
             if error.__cause__ is None:
                 raise
             raise unavailable(pretrained_model_name, error.__cause__) from error
@@ -90,7 +90,7 @@ class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
 
 
 def check_fit(transformer: Any, tokenizer: Any, ghn: Any) -> None:
-    """Raises `ValueError` if the components, as far as they are there, are not of one task and one tokenization."""
+    """Raises `ValueError` if those components that are present differ in task or tokenization."""
     pairs = (
         ("transformer", transformer, ("in_features", "out_features", "max_depth", "patch_size")),
         ("ghn", ghn, ("in_features", "out_features", "activation")),
@@ -105,17 +105,18 @@ def check_fit(transformer: Any, tokenizer: Any, ghn: Any) -> None:
 
 
 def read_model_index(path: str | os.PathLike, cls: Any) -> dict[str, Any]:
-    """What `model_index.json` says of a pipeline of class `cls`, and nothing that such a pipeline does not have.
+    """Reads the `model_index.json` of a pipeline of class `cls`, without entries that the class does not have.
 
     Raises:
-        `OSError`: If there is none.
-        `ValueError`: If it is damaged, or of another pipeline, or names components that are neither ours nor
-            schedulers of diffusers.
+        `OSError`: If the file does not exist.
+        `ValueError`: If it is damaged, of another class, or names a component that is neither a class of this library
+            nor a scheduler of diffusers.
     """
     index = read_json_object(path)
     if "_class_name" not in index:
-        raise ValueError(f"{str(path)!r} must be of a {cls.__name__}, but does not say what it is of.")
+        raise ValueError(f"{str(path)!r} must be of a {cls.__name__}, but has no `_class_name`.")
     check_class(path, index, cls)
+    # components must have their expected classes
     for name in _CONFIG_NAMES:
         received = index.get(name, [None, None])
         if received == [None, None]:
@@ -126,21 +127,22 @@ def read_model_index(path: str | os.PathLike, cls: Any) -> dict[str, Any]:
             allowed, found = f"{[LIBRARY, COMPONENT_CLASSES[name]]}", received == [LIBRARY, COMPONENT_CLASSES[name]]
         if not found:
             raise ValueError(f"`{name}` of {str(path)!r} must be {allowed}, but is {shown(received)}.")
+    # drop unknown entries
     known = ("_class_name", *inspect.signature(cls.__init__).parameters)
     return {name: value for name, value in index.items() if name in known}
 
 
 def check_components(folder: str | os.PathLike, index: dict[str, Any], passed: Collection[str]) -> None:
-    """Raises an error if a component that `index` names is missing, or a scheduler cannot be.
+    """Checks that the components named by `index` exist, and that the scheduler's configuration is valid.
 
     Parameters:
         folder (`str` or `Path`): Folder of the pipeline.
         index (`dict[str, Any]`): See [`read_model_index`].
-        passed (`Collection[str]`): Components that are not loaded from there.
+        passed (`Collection[str]`): Components that the caller passes, so that they are not loaded from the folder.
 
     Raises:
         `OSError`: If the configuration of a component is missing.
-        `ValueError`: If the scheduler's is damaged, or asks for what cannot be.
+        `ValueError`: If the scheduler's configuration is damaged or out of range.
     """
     for name, config_name in _CONFIG_NAMES.items():
         if name in passed or index.get(name, [None, None]) == [None, None]:
@@ -153,7 +155,7 @@ def check_components(folder: str | os.PathLike, index: dict[str, Any], passed: C
 
 
 def _scheduler_class(received: Any) -> Any:
-    """The class of diffusers that a model index names, or `None` if that is no scheduler of diffusers."""
+    """The scheduler class that a model index names, or `None` if it is not a scheduler of diffusers."""
     if not isinstance(received, list) or len(received) != 2 or received[0] != "diffusers":
         return None
     found = getattr(diffusers, received[1], None) if isinstance(received[1], str) else None
@@ -161,7 +163,7 @@ def _scheduler_class(received: Any) -> Any:
 
 
 def _check_scheduler(path: Path, scheduler_class: Any) -> None:
-    """Holds a configuration against the scheduler's defaults: a scheduler takes memory for every timestep."""
+    """Checks types and ranges of a scheduler's configuration; a scheduler allocates memory for every timestep."""
     config = read_json_object(path)
     for name, parameter in inspect.signature(scheduler_class.__init__).parameters.items():
         default, value = parameter.default, config.get(name, parameter.default)

@@ -1,4 +1,4 @@
-"""NNiTPipeline: networks of any width and depth, their weights and, if wanted, their architectures generated.
+"""NNiTPipeline: generates the weights, and optionally the architectures, of networks of any width and depth.
 
 Shape legend: B networks, S slots for hidden layers (architecture tokens), P patches (padded to the longest of the
 batch), p side of a patch.
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.hooks import HookRegistry
 from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -39,23 +40,27 @@ OUTPUT_TYPES = ("mlp", "state_dict", "pt", "latent")
 
 
 class NNiTPipeline(SafePipeline):
-    """Generates the weights of MLPs of any width and depth, after NNiT (https://huggingface.co/papers/2603.00180).
+    """Generates the weights of MLPs of any width and depth.
 
-    Weights are generated for a given architecture, p(w given a), or architectures as well, p(a) p(w given a).
-    Networks take raw inputs and are ready to use.
+    Implements NNiT (https://huggingface.co/papers/2603.00180). Weights are generated for given architectures,
+    p(w given a), or architecture and weights unconditionally, p(a) p(w given a). Networks take raw inputs and are
+    ready to use.
 
     Parameters:
-        transformer ([`NNiTTransformer`]): Predicts clean patches of weights, and architectures.
+        transformer ([`NNiTTransformer`]): Predicts clean patches of weights, and architecture tokens.
         scheduler ([`FlowMatchEulerDiscreteScheduler`]):
-            Denoises patches; any flow-matching scheduler of diffusers does.
+            Denoises patches; any flow-matching scheduler of diffusers works.
         architecture_scheduler ([`NNiTArchitectureScheduler`]): Unmasks architecture tokens.
         tokenizer ([`WeightPatchTokenizer`]): Turns patches into networks.
-        ghn ([`GraphHyperNetwork`], *optional*): Wrote the networks that the transformer learned from; not called here.
+        ghn ([`GraphHyperNetwork`], *optional*): Source of the transformer's training networks; not called here.
         min_width (`int`, defaults to 1):
-            Narrowest layer that the model may choose; the widest is the transformer's `max_width`.
-        min_depth (`int`, defaults to 1): Fewest hidden layers that the model may choose.
+            Minimum width that the model may choose; the maximum is the transformer's `max_width`.
+        min_depth (`int`, defaults to 1): Minimum number of hidden layers that the model may choose.
         max_depth (`int`, *optional*):
-            Most hidden layers that the model may choose, the tokenizer's `max_depth` by default.
+            Maximum number of hidden layers that the model may choose, by default the tokenizer's `max_depth`.
+
+    Raises:
+        `ValueError`: If the components do not fit together, or a size is not a positive integer.
 
     Example:
         ```py
@@ -107,7 +112,7 @@ class NNiTPipeline(SafePipeline):
         output_type: str,
         callback_on_step_end_tensor_inputs: Sequence[str],
     ) -> None:
-        """Raises `ValueError`, naming what was received and what is allowed, on arguments that cannot be honoured."""
+        """Raises `ValueError` if an argument is out of range; the message names the allowed and the received value."""
         check_size("num_networks", num_networks, MAX_NETWORKS)
         check_size("num_inference_steps", num_inference_steps, MAX_TIMESTEPS)
         for name, value in (("min_parameters", min_parameters), ("max_parameters", max_parameters)):
@@ -128,14 +133,17 @@ class NNiTPipeline(SafePipeline):
         min_parameters: int | None = None,
         max_parameters: int | None = None,
     ) -> list[ArchitectureSpace]:
-        """What every architecture asked for leaves to be chosen.
+        """Converts the requested architectures to spaces of architectures that the model may choose from.
 
         Raises:
-            `ValueError`: If one is no architecture, too wide or too deep, of another task, or cannot meet the budget.
+            `ValueError`: If a request is not an architecture, too wide or too deep, of another task, or cannot meet
+                the budget.
         """
+        # check the task of complete architectures
         for architecture in arch if isinstance(arch, (list, tuple)) else [arch]:
             if isinstance(architecture, MLPArchitecture):
                 self.tokenizer.check_architecture(architecture)
+        # add the ranges of unknown widths and depths, and the budget
         num_slots = self.tokenizer.config.max_depth
         spaces = [
             ArchitectureSpace(
@@ -152,6 +160,7 @@ class NNiTPipeline(SafePipeline):
             )
             for hidden_sizes in parse_architectures(arch)
         ]
+        # refuse what cannot be generated, and warn of networks smaller than in training
         for space in spaces:
             space.check()
             if space.narrowest < space.min_width:
@@ -174,9 +183,10 @@ class NNiTPipeline(SafePipeline):
         temperature: float = 1.0,
         attention_kwargs: dict[str, Any] | None = None,
     ) -> list[MLPArchitecture]:
-        """Draws from p(a): what every request leaves open, chosen by the model within its budget."""
+        """Samples architectures from p(a): the model chooses unknown widths and depths within the budget."""
         device = self._execution_device
         tokens = torch.tensor([space.tokens() for space in spaces], device=device)
+        # unmask tokens, without any patches
         if (tokens == MASK_TOKEN).any():
             num_elements, num_fields = self.transformer.config.patch_size**2, len(POSITION_FIELDS)
             no_patches = torch.zeros(len(spaces), 0, num_elements, dtype=self.transformer.dtype, device=device)
@@ -202,18 +212,19 @@ class NNiTPipeline(SafePipeline):
                     allowed_tokens=lambda row, row_tokens, slot: spaces[row].allowed_tokens(row_tokens, slot),
                     generator=generators,
                 ).prev_sample
-            # What a cache remembers of bare architectures is nothing to build networks on.
-            self.transformer._reset_stateful_cache()
+            # Clear caches, so that no activations of architecture-only samples are reused for weights.
+            HookRegistry.check_if_exists_or_initialize(self.transformer).reset_stateful_hooks()
+        # convert tokens to architectures
         ends = (self.tokenizer.config.in_features, self.tokenizer.config.out_features)
         return [MLPArchitecture.from_tokens(row, *ends, self.tokenizer.config.activation) for row in tokens.tolist()]
 
     def prepare_latents(
         self, batch: WeightPatchBatch, generators: list[torch.Generator], latents: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """`[B, P, p * p]` noise, each network's from its own stream; 0 where there is no weight.
+        """`[B, P, p * p]` initial noise, from the generator of each network; 0 in padding.
 
         Raises:
-            `ValueError`: If `latents` are given in another shape.
+            `ValueError`: If the given `latents` have another shape.
         """
         if latents is not None:
             if latents.shape != batch.patches.shape:
@@ -229,10 +240,10 @@ class NNiTPipeline(SafePipeline):
         return latents * batch.element_mask
 
     def prepare_timesteps(self, num_inference_steps: int, device: torch.device) -> torch.Tensor:
-        """The scheduler's timesteps: noise levels in even steps from 1 to 0, before the scheduler's own shift.
+        """Sets the scheduler's timesteps: evenly spaced noise levels from 1 to 0, before the scheduler's own shift.
 
         Raises:
-            `ValueError`: If the scheduler's configuration leads to timesteps that are no numbers.
+            `ValueError`: If the scheduler's configuration leads to timesteps that are not finite.
         """
         accepts_sigmas = "sigmas" in inspect.signature(self.scheduler.set_timesteps).parameters
         if accepts_sigmas and not self.scheduler.config.get("use_flow_sigmas", False):
@@ -252,7 +263,7 @@ class NNiTPipeline(SafePipeline):
         parts: Sequence[tuple[list[int], dict[str, Any]]],
         attention_kwargs: dict[str, Any] | None = None,
     ) -> torch.Tensor:
-        """`[B, P, p * p]`, what the latents are without their noise; float32, whatever the transformer computes in."""
+        """Predicts clean patches `[B, P, p * p]` of the latents, in float32 whatever the dtype of the transformer."""
         clean = torch.zeros_like(latents)
         for part, (rows, conditions) in enumerate(parts):
             num_patches = conditions["patch_positions"].shape[1]
@@ -270,10 +281,10 @@ class NNiTPipeline(SafePipeline):
     def decode_latents(
         self, latents: torch.Tensor, architectures: Sequence[MLPArchitecture], output_type: str = "mlp"
     ) -> list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor:
-        """Clean patches as what `output_type` asks for, on the device of the patches."""
+        """Converts clean patches to the requested `output_type`, on the device of the patches."""
         if output_type == "latent":
             return latents
-        # On the CPU, for not every accelerator has the float64 that the tokenizer computes in.
+        # on the CPU, because the tokenizer needs float64, which not every accelerator has
         state_dicts = [
             {key: tensor.to(latents.device) for key, tensor in state_dict.items()}
             for state_dict in self.tokenizer.decode(latents.cpu(), architectures)
@@ -329,34 +340,36 @@ class NNiTPipeline(SafePipeline):
         Parameters:
             arch (`Sequence[int | None]`, [`MLPArchitecture`], or a list of these, *optional*):
                 Hidden widths, as in `[48, 40]`, or an [`MLPArchitecture`]; a list of either for several in one batch.
-                Where a width is `None`, as in `[48, None]`, the model chooses it; `None` for all of it leaves the
+                The model chooses every width that is `None`, as in `[48, None]`. `None` instead of a list leaves the
                 depth to the model as well.
-            num_networks (`int`, defaults to 1): Networks for each architecture asked for.
-            num_inference_steps (`int`, defaults to 20): Denoising steps; more are better and slower.
-            min_parameters, max_parameters (`int`, *optional*): Budget that what the model chooses has to meet.
+            num_networks (`int`, defaults to 1): Number of networks for each requested architecture.
+            num_inference_steps (`int`, defaults to 20): Number of denoising steps; more are better and slower.
+            min_parameters, max_parameters (`int`, *optional*): Budget for the parameters of a network, inclusive.
             temperature (`float`, defaults to 1.0):
-                Of the choice of architectures: above 1 they are more varied, towards 0 the likeliest.
+                Sampling temperature of architectures: above 1 more varied, towards 0 the most likely one.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                One, or one for each network. The k-th network of a generator does not depend on how many are asked
-                for, nor on the others in the batch.
-            latents (`torch.Tensor`, *optional*): `[B, P, p * p]` noise to start from instead.
+                One, or one for each network. The k-th network of a generator does not depend on how many are
+                requested, nor on the others in the batch.
+            latents (`torch.Tensor`, *optional*): `[B, P, p * p]` initial noise, instead of drawing it.
             output_type (`str`, defaults to `"mlp"`):
                 `"mlp"`, `"state_dict"`, `"pt"` (parameter vectors) or `"latent"`; see [`NNiTPipelineOutput`].
             return_dict (`bool`, defaults to `True`): Return a [`NNiTPipelineOutput`] instead of a tuple.
             callback_on_step_end (`Callable`, *optional*):
-                Called after each denoising step of the weights with the pipeline, the step's number, the timestep and
-                a dictionary of `callback_on_step_end_tensor_inputs`; what it returns replaces them.
-            callback_on_step_end_tensor_inputs (`Sequence[str]`, defaults to `("latents",)`): Of `"latents"`.
+                Called after each denoising step of the weights with the pipeline, the step index, the timestep and a
+                dictionary of `callback_on_step_end_tensor_inputs`. The tensors that it returns replace them.
+            callback_on_step_end_tensor_inputs (`Sequence[str]`, defaults to `("latents",)`):
+                Names of the tensors passed to the callback; only `"latents"` exists.
             attention_kwargs (`dict`, *optional*): For the attention processor; `scale` scales LoRA layers.
 
         Returns:
             [`NNiTPipelineOutput`] or `tuple`:
-                `networks` and `architectures`; the networks of one architecture follow one another.
+                `networks` and `architectures`; networks of the same requested architecture are consecutive.
 
         Raises:
-            `ValueError`: If an argument is out of its range, which the message names, or no architecture meets the
-                budget.
+            `ValueError`: If an argument is out of range, or no architecture meets the budget. The message names what
+                is allowed.
         """
+        # check inputs
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         self.check_inputs(
@@ -372,6 +385,7 @@ class NNiTPipeline(SafePipeline):
         self._interrupt = False
         device = self._execution_device
 
+        # sample architectures
         spaces = self.prepare_spaces(arch, min_parameters, max_parameters)
         check_total("The networks of a request", len(spaces) * num_networks, MAX_NETWORKS)
         spaces = [space for space in spaces for _ in range(num_networks)]
@@ -380,24 +394,29 @@ class NNiTPipeline(SafePipeline):
             spaces, num_inference_steps, generators, temperature, attention_kwargs
         )
 
+        # prepare latents
         batch = self.tokenizer.layout(architectures).to(device)
-        # Not every cache tells parts apart.
+        # Not every cache keeps parts separate, so with a cache all networks are one part.
         parts = split_batch(batch, sys.maxsize) if self.transformer.is_cache_enabled else split_batch(batch)
         latents = self.prepare_latents(batch, generators, latents)
 
+        # prepare timesteps
         timesteps = self.prepare_timesteps(num_inference_steps, device)
         self._num_timesteps = len(timesteps)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         step_kwargs = {"generator": generators} if takes_generator else {}
+
+        # denoising loop
         with self.progress_bar(total=len(timesteps)) as progress_bar:
             for i, t in enumerate(timesteps):
                 if self.interrupt:
                     continue
                 self._current_timestep = t
                 clean = self.predict_clean_patches(latents, t, parts, attention_kwargs)
-                # x_t = (1 - sigma) x_0 + sigma noise, and the scheduler steps along noise - x_0.
+                # velocity: x_t = (1 - sigma) x_0 + sigma noise, so noise - x_0 = (x_t - x_0) / sigma
                 num_train_timesteps = self.scheduler.config.num_train_timesteps
                 velocity = (latents - clean) / (t / num_train_timesteps).clamp(min=1 / num_train_timesteps)
+                # flow-matching step
                 latents = self.scheduler.step(velocity, t, latents, **step_kwargs, return_dict=False)[0]
                 latents = latents * batch.element_mask
 
@@ -407,6 +426,7 @@ class NNiTPipeline(SafePipeline):
                 progress_bar.update()
         self._current_timestep = None
 
+        # decode latents into networks
         networks = self.decode_latents(latents, architectures, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:

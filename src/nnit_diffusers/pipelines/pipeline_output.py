@@ -17,8 +17,8 @@ class NNiTPipelineOutput(BaseOutput):
 
     Attributes:
         networks (`list[MLP]`, `list[dict[str, torch.Tensor]]` or `torch.Tensor`):
-            As `output_type` asks: `"mlp"` networks, `"state_dict"` their state dicts, `"pt"` `[B, N]` their parameters
-            in the order of the state dict, zero-padded to the longest, `"latent"` `[B, P, p * p]` patches.
+            Depends on `output_type`. `"mlp"`: B networks. `"state_dict"`: their state dicts. `"pt"`: `[B, N]`, their
+            parameters in the order of the state dict, zero-padded to the longest. `"latent"`: `[B, P, p * p]` patches.
         architectures (`list[MLPArchitecture]`): The architecture of every network.
     """
 

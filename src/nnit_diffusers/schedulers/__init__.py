@@ -1,4 +1,4 @@
-"""Noise schedules: the architecture tokens' own; the weights use diffusers' flow matching."""
+"""Scheduler of the architecture tokens; weight patches use a flow-matching scheduler of diffusers."""
 
 from .scheduling_architecture import NNiTArchitectureScheduler, NNiTArchitectureSchedulerOutput
 

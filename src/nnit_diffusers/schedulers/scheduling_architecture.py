@@ -1,4 +1,4 @@
-"""Discrete diffusion of architectures: tokens are masked one by one, and unmasked again.
+"""Discrete diffusion of architecture tokens: noise masks them, denoising steps unmask them.
 
 Shape legend: B networks, S slots for hidden layers, V vocabulary.
 """
@@ -20,7 +20,7 @@ from ..limits import MAX_TIMESTEPS, MAX_WIDTH, check_size, shown
 
 
 AllowedTokens = Callable[[int, list[int], int], torch.Tensor]
-"""`(row, tokens of that row, slot)` -> `[V]` booleans: what the slot may become, the other slots being as they are."""
+"""`(row, tokens of that row, slot)` -> `[V]` booleans: tokens that the slot may become, given those of other slots."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class NNiTArchitectureSchedulerOutput(BaseOutput):
     """Output of [`NNiTArchitectureScheduler.step`].
 
     Attributes:
-        prev_sample (`torch.Tensor`): `[B, S]` tokens with fewer masks than before; input of the next step.
+        prev_sample (`torch.Tensor`): `[B, S]` tokens with fewer masks; input of the next denoising step.
         pred_original_sample (`torch.Tensor`):
             `[B, S]`, `prev_sample` with the model's most likely token in every slot that is still masked.
     """
@@ -38,18 +38,20 @@ class NNiTArchitectureSchedulerOutput(BaseOutput):
 
 
 class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
-    """Absorbing-mask diffusion over architecture tokens, after MDLM (https://huggingface.co/papers/2406.07524).
+    """Masked diffusion of the architecture tokens of NNiT (https://huggingface.co/papers/2603.00180).
 
-    At timestep t a token is masked with probability `t / num_train_timesteps`, independently of the others. A step
-    from t to s unmasks each masked token with probability `(t - s) / t`, drawing it from what the model predicts;
-    tokens that are known stay as they are.
+    It follows MDLM (https://huggingface.co/papers/2406.07524). At timestep t a token is masked with probability
+    `t / num_train_timesteps`, independently of the others. A denoising step from t to s unmasks each masked token with
+    probability `(t - s) / t`, and draws it from the model's prediction. Known tokens never change.
 
     Parameters:
-        num_train_timesteps (`int`, defaults to 1000): The timestep at which everything is masked.
-        mask_token_id (`int`, defaults to 0): The token of a slot that is not known.
+        num_train_timesteps (`int`, defaults to 1000): Timestep at which all tokens are masked.
+        mask_token_id (`int`, defaults to 0): Token of an unknown slot.
+
+    Raises:
+        `ValueError`: If an argument is not an integer, or out of the range that `limits.py` allows.
     """
 
-    _compatibles: list[str] = []
     order = 1
 
     @register_to_config
@@ -60,14 +62,14 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
         self.timesteps = torch.arange(num_train_timesteps, 0, -1, dtype=torch.float32)
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Spreads the steps evenly from all masked to clean.
+        """Sets evenly spaced timesteps, from all masked to clean.
 
         Parameters:
-            num_inference_steps (`int`): How many steps.
-            device (`str` or `torch.device`, *optional*): Where `timesteps` go.
+            num_inference_steps (`int`): Number of denoising steps.
+            device (`str` or `torch.device`, *optional*): Device of `timesteps`.
 
         Raises:
-            `ValueError`: If there are fewer steps than one, or more than `num_train_timesteps`.
+            `ValueError`: If `num_inference_steps` is not 1 to `num_train_timesteps`.
         """
         most = self.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
@@ -81,7 +83,7 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
         return sample
 
     def previous_timestep(self, timestep: float | torch.Tensor) -> float:
-        """The timestep that a step from `timestep` leads to; 0 is clean.
+        """Timestep after a denoising step from `timestep`; 0 is clean.
 
         Raises:
             `ValueError`: If [`~NNiTArchitectureScheduler.set_timesteps`] has not been called.
@@ -106,41 +108,44 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
 
         Parameters:
             model_output (`torch.Tensor`): `[B, S, V]` logits.
-            timestep (`float` or `torch.Tensor`): The current one of `timesteps`.
+            timestep (`float` or `torch.Tensor`): Current timestep, one of `timesteps`.
             sample (`torch.Tensor`): `[B, S]` tokens.
-            temperature (`float`, defaults to 1.0): The logits are divided by it.
+            temperature (`float`, defaults to 1.0): Divides the logits.
             allowed_tokens (`Callable[[int, list[int], int], torch.Tensor]`, *optional*):
-                `(row, tokens of that row, slot)` -> `[V]` booleans. Asked before each single token is drawn, so that
+                `(row, tokens of that row, slot)` -> `[V]` booleans. Called before each single token is drawn, so that
                 tokens drawn in the same step obey a common constraint.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
-                One for all rows, or one for each: then a row does not depend on the others.
+                One for all rows, or one per row, which makes each row independent of the others.
             return_dict (`bool`, defaults to `True`): Return a [`NNiTArchitectureSchedulerOutput`] instead of a tuple.
 
         Raises:
-            `ValueError`: If `temperature` is not positive and finite, there are not as many generators as rows, or
+            `ValueError`: If `temperature` is not positive and finite, the list of generators is not one per row, or
                 [`~NNiTArchitectureScheduler.set_timesteps`] has not been called.
         """
         if not isinstance(temperature, Real) or not 0 < temperature < float("inf"):
             raise ValueError(f"`temperature` must be positive, but received {shown(temperature)}.")
-        # Below it, float32 has 0, and 0 / 0 is no probability.
+        # A smaller temperature is 0 in float32, and the division below would give NaN.
         temperature = max(temperature, torch.finfo(torch.float32).tiny)
         previous = self.previous_timestep(timestep)
         unmask_probability = 1 - previous / float(timestep) if previous else 1.0
 
+        # choose the tokens to unmask
         mask_token = self.config.mask_token_id
         logits_BSV, tokens = model_output.float().cpu(), sample.tolist()
         draws = _rand(sample.shape, generator)
         chosen = (sample.cpu() == mask_token) & (draws < unmask_probability)
+        # draw them one by one, so that a constraint depends on those already drawn
         for row, slot in chosen.nonzero().tolist():
             logits = logits_BSV[row, slot]
             if allowed_tokens is not None:
                 logits = logits.masked_fill(~allowed_tokens(row, tokens[row], slot), float("-inf"))
-            # The largest is 0, and stays it however low the temperature.
+            # The largest logit becomes 0, and stays finite at any temperature.
             logits = (logits - logits.max()) / temperature
             row_generator = generator[row] if isinstance(generator, list) else generator
             tokens[row][slot] = _draw(logits.softmax(dim=-1), row_generator)
 
         prev_sample = torch.tensor(tokens, dtype=sample.dtype, device=sample.device).reshape(sample.shape)
+        # predict the tokens that are still masked
         most_likely = model_output.argmax(dim=-1).to(sample)
         pred_original_sample = torch.where(prev_sample == mask_token, most_likely, prev_sample)
         if not return_dict:
@@ -153,7 +158,7 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
         timesteps: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> torch.Tensor:
-        """Masks tokens `[B, S]` as they are at `timesteps`, `[B]` or one for all rows."""
+        """Masks tokens `[B, S]` with the probability at `timesteps`, `[B]` or one for all rows."""
         probability = torch.as_tensor(timesteps, device=original_samples.device) / self.config.num_train_timesteps
         draws = _rand(original_samples.shape, generator).to(original_samples.device)
         return original_samples.masked_fill(draws < probability.reshape(-1, 1), self.config.mask_token_id)
@@ -163,7 +168,7 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
 
 
 def _rand(shape: torch.Size, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
-    """Uniform numbers on the CPU: the counterpart of diffusers' `randn_tensor`."""
+    """Uniform random numbers on the CPU; takes generators as diffusers' `randn_tensor` does."""
     if isinstance(generator, list):
         if len(generator) != shape[0]:
             raise ValueError(f"`generator` must be one or {shape[0]} (one per row), but received {len(generator)}.")
@@ -173,5 +178,6 @@ def _rand(shape: torch.Size, generator: torch.Generator | list[torch.Generator] 
 
 
 def _draw(probabilities_V: torch.Tensor, generator: torch.Generator | None) -> int:
+    """A token drawn from the given probabilities."""
     device = generator.device if generator is not None else "cpu"
     return int(torch.multinomial(probabilities_V.to(device), 1, generator=generator))

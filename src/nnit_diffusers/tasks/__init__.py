@@ -1,4 +1,4 @@
-"""Tasks: what networks are generated for, and how they are scored."""
+"""Tasks: the problems that networks are generated for. A task has data, a loss and a way to score networks."""
 
 from .base import DATA_SPLITS, Score, SearchPlan, Task
 from .classification import ClassificationTask

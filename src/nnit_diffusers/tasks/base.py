@@ -1,4 +1,4 @@
-"""The protocol of a task.
+"""The interface of a task.
 
 Shape legend: B networks, N samples, I/O input and output features of the task.
 """
@@ -25,12 +25,12 @@ def check_data_split(split: str) -> None:
 
 @dataclass(frozen=True)
 class Score:
-    """What one network reached.
+    """The score of one network.
 
     Parameters:
-        num_successes (`int`): Episodes (samples, for a data set) it got right.
-        num_episodes (`int`): Episodes it was scored on.
-        metrics (`dict[str, float]`): Anything else worth a column, by name.
+        num_successes (`int`): Episodes (samples, for a data set) in which the network succeeded.
+        num_episodes (`int`): Episodes the network was scored on.
+        metrics (`dict[str, float]`): Further metrics by name.
     """
 
     num_successes: int
@@ -40,13 +40,13 @@ class Score:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What [`search`] spends on a task unless it is told otherwise; its arguments of the same names say more.
+    """Defaults of a task for the arguments of the same names of [`search`].
 
     Parameters:
         num_bands (`int`, defaults to 8): Bands of parameter counts.
-        networks_per_band (`int`, defaults to 8): Networks generated in each.
-        screen_episodes (`tuple[int, ...]`, defaults to (25, 100)): Validation episodes of each round of the screening.
-        reduction (`int`, defaults to 4): Of so many networks of a band, one goes on to the next round.
+        networks_per_band (`int`, defaults to 8): Networks generated in each band.
+        screen_episodes (`tuple[int, ...]`, defaults to (25, 100)): Validation episodes in each screening round.
+        reduction (`int`, defaults to 4): A screening round keeps one network in `reduction` of each band.
         num_confirm_episodes (`int`, *optional*): Test episodes of each finalist; the task's own number by default.
     """
 
@@ -58,24 +58,24 @@ class SearchPlan:
 
 
 class Task(ABC):
-    """What networks are generated for: a source of training batches, a loss, and a way to score networks.
+    """The problem that networks are generated for: training batches, a loss, and a way to score networks.
 
-    `examples/train_ghn.py` takes its signal from [`~Task.training_batch`] and [`~Task.loss`] alone; everything that
-    reports a figure goes through [`~Task.score_batch`]. Subclass [`ClassificationTask`] for labelled data that fits in
-    memory, and this class for anything else, a simulator for one: there `training_batch` draws from demonstrations,
-    and `score_batch` runs `num_episodes` episodes in `num_workers` processes.
+    `examples/train_ghn.py` trains on [`~Task.training_batch`] and [`~Task.loss`] alone. Every reported metric comes
+    from [`~Task.score_batch`]. Subclass [`ClassificationTask`] for labelled data that fits in memory. Subclass this
+    class for anything else, such as a simulator. There `training_batch` draws from demonstrations, and `score_batch`
+    runs `num_episodes` episodes in `num_workers` processes.
 
     `train`, `validation` and `test` (`DATA_SPLITS`) are disjoint sets of samples or of episode seeds. Networks are
-    selected on `validation`; `test` is for the final evaluation alone.
+    chosen on `validation`; `test` is for the final evaluation only.
 
     Attributes:
         name (`str`): Name in the registry; set by [`register_task`].
         in_features, out_features (`int`): Sizes of input and output of every network.
-        activation (`str`, defaults to `"relu"`): Activation of the networks that are trained.
-        min_width, max_width (`int`, default to 16 and 64): Range of the widths trained on, both inclusive.
-        min_depth, max_depth (`int`, default to 1 and 3): Range of the numbers of hidden layers, both inclusive.
-        networks_per_batch (`int`, defaults to 64): Most networks given to one call of [`~Task.score_batch`].
-        search_plan ([`SearchPlan`]): What a search spends, to be lowered where episodes take long.
+        activation (`str`, defaults to `"relu"`): Activation of networks in training.
+        min_width, max_width (`int`, default to 16 and 64): Inclusive range of widths in training.
+        min_depth, max_depth (`int`, default to 1 and 3): Inclusive range of the number of hidden layers.
+        networks_per_batch (`int`, defaults to 64): Maximum number of networks in one call of [`~Task.score_batch`].
+        search_plan ([`SearchPlan`]): Defaults of a search, lower for tasks with slow episodes.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Task(ABC):
 
     @property
     def regions(self) -> ArchitectureRegions:
-        """The architectures trained on and held out."""
+        """The regions of architectures that are trained on and held out."""
         return ArchitectureRegions(
             self.in_features,
             self.out_features,
@@ -103,9 +103,9 @@ class Task(ABC):
         )
 
     def for_screening(self) -> Task:
-        """The same task, scored as cheaply as its success rate alone allows; the task itself by default.
+        """Returns a cheaper version of the task for comparing networks by success rate; the task itself by default.
 
-        Scores have the same `num_successes` and `num_episodes`, but may lack metrics: enough to select networks by.
+        Its scores have the same `num_successes` and `num_episodes`, but may lack metrics.
         """
         return self
 
@@ -121,7 +121,7 @@ class Task(ABC):
 
     @abstractmethod
     def training_batch(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draws a batch of the training split, the same one for the same state of `generator` (a CPU generator).
+        """Draws a batch of the `train` split; the state of `generator`, on the CPU, determines the batch.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor]`: Raw inputs `[N, I]`, float32, and the targets for [`~Task.loss`].
@@ -129,7 +129,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Differentiable training loss of each of B networks, from their outputs `[B, N, O]`: `[B]`."""
+        """Differentiable training loss `[B]` of B networks, from their outputs `[B, N, O]`."""
 
     @abstractmethod
     def score_batch(
@@ -142,16 +142,16 @@ class Task(ABC):
         seed: int = 0,
         num_workers: int | None = None,
     ) -> list[Score]:
-        """Scores B networks of the same shape, which take raw inputs.
+        """Scores B networks of the same shape; they take raw inputs.
 
         Parameters:
             stacked_state_dict (`Mapping[str, torch.Tensor]`):
-                Their weights, every tensor with a leading B; see [`~networks.stack_state_dicts`].
-            activation (`str`): Their activation.
+                Weights of the networks, every tensor with a leading B; see [`~networks.stack_state_dicts`].
+            activation (`str`): Activation of the networks.
             split (`str`, defaults to `"validation"`): One of `DATA_SPLITS`.
             num_episodes (`int`, *optional*): Episodes for each network; the task's own number by default.
             seed (`int`, defaults to 0): Chooses the episodes of the split, the same ones for every network.
-            num_workers (`int`, *optional*): Processes to run episodes in, for tasks that use any.
+            num_workers (`int`, *optional*): Processes that run episodes; ignored by tasks without a simulator.
 
         Returns:
             `list[Score]`: One per network.

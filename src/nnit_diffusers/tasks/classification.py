@@ -17,14 +17,14 @@ from ..networks import batched_forward
 from .base import Score, Task, check_data_split
 
 
-# Samples a forward runs at once: with `Task.networks_per_batch` networks of width 256, 64 MiB of activations.
+# Samples in one forward pass: with `Task.networks_per_batch` networks of width 256, 64 MiB of activations.
 _SAMPLES_PER_FORWARD = 1024
 
 
 class ClassificationTask(Task):
-    """Labelled data in memory; an episode is one sample, and a success a right answer.
+    """Labelled data in memory; an episode is one sample, and a success a correct prediction.
 
-    A subclass names its sizes and implements [`~ClassificationTask.load`]:
+    A subclass sets `in_features` and `out_features` and implements [`~ClassificationTask.load`]:
 
     ```python
     @register_task("iris")
@@ -40,10 +40,11 @@ class ClassificationTask(Task):
 
     Attributes:
         min_observation_std (`float`, defaults to 1e-3):
-            Floor of [`~ClassificationTask.observation_std`], in raw units: a feature that hardly varies in training
-            would otherwise be magnified without bound.
+            Minimum of [`~ClassificationTask.observation_std`], in raw units. Dividing by less would magnify features
+            that hardly vary in training.
         label_smoothing (`float`, defaults to 0):
-            Part of every training target that is spread over all classes; see `torch.nn.functional.cross_entropy`.
+            Fraction of every training target that is spread over all classes; see
+            `torch.nn.functional.cross_entropy`.
     """
 
     min_observation_std: float = 1e-3
@@ -57,7 +58,7 @@ class ClassificationTask(Task):
         """
 
     def augment(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Varies a training batch `[N, I]`; leaves it as it is unless overridden."""
+        """Augments the inputs `[N, I]` of a training batch; returns them unchanged by default."""
         return inputs
 
     @cached_property
@@ -68,11 +69,12 @@ class ClassificationTask(Task):
         """Raw inputs `[N, I]` (float32) and labels `[N]` (int64) of one of `DATA_SPLITS`, kept in memory.
 
         Raises:
-            `ValueError`: If `split` is unknown, or what [`~ClassificationTask.load`] returned does not fit the task.
+            `ValueError`: If `split` is unknown, or the data of [`~ClassificationTask.load`] do not fit the task.
         """
         check_data_split(split)
         if split not in self._loaded:
             loaded_inputs, loaded_labels = self.load(split)
+            # shapes and range of the labels
             inputs = torch.as_tensor(loaded_inputs).float()
             labels = torch.as_tensor(loaded_labels).long()
             if len(labels) == 0 or inputs.shape != (len(labels), self.in_features) or labels.ndim != 1:
@@ -102,7 +104,7 @@ class ClassificationTask(Task):
         return self.augment(inputs[indices], generator), labels[indices]
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross entropy of each of B networks: outputs `[B, N, O]`, labels `[N]` or `[B, N]` -> `[B]`."""
+        """Mean cross entropy `[B]` of B networks, from outputs `[B, N, O]` and labels `[N]` or `[B, N]`."""
         losses_BN = F.cross_entropy(
             outputs.mT,
             targets.expand(outputs.shape[:2]),
@@ -114,7 +116,7 @@ class ClassificationTask(Task):
     def predict_batch(
         self, stacked_state_dict: Mapping[str, torch.Tensor], activation: str, inputs: torch.Tensor
     ) -> torch.Tensor:
-        """Class each of B networks gives each of N raw inputs `[N, I]`: `[B, N]`, -1 where an output is not finite."""
+        """Classes `[B, N]` that B networks predict for raw inputs `[N, I]`; -1 where an output is not finite."""
         predictions = []
         for chunk in inputs.to(stacked_state_dict["0.weight"].device).split(_SAMPLES_PER_FORWARD):
             outputs_BNO = batched_forward(stacked_state_dict, chunk, activation)
@@ -135,11 +137,13 @@ class ClassificationTask(Task):
     ) -> list[Score]:
         """Scores B networks of the same shape; see [`~Task.score_batch`].
 
-        `num_episodes` samples are drawn by `seed`, none twice, or all are taken; `num_workers` has no use here.
+        With `num_episodes`, `seed` draws that many samples without replacement; otherwise all samples are used.
+        `num_workers` is ignored.
 
         Raises:
             `ValueError`: If `split` is unknown or does not have `num_episodes` samples.
         """
+        # all samples, or a random subset
         inputs, labels = self.data(split)
         if num_episodes is not None:
             if not 1 <= num_episodes <= len(labels):
@@ -148,10 +152,12 @@ class ClassificationTask(Task):
                 )
             drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:num_episodes]
             inputs, labels = inputs[drawn], labels[drawn]
+
+        # count correct predictions
         predictions_BN = self.predict_batch(stacked_state_dict, activation, inputs)
-        num_right = (predictions_BN == labels).sum(dim=1).tolist()
+        num_correct = (predictions_BN == labels).sum(dim=1).tolist()
         num_non_finite = (predictions_BN == -1).sum(dim=1).tolist()
         return [
-            Score(right, len(labels), {"non_finite": non_finite})
-            for right, non_finite in zip(num_right, num_non_finite)
+            Score(correct, len(labels), {"non_finite": non_finite})
+            for correct, non_finite in zip(num_correct, num_non_finite)
         ]

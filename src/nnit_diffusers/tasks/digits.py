@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits."""
+"""The handwritten digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .registry import register_task
 
 @register_task("digits")
 class DigitsTask(ImageTask):
-    """1,797 scans of handwritten digits, 8 x 8 pixels of 0…16, as scikit-learn's `load_digits` has them.
+    """Handwritten digits of scikit-learn's `load_digits`: 1,797 scans of 8 x 8 pixels, 0…16.
 
-    1,077 are for training, 360 for validation and 360 for test, each with every digit in the same proportion.
+    The `train` split has 1,077 samples, `validation` and `test` have 360 each. All have the same share of every digit.
     """
 
     in_features = 64
@@ -21,15 +21,15 @@ class DigitsTask(ImageTask):
     max_shift = 0.5
     noise_std = 1.5
     label_smoothing = 0.1
-    # One of 16 grey levels: the corner pixels are blank in almost every training image.
+    # One of the 16 grey levels. The corner pixels are blank in almost every training image, so their std is near 0.
     min_observation_std = 1.0
 
     def load(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
 
         inputs, labels = load_digits(return_X_y=True)
-        # `RandomState` is frozen by numpy: these splits are the same for every version. Shuffled, sorted by digit and
-        # dealt out in fives, every split gets its share of every digit.
+        # Stratified splits: shuffle, sort by digit, deal out in fives. numpy never changes `RandomState`, so every
+        # version gives the same splits.
         shuffled = np.random.RandomState(0).permutation(len(labels))
         dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
         position = np.arange(len(labels)) % 5

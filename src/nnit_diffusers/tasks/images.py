@@ -1,4 +1,4 @@
-"""What image tasks share: small random shifts, rotations and scalings of the training images."""
+"""The base of image tasks, which augments training images by small random shifts, rotations and scalings."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ def random_affine(
     max_degrees: float = 8.0,
     max_scaling: float = 0.05,
 ) -> torch.Tensor:
-    """Shifts, rotates and scales every image of a batch by its own amount, all drawn uniformly.
+    """Shifts, rotates and scales every image of a batch by its own uniformly random amounts.
 
     Parameters:
         images (`torch.Tensor`): `[N, S, S]`.
         generator (`torch.Generator`): Source of randomness, on the CPU.
-        max_shift (`float`, defaults to 1.0): Largest shift along each axis, in pixels, of either sign.
-        max_degrees (`float`, defaults to 8.0): Largest rotation, in degrees, of either sign.
+        max_shift (`float`, defaults to 1.0): Largest shift along each axis in pixels, in both directions.
+        max_degrees (`float`, defaults to 8.0): Largest rotation in degrees, in both directions.
         max_scaling (`float`, defaults to 0.05): Largest change of scale: 0.1 draws from 0.9 to 1.1.
 
     Returns:
-        `torch.Tensor`: `[N, S, S]`; what comes from outside the image is 0.
+        `torch.Tensor`: `[N, S, S]`; pixels from outside the image are 0.
     """
+    # draw the amounts
     num_images, size, _ = images.shape
     shift_x, shift_y, turn, scaling = torch.rand(4, num_images, generator=generator) * 2 - 1
     angle = turn * math.radians(max_degrees)
     scale = 1 + scaling * max_scaling
-    # `affine_grid` measures shifts in half images.
+
+    # transform; `affine_grid` measures shifts in half image sizes
     pixels = 2 * max_shift / size
     cos, sin = scale * angle.cos(), scale * angle.sin()
     theta_N23 = torch.stack([cos, -sin, shift_x * pixels, sin, cos, shift_y * pixels], dim=1).view(num_images, 2, 3)
@@ -42,10 +44,10 @@ def random_affine(
 
 
 class ImageTask(ClassificationTask):
-    """Square grey images, flattened row by row, augmented by [`random_affine`] and noise in training.
+    """Square greyscale images, flattened row by row; training adds [`random_affine`] and noise.
 
     Attributes:
-        image_size (`int`): Pixels on a side.
+        image_size (`int`): Height and width in pixels.
         max_shift (`float`): Largest shift of the augmentation, in pixels.
         noise_std (`float`, defaults to 0): Standard deviation of the noise added to every pixel, in raw units.
     """

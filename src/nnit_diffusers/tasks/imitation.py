@@ -1,4 +1,4 @@
-"""Tasks learned by imitation: actions of an expert, in the states that it and the networks get into.
+"""Tasks learned by imitating an expert, in states that the expert or the networks visit.
 
 Shape legend: B networks, N samples, I/O observation and action features.
 """
@@ -22,10 +22,10 @@ DEMONSTRATIONS = "demonstrations-*.safetensors"
 
 
 def read_demonstrations(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Observations `[N, I]` and the expert's actions `[N, O]` of one file.
+    """Reads observations `[N, I]` and the expert's actions `[N, O]` from one file.
 
     Raises:
-        `ValueError`: If it is no such file.
+        `ValueError`: If the file is not safetensors with both tensors.
     """
     try:
         tensors = load_file(path)
@@ -35,24 +35,24 @@ def read_demonstrations(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class ImitationTask(Task):
-    """Networks learn from what an expert would do, and are scored by doing it themselves.
+    """A task whose networks learn an expert's actions, and are scored by acting themselves.
 
-    Demonstrations come from the files `demonstrations-*.safetensors` of `data_dir`, in the order of their names.
-    What [`~ImitationTask.add_demonstrations`] adds to them is drawn in training batches from then on, but does not
-    change the observation statistics, which networks under training have been built on. DAgger is
+    Demonstrations are read from the files `demonstrations-*.safetensors` of `data_dir`, in the order of their names.
+    [`~ImitationTask.add_demonstrations`] adds to the samples that training batches draw from. It does not change the
+    observation statistics, because networks in training depend on them. A round of DAgger is
 
     ```python
     observations, actions = task.collect(networks, seed=round)
     task.add_demonstrations(observations, actions)
     ```
 
-    and a training that resumes adds the same, in the same order: write it to a file when it is collected.
+    A resumed training run has to add the same samples in the same order, so save them to a file when collected.
 
     Parameters:
         data_dir (`str` or `Path`, *optional*): Folder of demonstrations. Only training needs them.
 
     Attributes:
-        min_observation_std (`float`, defaults to 1e-3): Floor of [`~ImitationTask.observation_std`], in raw units.
+        min_observation_std (`float`, defaults to 1e-3): Minimum of [`~ImitationTask.observation_std`], in raw units.
     """
 
     min_observation_std: float = 1e-3
@@ -68,8 +68,8 @@ class ImitationTask(Task):
             received = None if self.data_dir is None else str(self.data_dir)
             raise ValueError(
                 f"`data_dir` must be a folder of demonstrations to train on {self.name!r}, but received {received!r}, "
-                f"which holds none: `python examples/collect_demonstrations.py --task {self.name} --output_dir "
-                f"{received or f'outputs/{self.name}/demonstrations'}` collects them."
+                f"which has none. To collect them, run `python examples/collect_demonstrations.py --task {self.name} "
+                f"--output_dir {received or f'outputs/{self.name}/demonstrations'}`."
             )
         observations, actions = zip(*map(read_demonstrations, paths))
         return self._checked(torch.cat(observations), torch.cat(actions))
@@ -85,21 +85,22 @@ class ImitationTask(Task):
 
     @cached_property
     def demonstrations(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Raw observations `[N, I]` and actions `[N, O]` that training batches are drawn from, added ones last.
+        """Raw observations `[N, I]` and actions `[N, O]` that training batches draw from, added ones last.
 
         Raises:
-            `ValueError`: If there are none in `data_dir`, or they are of another task.
+            `ValueError`: If `data_dir` has no demonstrations, or those of another task.
         """
         observations, actions = zip(self._collected, *self._added)
         return torch.cat(observations), torch.cat(actions)
 
     def add_demonstrations(self, observations: torch.Tensor, actions: torch.Tensor) -> None:
-        """Adds observations `[N, I]` and the expert's actions in them `[N, O]` to what training batches hold.
+        """Adds observations `[N, I]` and the expert's actions `[N, O]` to the samples that training batches draw from.
 
         Raises:
-            `ValueError`: If their shapes are not those of the task.
+            `ValueError`: If their shapes do not fit the task.
         """
         self._added.append(self._checked(observations, actions))
+        # clear the cached property
         self.__dict__.pop("demonstrations", None)
 
     @cached_property
@@ -116,20 +117,20 @@ class ImitationTask(Task):
         return observations[indices], actions[indices]
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of each of B networks: outputs `[B, N, O]`, actions `[N, O]` -> `[B]`."""
+        """Mean squared error `[B]` of B networks, from outputs `[B, N, O]` and actions `[N, O]`."""
         return (outputs - targets).square().mean(dim=(1, 2))
 
     @abstractmethod
     def collect(
         self, networks: Sequence[MLP], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Lets networks act, and asks the expert what it would have done: what a round of DAgger adds.
+        """Runs networks and labels every observation with the expert's action: the samples of a DAgger round.
 
         Parameters:
-            networks (`Sequence[MLP]`): Of any mixture of shapes; they take raw observations.
-            seed (`int`, defaults to 0): Chooses the episodes, other ones for every network.
+            networks (`Sequence[MLP]`): Networks of any shapes; they take raw observations.
+            seed (`int`, defaults to 0): Chooses the episodes, different ones for every network.
             num_episodes (`int`, defaults to 1): Episodes of each network.
-            num_workers (`int`, *optional*): Processes to run episodes in.
+            num_workers (`int`, *optional*): Processes that run episodes.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor]`: Every observation, `[N, I]`, and the expert's action in it, `[N, O]`.

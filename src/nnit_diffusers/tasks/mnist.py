@@ -20,29 +20,31 @@ def read_idx(path: str | Path) -> np.ndarray:
     """Reads an IDX file of unsigned bytes, gzipped if its name ends in `.gz`.
 
     Raises:
-        `ValueError`: If the file is not what its header says.
+        `ValueError`: If the file does not start with the header of such a file, or its size does not fit the header.
     """
     path = Path(path)
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
         raise ValueError(f"{path} must start with the bytes 00 00 08 of IDX, but received {content[:3].hex(' ')!r}.")
+
+    # the header: number of dimensions, then the size of each
     num_dimensions = content[3]
     header, values = content[4 : 4 + 4 * num_dimensions], content[4 + 4 * num_dimensions :]
     shape = tuple(np.frombuffer(header[: len(header) // 4 * 4], dtype=">u4").tolist())
     if len(shape) != num_dimensions or len(values) != np.prod(shape, dtype=np.int64):
-        raise ValueError(f"{path} must hold as many bytes as its shape {shape} says, but received {len(values)}.")
+        raise ValueError(f"{path} must hold one byte for each value of its shape {shape}, but received {len(values)}.")
     return np.frombuffer(bytearray(values), dtype=np.uint8).reshape(shape)
 
 
 @register_task("mnist")
 class MNISTTask(ImageTask):
-    """MNIST: 28 x 28 pixels of 0…1, as torchvision's `ToTensor` gives them.
+    """MNIST: 28 x 28 pixels of 0…1, as torchvision's `ToTensor` returns them.
 
-    The last 5,000 images of the training set are for validation. torchvision is needed to download the files alone.
+    The last 5,000 images of MNIST's training set are the `validation` split. Only the download needs torchvision.
 
     Parameters:
         data_dir (`str` or `Path`, defaults to `"data"`):
-            Folder whose `MNIST/raw` holds the four IDX files, gzipped or not; they are downloaded if it does not.
+            Folder with the four IDX files in `MNIST/raw`, gzipped or not; missing files are downloaded.
     """
 
     in_features = 784
@@ -83,7 +85,7 @@ class MNISTTask(ImageTask):
             from torchvision.datasets import MNIST
         except ImportError as error:
             raise ImportError(
-                f"{self.data_dir / 'MNIST' / 'raw'} does not hold MNIST, and downloading it needs torchvision: "
-                "`pip install nnit-diffusers[mnist]`, or pass the `data_dir` that has it."
+                f"{self.data_dir / 'MNIST' / 'raw'} does not hold MNIST, and downloading it needs torchvision: run "
+                "`pip install nnit-diffusers[mnist]`, or pass a `data_dir` that holds MNIST."
             ) from error
         MNIST(self.data_dir, download=True)

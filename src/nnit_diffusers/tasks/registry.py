@@ -1,4 +1,4 @@
-"""Tasks by name. The modules of the built-in ones are imported when they are first asked for."""
+"""Tasks by name. The module of a built-in task is imported when the task is first requested."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _CLASSES: dict[str, type[Task]] = {}
 
 
 def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
-    """Class decorator that makes a [`Task`] available to [`get_task`], and sets its `name`.
+    """Class decorator that makes a [`Task`] available to [`get_task`] and sets its `name`.
 
     Raises:
-        `ValueError`: If another class has that name. The same one may be registered again, as notebooks do.
+        `ValueError`: If another class has that name. A class may be registered again, as notebooks do.
     """
 
     def register(task_class: TaskClass) -> TaskClass:
         path = f"{task_class.__module__}.{task_class.__qualname__}"
         if _PATHS.setdefault(name, path) != path:
-            raise ValueError(f"`name` must be a new one, but received {name!r}, which is {_PATHS[name]}.")
+            raise ValueError(f"`name` must be new, but received {name!r}, the name of {_PATHS[name]}.")
         task_class.name = name
         _CLASSES[name] = task_class
         return task_class
@@ -41,7 +41,7 @@ def register_task(name: str) -> Callable[[TaskClass], TaskClass]:
 
 
 def list_tasks() -> list[str]:
-    """Names that [`get_task`] knows."""
+    """Names of all tasks that [`get_task`] can construct."""
     return sorted(_PATHS)
 
 

@@ -1,4 +1,4 @@
-"""Tests that need a simulator are left out where there is none, and say why."""
+"""Skips tests that need a simulator if there is none, with the reason."""
 
 import pytest
 

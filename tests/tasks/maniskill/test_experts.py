@@ -1,4 +1,4 @@
-"""The experts at their tasks, in ManiSkill, in this process."""
+"""The experts act in their ManiSkill environments, in this process."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,12 @@ from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
 
 pytestmark = pytest.mark.usefixtures("simulator")
 
-TASKS = {"pushcube": 18, "pickcube": 19, "stackcube": 18, "stackcube-easy": 18}  # where the tool centre point begins
+TASKS = {
+    "pushcube": 18,
+    "pickcube": 19,
+    "stackcube": 18,
+    "stackcube-easy": 18,
+}  # index of the tool centre point in an observation
 FLANGE_TO_TCP = 0.107 + 0.1034
 
 
@@ -30,18 +35,18 @@ def test_the_expert_reaches_the_goal_and_stays_there(name):
         assert episode.observations.shape == (50, task.in_features)
         assert episode.labels.shape == (50, 8)
         assert np.abs(episode.labels).max() <= 1
-        # The tool centre point that is observed lies where the kinematics of the arm put it.
+        # The observed tool centre point is the one that the forward kinematics compute.
         positions, axes, _ = joint_frames(episode.observations[:, :7].astype(np.float64))
         tcp = positions[:, 6] + FLANGE_TO_TCP * axes[:, 6]
         start = TASKS[name]
         np.testing.assert_allclose(episode.observations[:, start : start + 3], tcp, atol=1e-4)
-        # No memory: a state gets the same answer by itself.
+        # No memory: a single state gets the same action as in a batch.
         alone = expert_labels(expert, torch.from_numpy(episode.observations[25:26]))
         np.testing.assert_allclose(alone[0], episode.labels[25], atol=1e-5)
     environment.close()
 
 
-def test_cubes_of_stack_cube_easy_lie_near_each_other_apart_and_straight():
+def test_cubes_of_stack_cube_easy_lie_near_the_centre_apart_and_are_not_turned():
     environment = make_environment("StackCubeEasy-v1")
     cubes = []
     for seed in range(40):

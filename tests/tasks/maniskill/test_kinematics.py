@@ -19,11 +19,11 @@ def tcp(qpos_NJ):
 
 
 def poses(qpos_NJ):
-    """Position of the tool centre point, pointing down exactly."""
+    """Poses of the tool centre point, with the gripper pointing down exactly."""
     return np.concatenate([tcp(qpos_NJ), np.broadcast_to(DOWN, (len(qpos_NJ), 4))], axis=1)
 
 
-def test_axes_and_positions_tell_how_the_gripper_moves_with_each_joint():
+def test_axes_and_positions_give_the_gripper_motion_of_each_joint():
     qpos = postures()
     positions, axes, _ = joint_frames(qpos)
     for joint in range(7):
@@ -42,7 +42,7 @@ def test_small_moves_are_made_and_the_gripper_keeps_its_orientation():
     np.testing.assert_allclose(axes[:, 6], np.broadcast_to([0, 0, -1], (6, 3)), atol=0.01)
 
 
-def test_large_moves_are_scaled_down_as_a_whole():
+def test_large_moves_scale_all_joints_down_together():
     qpos = np.broadcast_to(REST, (2, 7))
     actions = joint_actions(qpos, poses(qpos), np.array([[0.05, 0.05, 0.05], [0.5, 0.5, 0.5]]), DOWN)
     assert np.abs(actions[1]).max() == pytest.approx(1.0)
@@ -51,7 +51,7 @@ def test_large_moves_are_scaled_down_as_a_whole():
     )
 
 
-def test_states_do_not_depend_on_their_neighbours():
+def test_states_of_a_batch_are_independent():
     qpos = postures()
     moves = np.random.default_rng(1).standard_normal((20, 3)) * 0.1
     together = joint_actions(qpos, poses(qpos), moves, DOWN)
@@ -59,7 +59,7 @@ def test_states_do_not_depend_on_their_neighbours():
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-12)
 
 
-def test_the_turn_to_an_orientation_is_a_rotation_vector_of_either_sign_of_the_quaternion():
+def test_the_turn_to_an_orientation_is_a_rotation_vector_for_both_signs_of_the_quaternion():
     half = 0.05
     about_z = np.array([np.cos(half), 0.0, 0.0, np.sin(half)])
     identity = np.array([[1.0, 0.0, 0.0, 0.0]])

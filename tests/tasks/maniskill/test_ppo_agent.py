@@ -1,4 +1,4 @@
-"""An exported checkpoint acts in ManiSkill's own vector environment as the network does in our rollouts."""
+"""An exported checkpoint acts the same in ManiSkill's vector environment as the network in our rollouts."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from nnit_diffusers.tasks.maniskill.environments import make_environment
 from nnit_diffusers.tasks.maniskill.rollouts import network_policy, run_episodes
 
 
-def test_an_exported_checkpoint_scores_what_the_network_scores(simulator, tmp_path):
+def test_an_exported_checkpoint_scores_the_same_as_the_network(simulator, tmp_path):
     from mani_skill.vector.wrappers.gymnasium import ManiSkillVectorEnv
 
     network = MLP(42, (256, 256, 256), 8, "tanh").requires_grad_(False)
@@ -19,7 +19,7 @@ def test_an_exported_checkpoint_scores_what_the_network_scores(simulator, tmp_pa
     agent = ManiSkillAgent(*(int(np.prod(space.shape)) for space in spaces)).eval()
     agent.load_state_dict(torch.load(export_network(network, tmp_path / "checkpoint.pt", "maniskill-ppo")))
 
-    # The evaluation of ppo.py.
+    # The evaluation loop of ppo.py.
     observations, _ = envs.reset(seed=7, options={"reconfigure": True})
     infos = {}
     while "final_info" not in infos:

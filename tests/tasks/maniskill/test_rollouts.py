@@ -1,4 +1,4 @@
-"""Networks at a task of ManiSkill, in worker processes and in this one."""
+"""Networks act in a ManiSkill task, in worker processes and in this process."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def task():
 
 
 def reaching_network(seed):
-    """A network that closes the fingers and moves as its random weights have it."""
+    """A network with random weights that keeps the fingers closed."""
     torch.manual_seed(seed)
     network = MLP(35, [16], 8)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def imitating_network(task):
-    """A network that pushes as the expert does, well enough for some episodes: random features, fitted in one go."""
+    """A network that imitates the expert well enough for some episodes: random features and ridge regression."""
     observations, actions = stack_episodes(task.demonstrate(range(8), noise=False))
     network = MLP(35, [64], 8)
     generator = torch.Generator().manual_seed(0)
@@ -69,11 +69,11 @@ def test_screening_counts_the_same_successes_and_nothing_else_with_the_same_work
     assert 0 < sum(result.num_successes for result in full) < 10
     assert [result.metrics for result in screened] == [{}, {}]
     assert task.pool.process_ids == screening.pool.process_ids == workers
-    # And the workers go on to measure all the rest.
+    # The workers can measure all metrics again.
     assert evaluate(policies[:1], task, num_episodes=5, split="validation") == full[:1]
 
 
-def test_an_episode_that_stops_at_success_is_the_beginning_of_the_full_one(task):
+def test_an_episode_that_stops_at_success_is_the_start_of_the_full_episode(task):
     seed = episode_seeds("validation", 0, 1)[0]
     full, stopped = task.run([EpisodeJob(seed), EpisodeJob(seed, stop_at_success=True)], num_workers=1)
     assert (full.success_once, stopped.success_once) == (True, True)
@@ -83,7 +83,7 @@ def test_an_episode_that_stops_at_success_is_the_beginning_of_the_full_one(task)
     assert np.array_equal(stopped.observations, full.observations[:num_steps])
 
 
-def test_results_do_not_depend_on_the_number_of_workers_nor_on_what_else_is_scored(task, networks):
+def test_results_do_not_depend_on_the_number_of_workers_or_on_other_networks(task, networks):
     together = evaluate(networks, task, num_episodes=2, split="validation", num_workers=2)
     alone = [evaluate([network], task, num_episodes=2, split="validation", num_workers=1)[0] for network in networks]
     assert together == alone
@@ -91,7 +91,7 @@ def test_results_do_not_depend_on_the_number_of_workers_nor_on_what_else_is_scor
     assert len({result.metrics["mean_return"] for result in together}) == 3
 
 
-def test_seeds_and_splits_choose_other_episodes(task, networks):
+def test_different_seeds_and_splits_choose_different_episodes(task, networks):
     returns = {
         evaluate(networks[:1], task, num_episodes=1, split=split, seed=seed)[0].metrics["mean_return"]
         for split, seed in (("validation", 0), ("validation", 1), ("test", 0))
@@ -99,7 +99,7 @@ def test_seeds_and_splits_choose_other_episodes(task, networks):
     assert len(returns) == 3
 
 
-def test_a_network_whose_outputs_are_no_numbers_fails_and_nothing_else(task):
+def test_a_network_with_nan_outputs_only_scores_zero(task):
     broken = MLP(35, [16], 8)
     with torch.no_grad():
         broken[2].bias.fill_(torch.nan)
@@ -110,7 +110,7 @@ def test_a_network_whose_outputs_are_no_numbers_fails_and_nothing_else(task):
 def test_episodes_of_a_worker_that_is_killed_are_run_again(task, networks):
     expected = evaluate(networks, task, num_episodes=4, split="validation", num_workers=2)
     victim = task.pool.process_ids[0]
-    # It is stopped first, so that on no machine it is done with its episode before it is killed.
+    # Stop it first, so that it can't finish its episode before it is killed.
     os.kill(victim, signal.SIGSTOP)
     killer = threading.Timer(0.5, os.kill, (victim, signal.SIGKILL))
     killer.start()
@@ -120,8 +120,8 @@ def test_episodes_of_a_worker_that_is_killed_are_run_again(task, networks):
     assert victim not in task.pool.process_ids
 
 
-def test_side_by_side_simulation_gives_what_the_workers_do(task, imitating_network):
-    # With one environment, which the CPU can do as well: the code is that of the GPU.
+def test_parallel_simulation_gives_the_same_results_as_the_workers(task, imitating_network):
+    # The code for the GPU, with one environment, which the CPU can simulate as well.
     stacked = stack_state_dicts([imitating_network.state_dict()])
     seeds = episode_seeds("validation", 0, 2)
     on_cpu = {"max_environments": 1, "sim_backend": "physx_cpu", "render_backend": "cpu"}
@@ -134,9 +134,9 @@ def test_side_by_side_simulation_gives_what_the_workers_do(task, imitating_netwo
     assert score.metrics["mean_return"] == pytest.approx((first.episode_return + second.episode_return) / 2)
 
 
-def test_demonstrations_are_the_same_from_any_number_of_workers_and_some_are_disturbed(task):
+def test_demonstrations_are_the_same_for_any_number_of_workers_and_some_have_noise(task):
     episodes = task.demonstrate(range(6), num_workers=2)
-    # In another order: an episode does not depend on the contacts of the one before it.
+    # In another order: an episode does not depend on contacts of the episode before.
     again = task.demonstrate([5, 3, 2], num_workers=1)
     for number, episode in zip([5, 3, 2], again):
         assert np.array_equal(episode.observations, episodes[number].observations)
@@ -145,11 +145,11 @@ def test_demonstrations_are_the_same_from_any_number_of_workers_and_some_are_dis
     unchanged = [np.array_equal(one.observations, other.observations) for one, other in zip(episodes, clean)]
     assert not all(unchanged)
     for one, other in zip(episodes, clean):
-        # Labels are what the expert would do, disturbed or not.
+        # Labels are the expert's actions without noise.
         assert np.array_equal(one.labels[0], other.labels[0])
 
 
-def test_dagger_labels_what_networks_see_with_what_the_expert_would_do(task, networks):
+def test_dagger_labels_observations_of_networks_with_actions_of_the_expert(task, networks):
     observations, actions = task.collect([*networks, MLP(35, [8, 8], 8)], seed=1, num_episodes=1)
     assert (observations.shape, actions.shape) == ((200, 35), (200, 8))
     expected = type(task).expert(observations.numpy().astype(np.float64))

@@ -1,8 +1,8 @@
 """A plugin of LeRobot: the policy `nnit_mlp` and the environment `maniskill_state`.
 
-Loaded by LeRobot's commands with `--env.discover_packages_path=nnit_diffusers.integrations.lerobot`, which registers
-both; needs `nnit-diffusers[lerobot]`. LeRobot finds the classes of a policy by names: `configuration_*`, `modeling_*`
-and `processor_*`, `...Config` and `...Policy`.
+LeRobot's commands load both with `--env.discover_packages_path=nnit_diffusers.integrations.lerobot`; this needs
+`nnit-diffusers[lerobot]`. LeRobot finds the classes of a policy by the names of modules (`configuration_*`,
+`modeling_*`, `processor_*`) and classes (`...Config`, `...Policy`).
 """
 
 from .configuration_nnit_mlp import NNiTMLPConfig

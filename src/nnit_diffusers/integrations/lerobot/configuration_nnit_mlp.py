@@ -13,7 +13,7 @@ from ...architecture import MLPArchitecture
 @PreTrainedConfig.register_subclass("nnit_mlp")
 @dataclass
 class NNiTMLPConfig(PreTrainedConfig):
-    """An MLP from the raw state to the action; `nnit export --format lerobot` writes it.
+    """Configuration of an MLP from the raw state to the action; `nnit export --format lerobot` writes it.
 
     Parameters:
         hidden_sizes (`list[int]`): Width of every hidden layer.
@@ -28,7 +28,7 @@ class NNiTMLPConfig(PreTrainedConfig):
         """Sizes and activation of the MLP.
 
         Raises:
-            `ValueError`: If there is no state or no action, or a size or the activation cannot be.
+            `ValueError`: If the state or the action is missing, or a size or the activation is invalid.
         """
         self.validate_features()
         return MLPArchitecture(
@@ -39,15 +39,15 @@ class NNiTMLPConfig(PreTrainedConfig):
         )
 
     def validate_features(self) -> None:
-        """Raises `ValueError` unless the policy takes one state, a vector, and gives one action, a vector."""
+        """Raises `ValueError` unless the input is one state vector and the output one action vector."""
         for name, feature in (
             ("input_features", self.robot_state_feature),
             ("output_features", self.action_feature),
         ):
             if feature is None or len(feature.shape) != 1:
                 raise ValueError(
-                    f"`{name}` of a nnit_mlp policy must hold a vector, observation.state to take and action to give, "
-                    f"but holds {getattr(self, name)}."
+                    f"`{name}` of a nnit_mlp policy must hold one vector, observation.state as input and action as "
+                    f"output, but holds {getattr(self, name)}."
                 )
 
     @property

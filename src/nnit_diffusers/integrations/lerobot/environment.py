@@ -1,4 +1,4 @@
-"""ManiSkill for LeRobot, as this package measures in it: the environment `maniskill_state`."""
+"""The environment `maniskill_state` for LeRobot: ManiSkill with the settings of this package's evaluations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...tasks.maniskill.environments import make_environment
 from ...tasks.maniskill.rollouts import max_episode_steps
 
 
-# What LeRobot's `preprocess_observation` turns into `observation.state`.
+# LeRobot's `preprocess_observation` renames this key to `observation.state`.
 _STATE = "agent_pos"
 _STEPS_PER_SECOND = 20
 
@@ -33,14 +33,14 @@ def _task(name: str | None) -> ManiSkillTask:
 
 
 class ManiSkillStateEnv(gymnasium.Env):
-    """One robot of a task of this package, observed by state; an episode ends with its first success.
+    """One robot of a task of this package, with state observations; an episode ends at its first success.
 
-    Every episode begins in a scene built anew, so that its seed alone decides it: success under a seed is what
-    `nnit evaluate` finds in that episode.
+    Every episode begins in a new scene, so only its seed determines it. With the same seed, `nnit evaluate` finds the
+    same success.
 
     Parameters:
         task (`str`): Name of the task.
-        image_size (`int`): Height and width of what is rendered.
+        image_size (`int`): Height and width of rendered images in pixels.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": _STEPS_PER_SECOND}
@@ -49,7 +49,7 @@ class ManiSkillStateEnv(gymnasium.Env):
     def __init__(self, task: str, image_size: int):
         robot_task = _task(task)
         self.task, self.env_id, self.image_size = task, robot_task.env_id, image_size
-        # ManiSkill has no sentence for its tasks, which policies of language would want.
+        # ManiSkill has no description of its tasks for language-conditioned policies.
         self.task_description = task
         state = gymnasium.spaces.Box(-np.inf, np.inf, (robot_task.in_features,), np.float32)
         self.observation_space = gymnasium.spaces.Dict({_STATE: state})
@@ -57,7 +57,7 @@ class ManiSkillStateEnv(gymnasium.Env):
 
     @cached_property
     def _simulation(self) -> Any:
-        """Made when first needed: LeRobot makes an environment in its main process to look at the spaces alone."""
+        """Created when first needed: LeRobot creates an environment in its main process only for its spaces."""
         cameras = {"width": self.image_size, "height": self.image_size}
         return make_environment(self.env_id, render_mode=self.render_mode, human_render_camera_configs=cameras)
 
@@ -74,7 +74,7 @@ class ManiSkillStateEnv(gymnasium.Env):
         return {_STATE: state[0].cpu().numpy()}, {"is_success": False}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        # As in our rollouts.
+        # clean the action as our rollouts do, then step
         executed = torch.from_numpy(action).nan_to_num(nan=0.0).clamp(-1.0, 1.0)
         state, reward, _, _, info = self._simulation.step(executed[None])
         self._num_steps += 1
@@ -84,7 +84,7 @@ class ManiSkillStateEnv(gymnasium.Env):
         return observation, float(reward.item()), is_success, truncated, {"is_success": is_success}
 
     def render(self) -> np.ndarray:
-        """A picture `[height, width, 3]`, uint8."""
+        """An image `[height, width, 3]`, uint8."""
         return self._simulation.render()[0].cpu().numpy()
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class ManiSkillStateEnvConfig(EnvConfig):
 
     Parameters:
         task (`str`, defaults to `"pickcube"`): A robot task of this package.
-        image_size (`int`, defaults to 256): Height and width of the videos.
+        image_size (`int`, defaults to 256): Height and width of the videos in pixels.
     """
 
     task: str | None = "pickcube"
@@ -120,8 +120,8 @@ class ManiSkillStateEnvConfig(EnvConfig):
         return {"task": self.task, "image_size": self.image_size}
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, Any]]:
-        """One task of `n_envs` environments, each in a process of its own if asked for and there are several."""
-        # Whoever is done waits for the others, instead of running another episode that nobody counts.
+        """Creates `n_envs` environments; with `use_async_envs`, several run in a process each."""
+        # An environment whose episode has ended waits for the others instead of starting another episode.
         make = freeze_after_episode_end(partial(ManiSkillStateEnv, **self.gym_kwargs))
         mode = gymnasium.vector.AutoresetMode.NEXT_STEP
         envs = [make] * n_envs

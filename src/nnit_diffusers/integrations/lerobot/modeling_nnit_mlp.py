@@ -18,11 +18,11 @@ from .configuration_nnit_mlp import NNiTMLPConfig
 
 
 class NNiTMLPPolicy(PreTrainedPolicy):
-    """An MLP that takes the raw state and gives one action: there is nothing to normalise, to queue or to reset.
+    """An MLP from the raw state to one action, without normalisation, action queue or internal state.
 
     Parameters:
-        config ([`NNiTMLPConfig`]): Its configuration.
-        kwargs: What else LeRobot hands to every policy; not used.
+        config ([`NNiTMLPConfig`]): Configuration of the policy.
+        kwargs: Further arguments that LeRobot passes to every policy; unused.
     """
 
     config_class = NNiTMLPConfig
@@ -34,25 +34,25 @@ class NNiTMLPPolicy(PreTrainedPolicy):
 
     @classmethod
     def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
-        # LeRobot leaves at random what a file lacks, unless told not to.
+        # LeRobot's default, strict=False, would leave missing weights random.
         return super()._load_as_safetensor(model, model_file, map_location, strict=True)
 
     def get_optim_params(self) -> Iterator[torch.nn.Parameter]:
         return self.parameters()
 
     def reset(self) -> None:
-        """Nothing is kept from one step to the next."""
+        """Does nothing: the policy keeps no state between steps."""
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, None]:
-        """The mean squared error to the actions of a dataset, for `lerobot-train`."""
+        """Mean squared error to the actions of a dataset, the loss of `lerobot-train`."""
         return F.mse_loss(self.network(batch[OBS_STATE]), batch[ACTION]), None
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
-        """A chunk of one action, `[B, 1, O]`."""
+        """A chunk `[B, 1, O]` of one action."""
         return self.select_action(batch)[:, None]
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
-        """The action `[B, O]` for a state `[B, I]`, as the network gives it; the environment clips."""
+        """The network's action `[B, O]` for a state `[B, I]`; the environment clips it."""
         return self.network(batch[OBS_STATE])

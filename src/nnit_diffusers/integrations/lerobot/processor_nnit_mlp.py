@@ -1,4 +1,4 @@
-"""What is done to observations before the policy `nnit_mlp` and to actions after it: nothing but moving them."""
+"""Pre- and postprocessor of the policy `nnit_mlp`, which only move tensors between devices."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .configuration_nnit_mlp import NNiTMLPConfig
 
 
 def make_nnit_mlp_pre_post_processors(config: NNiTMLPConfig, dataset_stats: Any = None) -> tuple[Any, Any]:
-    """The two pipelines; `dataset_stats` are not needed, for the network takes raw states."""
+    """Returns preprocessor and postprocessor; `dataset_stats` is unused, because the network takes raw states."""
     return make_policy_processor_pipelines(
         [
-            # Without these two steps `lerobot-eval` refuses the pipeline: it sets their arguments.
+            # `lerobot-eval` sets arguments of the first and the last step, and refuses a pipeline without them.
             RenameObservationsProcessorStep(rename_map={}),
             AddBatchDimensionProcessorStep(),
             DeviceProcessorStep(device=config.device),

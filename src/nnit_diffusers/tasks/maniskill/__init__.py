@@ -1,6 +1,6 @@
 """Robot tasks in ManiSkill3: environments, rollouts in worker processes, scripted experts.
 
-`mani_skill` is imported when an environment is made, not before.
+`mani_skill` is imported when the first environment is created, not before.
 """
 
 from .environments import NoVulkanDeviceError, check_simulator

@@ -1,6 +1,6 @@
-"""ManiSkill's environments, made when first needed.
+"""ManiSkill environments, and checks that they can run here.
 
-`mani_skill` is imported within functions: that takes seconds, and an extra of `setup.py` brings it.
+`mani_skill` is imported inside functions: the import takes seconds, and only an extra of `setup.py` installs it.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ CONTROL_MODE = "pd_joint_delta_pos"
 
 INSTALL_HINT = "Robot tasks need ManiSkill: `pip install nnit-diffusers[maniskill]`."
 VULKAN_HINT = (
-    "ManiSkill needs a Vulkan device, also where nothing is drawn, and found none. An NVIDIA driver brings one. "
-    "Without a GPU, Mesa's software device from release 23.1 on will do: on Debian 12, as root, add the suite "
-    "bookworm-backports to the machine's Debian source and run `apt-get install -t bookworm-backports "
-    "mesa-vulkan-drivers libvulkan1`; on newer Debian or Ubuntu `apt-get install mesa-vulkan-drivers libvulkan1`. "
-    "`scripts/install_vulkan.sh` of the repository does it."
+    "ManiSkill needs a Vulkan device, even if nothing is rendered, and found none. An NVIDIA driver provides one. "
+    "Without a GPU, use Mesa's software device, release 23.1 or later. On Debian 12, as root, add the suite "
+    "bookworm-backports to the Debian sources and run `apt-get install -t bookworm-backports mesa-vulkan-drivers "
+    "libvulkan1`. On newer Debian or Ubuntu, run `apt-get install mesa-vulkan-drivers libvulkan1`. "
+    "`scripts/install_vulkan.sh` of the repository does this."
 )
 
 
 class NoVulkanDeviceError(RuntimeError):
-    """There is no Vulkan device that ManiSkill could use; the message says what to install."""
+    """ManiSkill found no Vulkan device; the message names the packages to install."""
 
     def __init__(self, message: str = VULKAN_HINT):
         super().__init__(message)
 
 
 def check_simulator() -> None:
-    """Returns if environments can be made here; takes about a second.
+    """Checks that environments can be created on this machine; takes about a second.
 
     Raises:
         `ImportError`: If ManiSkill is not installed.
@@ -46,21 +46,21 @@ def check_simulator() -> None:
 
 
 def import_simulator() -> None:
-    """Imports ManiSkill, which registers its environments, and registers ours.
+    """Imports ManiSkill, and registers its environments and ours.
 
     Raises:
         `ImportError`, `NoVulkanDeviceError`: As [`check_simulator`].
     """
     check_simulator()
-    from . import stack_cube_easy  # noqa: F401  # imports ManiSkill's as well
+    from . import stack_cube_easy  # noqa: F401  # imports ManiSkill's environments as well
 
 
 def make_environment(env_id: str, **kwargs: Any) -> Any:
-    """An environment as figures are measured in it: one robot, state observations, PhysX on the CPU.
+    """Creates an environment with the settings of all evaluations: one robot, state observations, PhysX on the CPU.
 
     Parameters:
         env_id (`str`): Name in Gymnasium's registry.
-        kwargs: Of `gymnasium.make`, in place of these settings or beside them.
+        kwargs: Further arguments of `gymnasium.make`; they override these settings.
 
     Raises:
         `ImportError`, `NoVulkanDeviceError`: As [`check_simulator`].
@@ -74,7 +74,7 @@ def make_environment(env_id: str, **kwargs: Any) -> Any:
         "control_mode": CONTROL_MODE,
         "num_envs": 1,
         "sim_backend": "physx_cpu",
-        # A machine with a driver for its GPU may have no other Vulkan device.
+        # A machine with a GPU driver may have no other Vulkan device.
         "render_backend": "gpu" if torch.cuda.is_available() else "cpu",
     }
     return gymnasium.make(env_id, **(settings | kwargs))

@@ -1,4 +1,4 @@
-"""What disturbs the expert while it is recorded, so that demonstrations show how to recover."""
+"""Noise on the expert's actions while it is recorded, so that demonstrations show how to recover."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BURST_STEPS = (2, 4)
 
 
 class ActionNoise:
-    """Disturbs the actions of one episode; which way, the episode's seed decides.
+    """Adds noise to the actions of one episode, determined by the episode's seed.
 
-    A quarter of the episodes are left as they are. The others get noise that is correlated from step to step, of a
-    standard deviation drawn for the episode, and bursts of a few random actions in place of the expert's.
+    A quarter of the episodes have no noise. The others have noise that is correlated from step to step, with a
+    standard deviation drawn per episode, and bursts of a few random actions in place of the expert's.
 
     Parameters:
         seed (`int`): Seed of the episode.
@@ -31,11 +31,13 @@ class ActionNoise:
         self._burst_steps_left = 0
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
-        """What to execute in place of an action of -1…1, both `[num_actions]`."""
+        """The action to execute in place of `action`, both `[num_actions]` in -1…1."""
         if self._is_undisturbed:
             return action
+        # correlated noise
         fresh = np.sqrt(1 - _CORRELATION**2) * self._deviation * self._random.standard_normal(len(action))
         self._drift = _CORRELATION * self._drift + fresh
+        # burst of random actions
         if self._burst_steps_left == 0 and self._random.random() < _BURST_PROBABILITY:
             self._burst_steps_left = int(self._random.integers(_BURST_STEPS[0], _BURST_STEPS[1] + 1))
         if self._burst_steps_left > 0:

@@ -1,4 +1,4 @@
-"""Episodes in ManiSkill: who acts, what is counted, and what is recorded.
+"""Rollouts in ManiSkill: a network or the expert acts, successes are counted, observations may be recorded.
 
 Shape legend: N environments side by side, T steps of an episode, B networks, I/O observation and action features.
 """
@@ -24,17 +24,16 @@ Policy = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Episode:
-    """What came of one episode.
+    """The result of one episode.
 
     Parameters:
-        seed (`int`): What the environment was seeded with.
+        seed (`int`): Seed of the environment.
         success_once (`bool`): Whether any step was a success.
         success_at_end (`bool`, *optional*):
-            Whether the last one was. Like the return, measured only in episodes that run to their last step in any
-            case.
-        episode_return (`float`, *optional*): Sum of ManiSkill's normalised dense reward, at most 1 a step.
-        observations (`np.ndarray`, *optional*): `[T, I]`, what was seen before each step, if recorded.
-        labels (`np.ndarray`, *optional*): `[T, O]`, what the expert would have done there, if recorded.
+            Whether the last step was a success. Like the return, `None` if run with `stop_at_success`.
+        episode_return (`float`, *optional*): Sum of ManiSkill's normalised dense reward, at most 1 per step.
+        observations (`np.ndarray`, *optional*): `[T, I]`, the observation before each step, if recorded.
+        labels (`np.ndarray`, *optional*): `[T, O]`, the expert's actions for these observations, if recorded.
     """
 
     seed: int
@@ -51,7 +50,7 @@ def expert_labels(expert: Expert, observations: torch.Tensor) -> np.ndarray:
 
 
 def max_episode_steps(environment: Any) -> int:
-    """Steps of an episode, as the environment is registered."""
+    """Number of steps in an episode, from the environment's registration."""
     from mani_skill.utils.gym_utils import find_max_episode_steps_value
 
     return int(find_max_episode_steps_value(environment))
@@ -68,42 +67,49 @@ def run_episodes(
 ) -> list[Episode]:
     """Runs an episode in each of N environments, to the last step.
 
-    ManiSkill calls a step that succeeds terminal, but neither stops nor resets by itself; so `success_at_end` is what
-    its vector environments report with `ignore_terminations=True`.
+    ManiSkill marks a step that succeeds as terminal, but neither stops nor resets by itself. So `success_at_end` is
+    what its vector environments report with `ignore_terminations=True`.
 
     Parameters:
         environment: From [`make_environment`], with as many environments as there are seeds.
-        seeds (`Sequence[int]`): Seed of each.
+        seeds (`Sequence[int]`): Seed of each environment.
         policy (`Callable`, *optional*):
-            Actions `[N, O]` for observations `[N, I]`, clipped to -1…1 before they are executed; what is not a number
-            counts as 0. The expert acts by default.
-        expert (`Callable`, *optional*): If given, observations and what it would have done are recorded.
-        noise (`bool`, defaults to `False`): Disturb the actions executed; see [`ActionNoise`].
+            Actions `[N, O]` for observations `[N, I]`. NaN becomes 0, and actions are clipped to -1…1 before they are
+            executed. The expert acts by default.
+        expert (`Callable`, *optional*): If given, observations and the expert's actions for them are recorded.
+        noise (`bool`, defaults to `False`): Add noise to the executed actions; see [`ActionNoise`].
         stop_at_success (`bool`, defaults to `False`):
-            End as soon as every environment has succeeded, which is all that is measured then.
+            Stop when every environment has succeeded at least once; measures only `success_once`.
     """
-    # PhysX on the CPU remembers contacts across a reset, and an episode would depend on the ones before it; in a scene
-    # that is built anew it does not. On a GPU, where episodes are not repeatable anyway, that would take long.
+    # Rebuild the scene: PhysX on the CPU keeps contacts across a reset, so an episode would depend on earlier ones.
+    # On a GPU, episodes are not reproducible anyway, and rebuilding would be slow.
     options = {"reconfigure": not environment.unwrapped.gpu_sim_enabled}
     observations, _ = environment.reset(seed=seeds[0] if len(seeds) == 1 else list(seeds), options=options)
     noises = [ActionNoise(seed, environment.action_space.shape[-1]) for seed in seeds] if noise else []
     seen, labels, rewards = [], [], []
     success_N = success_once_N = torch.zeros(len(seeds), dtype=torch.bool)
     for _ in range(max_episode_steps(environment)):
+        # record
         if expert is not None:
             seen.append(observations.cpu().numpy())
             labels.append(expert_labels(expert, observations))
+
+        # choose actions
         actions = torch.from_numpy(labels[-1]) if policy is None else policy(observations)
         actions = actions.nan_to_num(nan=0.0).clamp(-1.0, 1.0)
         if noise:
             disturbed = [disturb(action) for disturb, action in zip(noises, actions.cpu().numpy())]
             actions = torch.from_numpy(np.stack(disturbed).astype(np.float32)).to(actions)
+
+        # step
         observations, reward_N, _, _, info = environment.step(actions)
         rewards.append(reward_N.cpu())
         success_N = info["success"].cpu()
         success_once_N = success_once_N | success_N
         if stop_at_success and success_once_N.all():
             break
+
+    # one result per environment
     returns_N = torch.stack(rewards).sum(dim=0)
     return [
         Episode(
@@ -123,13 +129,13 @@ class EpisodeJob:
     """One episode for a worker process.
 
     Parameters:
-        seed (`int`): What the environment is seeded with.
+        seed (`int`): Seed of the environment.
         weights (`dict[str, np.ndarray]`, *optional*):
             State dict of the network that acts, every array with a leading 1; the expert acts by default.
         activation (`str`, defaults to `"relu"`): Activation of the network.
-        record (`bool`, defaults to `False`): Keep the observations, with the expert's actions as labels.
-        noise (`bool`, defaults to `False`): Disturb the actions executed.
-        stop_at_success (`bool`, defaults to `False`): End with the first success, which is all that is measured then.
+        record (`bool`, defaults to `False`): Record the observations, with the expert's actions as labels.
+        noise (`bool`, defaults to `False`): Add noise to the executed actions.
+        stop_at_success (`bool`, defaults to `False`): Stop at the first success; measures only `success_once`.
     """
 
     seed: int
@@ -141,7 +147,7 @@ class EpisodeJob:
 
 
 class EpisodeRunner:
-    """An environment of one robot, and the expert that labels: what a worker process holds.
+    """Runs the jobs of a worker process in one environment, which it keeps.
 
     Parameters:
         env_id (`str`): Name of the environment.
@@ -151,7 +157,7 @@ class EpisodeRunner:
     def __init__(self, env_id: str, expert: Expert):
         torch.set_num_threads(1)
         import_simulator()
-        # ManiSkill collects garbage for every scene it builds: without what has been imported, that takes no time.
+        # ManiSkill runs garbage collection for every scene it builds. Excluding all imported objects makes that fast.
         gc.freeze()
         self.environment = make_environment(env_id)
         self.reward_mode = self.environment.unwrapped.reward_mode
@@ -161,15 +167,15 @@ class EpisodeRunner:
         is_recorded = job.record or job.weights is None
         policy = None if job.weights is None else network_policy(job.weights, job.activation)
         expert = self.expert if is_recorded else None
-        # The dense reward is an eighth of a step. ManiSkill is told its mode when an environment is made, and reads it
-        # from this attribute at every step; should a release rename it, screening is slower and nothing else.
+        # Computing the dense reward takes an eighth of a step. ManiSkill sets the mode when an environment is created,
+        # and reads it from this attribute at every step. If a release renames it, screening is only slower.
         self.environment.unwrapped._reward_mode = "none" if job.stop_at_success else self.reward_mode
         (episode,) = run_episodes(self.environment, [job.seed], policy, expert, job.noise, job.stop_at_success)
         return episode
 
 
 def network_policy(weights: Mapping[str, np.ndarray], activation: str) -> Policy:
-    """The policy of one network, whose arrays have a leading 1."""
+    """The policy of one network; its arrays have a leading 1."""
     state_dict = {key: torch.from_numpy(array) for key, array in weights.items()}
     return lambda observations_NI: batched_forward(state_dict, observations_NI, activation)[0]
 
@@ -184,25 +190,25 @@ def run_in_parallel(
     stop_at_success: bool = False,
     **kwargs: Any,
 ) -> list[list[Episode]]:
-    """Every network in the episodes of every seed, in one simulation of many environments on a GPU.
+    """Runs every network on every seed, in one GPU simulation of many environments.
 
-    Episodes of a GPU simulation are others than those of the same seeds on a CPU: ManiSkill draws them for all
-    environments at once.
+    The episodes differ from those of the same seeds on a CPU, because ManiSkill draws them for all environments at
+    once.
 
     Parameters:
         env_id (`str`): Name of the environment.
         stacked_state_dict (`Mapping[str, torch.Tensor]`): Weights of B networks, which take raw observations.
-        activation (`str`): Their activation.
+        activation (`str`): Activation of the networks.
         seeds (`Sequence[int]`): Seeds of the episodes, the same for every network.
-        max_environments (`int`, defaults to 1024): Most environments at a time.
+        max_environments (`int`, defaults to 1024): Maximum number of environments at a time.
         stop_at_success (`bool`, defaults to `False`):
-            End when the last of the environments that run together has succeeded: where one never does, this saves
-            nothing.
-        kwargs: Of [`make_environment`].
+            Stop when all environments that run together have succeeded; saves nothing if one never does.
+        kwargs: Further arguments of [`make_environment`].
 
     Returns:
-        `list[list[Episode]]`: Of every network, the episodes in the order of `seeds`.
+        `list[list[Episode]]`: For every network, its episodes in the order of `seeds`.
     """
+    # an environment for each network and seed
     num_networks = len(stacked_state_dict["0.weight"])
     seeds_at_once = min(len(seeds), max(1, max_environments // num_networks))
     settings = {"sim_backend": "physx_cuda", "render_backend": "gpu", **kwargs}
@@ -215,7 +221,7 @@ def run_in_parallel(
     episodes: list[list[Episode]] = [[] for _ in range(num_networks)]
     try:
         for start in range(0, len(seeds), seeds_at_once):
-            # The number of environments is fixed: the last round is filled up with episodes that do not count.
+            # the number of environments is fixed, so the last round is padded with episodes that are discarded
             chunk = list(seeds[start : start + seeds_at_once])
             filled = (chunk * seeds_at_once)[:seeds_at_once]
             done = run_episodes(environment, filled * num_networks, policy, stop_at_success=stop_at_success)

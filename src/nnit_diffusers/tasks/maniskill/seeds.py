@@ -1,21 +1,22 @@
-"""Which episodes are for what: one answer for demonstrations, DAgger, validation and test."""
+"""Episode seeds of every split, disjoint for demonstrations, DAgger, validation and test."""
 
 from __future__ import annotations
 
 
-# Episodes of demonstrations, of DAgger, to select networks on, and for the final evaluation.
+# For demonstrations, for DAgger, for choosing networks, and for the final evaluation.
 EPISODE_SPLITS = ("train", "dagger", "validation", "test")
 
-# ManiSkill takes seeds below 2**31. Each split has a range of its own, and each seed a block of its split.
+# ManiSkill takes seeds below 2**31. Each split has its own range of them, and each seed a block of that range.
 _SEEDS_PER_SPLIT = 2**28
 _EPISODES_PER_SEED = 2**14
 _NUM_SEEDS = _SEEDS_PER_SPLIT // _EPISODES_PER_SEED
 
 
 def episode_seeds(split: str, seed: int, num_episodes: int) -> range:
-    """What ManiSkill is seeded with in the episodes that `seed` chooses from a split.
+    """The ManiSkill seeds of the episodes that `seed` chooses from a split.
 
-    No two splits have one in common, nor any two seeds of a split; more episodes are the same ones and further ones.
+    Different splits and different seeds have no episode in common. A larger `num_episodes` adds episodes and keeps the
+    first ones.
 
     Raises:
         `ValueError`: If an argument is out of range.

@@ -1,9 +1,12 @@
-"""`StackCubeEasy-v1`, ours: importing this module imports ManiSkill and registers it.
+"""Our environment `StackCubeEasy-v1`; importing this module imports ManiSkill and registers it.
 
-The NNiT paper evaluates on a "StackCubeEasy" of its own and does not describe it. This one is StackCube-v1, its
-success test and the noise on the robot's posture unchanged, with these differences: robot `panda` in place of
-`panda_wristcam`; both cubes within 0.1 m of the centre in x and y, uniform, instead of up to 0.2 and 0.3; their
-centres at least 0.08 m apart, instead of 0.06; and neither turned about the vertical.
+The NNiT paper evaluates on a task called "StackCubeEasy" and does not describe it. Ours is StackCube-v1, with the same
+success test and the same noise on the robot's posture. The differences are:
+
+- The robot is `panda` instead of `panda_wristcam`.
+- Both cubes lie within 0.1 m of the centre in x and y, uniformly, instead of up to 0.2 and 0.3 m.
+- Their centres are at least 0.08 m apart instead of 0.06 m.
+- Neither cube is turned about the vertical axis.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ _HALF_SIZE = 0.02
 
 @register_env("StackCubeEasy-v1", max_episode_steps=50)
 class StackCubeEasyEnv(StackCubeEnv):
-    """StackCube-v1 with cubes near each other, side by side, and not turned; see the module."""
+    """StackCube-v1 with cubes that lie near each other and are not turned; see the module's docstring."""
 
     SUPPORTED_ROBOTS = ["panda"]
 
@@ -34,7 +37,7 @@ class StackCubeEasyEnv(StackCubeEnv):
     def _initialize_episode(self, env_idx: torch.Tensor, options: dict) -> None:
         with torch.device(self.device):
             self.table_scene.initialize(env_idx)
-            # Of every environment (N): two cubes, x and y.
+            # x and y of two cubes in each of N environments, drawn again while the cubes are too near
             xy_N22 = torch.zeros(len(env_idx), 2, 2)
             is_too_near = torch.ones(len(env_idx), dtype=torch.bool)
             while is_too_near.any():

@@ -1,7 +1,7 @@
 """The robot tasks: a Panda arm in ManiSkill3, observed by state and controlled by joint deltas.
 
-Actions are 8: of `pd_joint_delta_pos`, 7 joints and the fingers, -1…1. Observations begin with the 9 joint positions
-and 9 joint velocities.
+An action of `pd_joint_delta_pos` has 8 numbers in -1…1: 7 joints and the fingers. An observation begins with 9 joint
+positions and 9 joint velocities.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ from .rollouts import Episode, EpisodeJob, EpisodeRunner, run_in_parallel
 from .seeds import episode_seeds
 
 
-# It takes a fifth of a second, but much longer where all else has priority.
+# An episode takes a fifth of a second, but much longer if other processes have priority.
 _EPISODE_SECONDS = 300.0
-# Short runs, the common ones, show no progress bar.
+# Most runs are short and show no progress bar.
 _PROGRESS_BAR_DELAY_SECONDS = 5.0
 
 
 class ManiSkillTask(ImitationTask):
-    """A task of ManiSkill3: an episode is a rollout of 50 steps, and a success one in which any step is.
+    """A task of ManiSkill3. An episode is a rollout of 50 steps; it is a success if any step is.
 
-    Rollouts run in worker processes on ManiSkill's own `env.step`, PhysX on the CPU: the same seed gives the same
-    episodes and results, whatever the number of processes and whatever else is scored. On a machine with CUDA they run
-    side by side in one simulation on the GPU, whose episodes differ from those.
+    Rollouts run in worker processes with ManiSkill's own `env.step` and PhysX on the CPU. The same seed gives the same
+    episodes and results, for any number of processes and any other networks that are scored. On a machine with CUDA,
+    rollouts run in one parallel simulation on the GPU, whose episodes are different.
 
-    The processes are kept for the next call until [`~ManiSkillTask.close`] or the end of the program. As everywhere
-    where Python spawns processes, a script guards what it runs with `if __name__ == "__main__":`.
+    The processes are kept for the next call until [`~ManiSkillTask.close`] or the end of the program. Python spawns
+    the processes, so a script has to guard its main code with `if __name__ == "__main__":`.
 
     Parameters:
         data_dir (`str` or `Path`, *optional*):
-            Folder of demonstrations, which `examples/collect_demonstrations.py` makes. Only training needs them.
-        sim_backend (`str`, defaults to `"auto"`): `"physx_cpu"`, `"physx_cuda"`, or the latter where there is CUDA.
+            Folder of demonstrations, made by `examples/collect_demonstrations.py`. Only training needs them.
+        sim_backend (`str`, defaults to `"auto"`):
+            `"physx_cpu"`, `"physx_cuda"` or `"auto"`, which is `"physx_cuda"` on a machine with CUDA.
 
     Attributes:
         env_id (`str`): Name of the environment in Gymnasium's registry.
-        expert (`Callable`): The scripted expert: observations `[N, I]` to actions `[N, O]`.
-        default_num_episodes (`int`, defaults to 100): Episodes of each network, if not said.
+        expert (`Callable`): The scripted expert, from observations `[N, I]` to actions `[N, O]`.
+        default_num_episodes (`int`, defaults to 100): Episodes of each network by default.
     """
 
     out_features = 8
@@ -57,8 +58,8 @@ class ManiSkillTask(ImitationTask):
     env_id: ClassVar[str]
     expert: ClassVar[staticmethod[[np.ndarray], np.ndarray]]
     default_num_episodes: int = 100
-    # 960 episodes to screen and 900 to confirm. Of 150 episodes two may fail, and the lower bound is still over 95%;
-    # of 100, none may.
+    # 960 episodes to screen and 900 to confirm. With 150 episodes, two failures still give a lower bound above 95%;
+    # with 100, none may fail.
     search_plan = SearchPlan(num_bands=6, screen_episodes=(10, 40), num_confirm_episodes=150)
 
     def __init__(
@@ -75,10 +76,10 @@ class ManiSkillTask(ImitationTask):
         self._stop_at_success = False
 
     def for_screening(self) -> ManiSkillTask:
-        """The same task, scored by success alone: an episode ends with its first success.
+        """Returns a copy of the task that scores only success: episodes stop at their first success.
 
-        It scores with the same worker processes, which [`~ManiSkillTask.close`] of either ends. On the GPU, where
-        episodes run side by side, they end when all of them have succeeded.
+        Both share their worker processes, and [`~ManiSkillTask.close`] of either ends them. Parallel episodes on the
+        GPU stop when all of them have succeeded.
         """
         screening = copy(self)
         screening.pool = self.pool
@@ -91,11 +92,11 @@ class ManiSkillTask(ImitationTask):
         return WorkerPool(partial(EpisodeRunner, self.env_id, type(self).expert), _EPISODE_SECONDS)
 
     def close(self) -> None:
-        """Ends the worker processes; the next call starts others."""
+        """Ends the worker processes; the next call starts new ones."""
         self.pool.close()
 
     def run(self, jobs: Sequence[EpisodeJob], num_workers: int | None = None) -> list[Episode]:
-        """The episodes of `jobs`, in their order, by `num_workers` processes, one for each CPU by default."""
+        """Runs jobs in `num_workers` processes, by default one per CPU; returns the episodes in order of the jobs."""
         from diffusers.utils import logging
 
         with logging.tqdm(
@@ -120,8 +121,8 @@ class ManiSkillTask(ImitationTask):
     ) -> list[Score]:
         """Scores B networks of the same shape; see [`~Task.score_batch`].
 
-        A network's metrics are `success_at_end`, the share of the episodes whose last step is a success, and
-        `mean_return`, of ManiSkill's normalised dense reward, at most 50. For screening there are none.
+        Metrics are `success_at_end`, the fraction of episodes whose last step is a success, and `mean_return`, the sum
+        of ManiSkill's normalised dense reward, at most 50. A task for screening has no metrics.
 
         Raises:
             `ValueError`: If `split` is unknown, or `seed` or `num_episodes` is out of range.
@@ -130,11 +131,15 @@ class ManiSkillTask(ImitationTask):
         """
         check_data_split(split)
         seeds = episode_seeds(split, seed, self.default_num_episodes if num_episodes is None else num_episodes)
+
+        # in parallel on a GPU
         if self.sim_backend == "physx_cuda" or (self.sim_backend == "auto" and torch.cuda.is_available()):
             in_parallel = run_in_parallel(
                 self.env_id, stacked_state_dict, activation, seeds, stop_at_success=self._stop_at_success
             )
             return [_score(of_network) for of_network in in_parallel]
+
+        # one job per network and episode in worker processes
         weights = [
             {key: tensor[index : index + 1].cpu().numpy() for key, tensor in stacked_state_dict.items()}
             for index in range(len(stacked_state_dict["0.weight"]))
@@ -156,14 +161,15 @@ class ManiSkillTask(ImitationTask):
         noise: bool = True,
         num_workers: int | None = None,
     ) -> list[Episode]:
-        """Episodes in which the expert acts, with what it saw and would have done.
+        """Records episodes in which the expert acts, with its observations and labels.
 
         Parameters:
-            episodes (`Sequence[int]`): Which of the episodes that `seed` chooses, counted from 0.
+            episodes (`Sequence[int]`): Indices of the episodes that `seed` chooses, from 0.
             seed (`int`, defaults to 0): Chooses the episodes of the split.
-            split (`str`, defaults to `"train"`): Demonstrations are of `"train"`; the expert is measured on others.
-            noise (`bool`, defaults to `True`): Disturb what it does, but not the labels; see [`ActionNoise`].
-            num_workers (`int`, *optional*): Processes to run episodes in.
+            split (`str`, defaults to `"train"`):
+                Demonstrations come from `"train"`; other splits are for evaluating the expert.
+            noise (`bool`, defaults to `True`): Add noise to the executed actions, not the labels; see [`ActionNoise`].
+            num_workers (`int`, *optional*): Processes that run episodes.
         """
         seeds = episode_seeds(split, seed, max(episodes) + 1)
         return self.run([EpisodeJob(seeds[number], record=True, noise=noise) for number in episodes], num_workers)
@@ -192,7 +198,7 @@ def _score(episodes: Sequence[Episode]) -> Score:
 
 
 def stack_episodes(episodes: Sequence[Episode]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Observations `[N, I]` and labels `[N, O]` of recorded episodes, one after the other."""
+    """Observations `[N, I]` and labels `[N, O]` of recorded episodes, concatenated."""
     observations = [episode.observations for episode in episodes if episode.observations is not None]
     labels = [episode.labels for episode in episodes if episode.labels is not None]
     return torch.from_numpy(np.concatenate(observations)), torch.from_numpy(np.concatenate(labels))
@@ -212,7 +218,7 @@ class PushCubeTask(ManiSkillTask):
 
 @register_task("pickcube")
 class PickCubeTask(ManiSkillTask):
-    """PickCube-v1: grasp a cube, bring it to a point in the air, and hold it there.
+    """PickCube-v1: grasp a cube, move it to a point in the air, and hold it there.
 
     After the joints: is grasped 18, tool centre point 19:26, goal 26:29, cube 29:36, from the tool centre point to the
     cube 36:39, from the cube to the goal 39:42.
@@ -225,14 +231,18 @@ class PickCubeTask(ManiSkillTask):
 
 @register_task("stackcube")
 class StackCubeTask(ManiSkillTask):
-    """StackCube-v1: put cube A onto cube B and let go; cubes lie anywhere and are turned.
+    """StackCube-v1: place cube A on cube B and release it. Cubes have random positions and orientations.
 
     After the joints: tool centre point 18:25, A 25:32, B 32:39, from the tool centre point to A 39:42 and to B 42:45,
     from A to B 45:48.
 
-    Trained on are 2 or 3 hidden layers of 48 units and more. A single layer needs many more units here: trained by
-    itself on StackCubeEasy-v1, `[48]` never stacks, `[128]` does in 32% of the episodes, and `[256]` in all; two
-    layers do with fewer, `[48, 48]` in 88% and `[64, 64]` in 98% (`docs/measurements/stackcube-easy_direct.json`).
+    The architectures trained on have 2 or 3 hidden layers of 48 units or more, because a single layer needs many more
+    units. These networks were trained directly on StackCubeEasy-v1
+    (`docs/measurements/stackcube-easy_direct.json`):
+
+    | hidden sizes | `[48]` | `[128]` | `[256]` | `[48, 48]` | `[64, 64]` |
+    |---|---|---|---|---|---|
+    | success | 0% | 32% | 100% | 88% | 98% |
     """
 
     in_features = 48
@@ -244,9 +254,9 @@ class StackCubeTask(ManiSkillTask):
 
 @register_task("stackcube-easy")
 class StackCubeEasyTask(StackCubeTask):
-    """StackCubeEasy-v1: stacking with cubes near each other and not turned.
+    """StackCubeEasy-v1: stacking with cubes that lie near each other and are not turned.
 
-    The paper's task of this name is not described; this definition is ours, see `stack_cube_easy.py`.
+    The paper does not describe its task of this name; this definition is ours, see `stack_cube_easy.py`.
     """
 
     env_id = "StackCubeEasy-v1"

@@ -1,4 +1,4 @@
-"""Rollout videos, by ManiSkill's own recorder."""
+"""Videos of rollouts, recorded with ManiSkill's own recorder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ _STEPS_PER_SECOND = 20
 
 
 def record_video(network: MLP | None, task: ManiSkillTask, path: str | Path, seeds: Sequence[int]) -> list[Episode]:
-    """Runs a network in some episodes, one after the other, and films them in real time.
+    """Runs a network in a sequence of episodes and records one video of them, at real-time speed.
 
     Parameters:
-        network (`MLP` or `None`): Takes raw observations; with `None` the expert acts.
-        task (`ManiSkillTask`): Task it is for.
+        network (`MLP` or `None`): Network that takes raw observations; with `None` the expert acts.
+        task (`ManiSkillTask`): Task of the network.
         path (`str` or `Path`): The mp4 file to write.
         seeds (`Sequence[int]`): Seeds of the episodes; see [`episode_seeds`].
 
     Returns:
-        `list[Episode]`: How the episodes went.
+        `list[Episode]`: The results of the episodes.
+
+    Raises:
+        `ValueError`: If `path` does not end in .mp4.
     """
     path = Path(path)
     if path.suffix != ".mp4":
@@ -34,6 +37,7 @@ def record_video(network: MLP | None, task: ManiSkillTask, path: str | Path, see
     environment = make_environment(task.env_id, render_mode="rgb_array")
     from mani_skill.utils.wrappers import RecordEpisode
 
+    # the policy; without one the expert acts
     policy = None
     if network is not None:
         stacked = stack_state_dicts([network.state_dict()])
@@ -41,9 +45,11 @@ def record_video(network: MLP | None, task: ManiSkillTask, path: str | Path, see
             {key: tensor.detach().float().cpu().numpy() for key, tensor in stacked.items()},
             network.architecture.activation,
         )
+
+    # record into a temporary folder, then move the file into place
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        # One video of all episodes: resets do not cut it.
+        # `save_on_reset=False`: one video for all episodes
         recorder = RecordEpisode(
             environment, folder, save_trajectory=False, save_on_reset=False, video_fps=_STEPS_PER_SECOND
         )

@@ -1,4 +1,4 @@
-"""Are generated networks copies, and what do simpler ways to get a new network from those of the GHN give?
+"""Novelty of generated networks: their distances to networks of the GHN, and simpler ways to get a new network.
 
 Shape legend: B networks of one architecture, P patches, p side of a patch.
 """
@@ -19,12 +19,13 @@ SMALL_NOISE = 0.2
 def closeness_of(
     networks: Sequence[MLP], references: Sequence[MLP], tokenizer: WeightPatchTokenizer, task: Task
 ) -> dict[str, float]:
-    """Means over networks: distances between standardised weights, and agreement of predictions on test inputs.
+    """Mean distances between standardised weights, and mean agreement of predictions on test inputs.
 
-    Beside them, in how many directions the networks vary.
+    `participation_ratio` is the effective dimensionality of the weights. Agreement is measured for data sets only.
     """
+    # distances between weights
     patches, reference_patches = (patches_of(members, tokenizer) for members in (networks, references))
-    # Not through a matrix product, which would lose the small distances that copies have.
+    # no matrix product, which would round small distances, those of copies, to noise
     distances = torch.cdist(patches, reference_patches, compute_mode="donot_use_mm_for_euclid_dist")
     nearest, indices = distances.min(dim=1)
     closeness = {
@@ -34,6 +35,7 @@ def closeness_of(
         "mean_distance": torch.pdist(patches).mean().item(),
         "participation_ratio": participation_ratio(patches),
     }
+    # agreement of predictions
     if isinstance(task, ClassificationTask):
         predictions, reference_predictions = (predict(members, task) for members in (networks, references))
         with_each_other = agreement(predictions)
@@ -45,27 +47,31 @@ def closeness_of(
 
 
 def patches_of(networks: Sequence[MLP], tokenizer: WeightPatchTokenizer) -> torch.Tensor:
-    """`[B, N]`: standardised weights of B networks of one architecture, as the transformer sees them."""
+    """Standardised weights of B networks of one architecture, as the transformer receives them: `[B, N]`."""
     return tokenizer.encode(networks, dtype=torch.float64).patches.flatten(1)
 
 
 def baselines(
     networks: Sequence[MLP], tokenizer: WeightPatchTokenizer, distance: float, generator: torch.Generator
 ) -> dict[str, list[MLP]]:
-    """Networks half way between two of the GHN's, and networks of the GHN with noise on their weights.
+    """Averages of two networks of the GHN, and networks of the GHN with noise on their weights.
 
-    One noise is small, the other takes a network as far from itself as generated ones lie from the nearest of the GHN.
+    There are two levels of noise: a small one, and one that moves each network by `distance`. The latter is the mean
+    distance of generated networks to their nearest neighbour among those of the GHN.
     """
+    # noise in the elements that hold weights
     architectures = [network.architecture for network in networks]
     patches = tokenizer.encode(networks, dtype=torch.float64).patches
     mask = tokenizer.layout(architectures[:1]).element_mask
     noise = torch.randn(patches.shape, generator=generator, dtype=patches.dtype) * mask
     far = noise * distance / noise.flatten(1).norm(dim=1)[:, None, None]
+    # the new weights
     made = {
         "ghn_interpolation": (patches + patches.roll(1, dims=0)) / 2,
         "ghn_small_noise": patches + SMALL_NOISE * noise,
         "ghn_same_distance_noise": patches + far,
     }
+    # back to networks
     return {
         name: [
             MLP.from_architecture(architecture, state_dict)
@@ -77,13 +83,15 @@ def baselines(
 
 @torch.no_grad()
 def ensemble(networks: Sequence[MLP]) -> MLP:
-    """One network whose output is the mean of theirs: same-shaped networks side by side."""
+    """One network whose output is the mean of the outputs of networks of one shape, which run side by side in it."""
+    # the layers of all networks: stacked, block-diagonal, and averaged at the output
     first, *hidden, last = zip(*(network.weights_and_biases() for network in networks))
     weights = [torch.cat([weight for weight, _ in first])]
     weights += [torch.block_diag(*(weight for weight, _ in layer)) for layer in hidden]
     weights += [torch.cat([weight for weight, _ in last], dim=1) / len(networks)]
     biases = [torch.cat([bias for _, bias in layer]) for layer in (first, *hidden)]
     biases += [torch.stack([bias for _, bias in last]).mean(dim=0)]
+    # a network as wide as all of them together
     architecture = networks[0].architecture
     hidden_sizes = [width * len(networks) for width in architecture.hidden_sizes]
     return MLP.from_architecture(
