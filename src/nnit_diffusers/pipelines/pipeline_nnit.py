@@ -21,6 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..architecture import MASK_TOKEN, MLPArchitecture
+from ..flow import NUM_TRAIN_TIMESTEPS, velocity_of
 from ..limits import MAX_NETWORKS, MAX_TIMESTEPS, check_size, check_total
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.transformer_nnit import NNiTTransformer
@@ -197,7 +198,7 @@ class NNiTPipeline(SafePipeline):
                 with self.transformer.cache_context("architecture"):
                     _, logits = self.transformer(
                         hidden_states=no_patches,
-                        timestep=torch.full((len(spaces),), 1000.0, device=device),
+                        timestep=torch.full((len(spaces),), float(NUM_TRAIN_TIMESTEPS), device=device),
                         architecture_tokens=tokens,
                         architecture_timestep=t.expand(len(spaces)),
                         patch_positions=no_positions,
@@ -413,9 +414,8 @@ class NNiTPipeline(SafePipeline):
                     continue
                 self._current_timestep = t
                 clean = self.predict_clean_patches(latents, t, parts, attention_kwargs)
-                # velocity: x_t = (1 - sigma) x_0 + sigma noise, so noise - x_0 = (x_t - x_0) / sigma
-                num_train_timesteps = self.scheduler.config.num_train_timesteps
-                velocity = (latents - clean) / (t / num_train_timesteps).clamp(min=1 / num_train_timesteps)
+                sigma = t / self.scheduler.config.num_train_timesteps
+                velocity = velocity_of(latents, clean, sigma)
                 # flow-matching step
                 latents = self.scheduler.step(velocity, t, latents, **step_kwargs, return_dict=False)[0]
                 latents = latents * batch.element_mask

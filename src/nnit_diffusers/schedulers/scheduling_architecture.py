@@ -15,6 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 
 from ..architecture import MASK_TOKEN
+from ..flow import NUM_TRAIN_TIMESTEPS
 from ..hub import NNiTHubMixin
 from ..limits import MAX_TIMESTEPS, MAX_WIDTH, check_size, shown
 
@@ -55,7 +56,7 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
     order = 1
 
     @register_to_config
-    def __init__(self, num_train_timesteps: int = 1000, mask_token_id: int = MASK_TOKEN):
+    def __init__(self, num_train_timesteps: int = NUM_TRAIN_TIMESTEPS, mask_token_id: int = MASK_TOKEN):
         check_size("num_train_timesteps", num_train_timesteps, MAX_TIMESTEPS)
         check_size("mask_token_id", mask_token_id, MAX_WIDTH, least=0)
         self.num_inference_steps: int | None = None

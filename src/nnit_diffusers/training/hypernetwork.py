@@ -1,0 +1,209 @@
+"""Trains a Graph HyperNetwork (GHN) to generate working, distinct and aligned networks for a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.logging import get_logger
+
+from ..architecture import MLPArchitecture
+from ..evaluation import evaluate
+from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..networks import stack_state_dicts
+from ..tasks.base import Task
+from ..tasks.imitation import ImitationTask
+from .checkpoints import averaged_weights
+from .config import GHNTrainingConfig
+from .dagger import add_round, collect_round, round_path
+from .hypernetwork_losses import fan_in_scaled, network_losses, participation_ratio
+from .randomness import step_generator
+from .trainer import StepCallback, Trainer
+
+
+logger = get_logger(__name__)
+
+# Networks of one architecture that the participation ratio is measured on.
+MEASURED_LATENTS = 128
+# Random streams of a step beside that of its batch.
+VALIDATION_STREAM, DAGGER_STREAM = 3, 4
+
+
+class GHNBatch(NamedTuple):
+    """A micro-step: B architectures, each repeated for its latents, and task samples that every network gets."""
+
+    architectures: list[MLPArchitecture]
+    latents: torch.Tensor
+    inputs: torch.Tensor
+    targets: Any
+
+
+def diversity_target(config: GHNTrainingConfig, step: int) -> float:
+    """Cosine similarity allowed between networks of one architecture at this step: 1, then falling linearly."""
+    start, end = (fraction * config.max_train_steps for fraction in (config.diversity_start, config.diversity_end))
+    fallen = min(max((step - start) / max(end - start, 1), 0.0), 1.0)
+    return 1 - fallen * (1 - config.diversity_target)
+
+
+class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
+    """Trains a GHN on a task's loss, plus a diversity penalty that keeps its latent in use.
+
+    The penalty pushes the networks of one architecture apart until their spread reaches a target in every direction.
+    Without it, the GHN ignores the latent. At full strength from the start, training stalls, so the target grows over
+    the first part of the run.
+    """
+
+    model_name = result_name = "ghn"
+    run_name = "train_ghn"
+    trained: GraphHyperNetwork
+
+    def __init__(
+        self, task: Task, config: GHNTrainingConfig, output_dir: str | Path, on_step: StepCallback | None = None
+    ) -> None:
+        if config.dagger_steps and not isinstance(task, ImitationTask):
+            raise ValueError(
+                f"`dagger_steps` must be empty for task {task.name!r}, which has no expert, but received "
+                f"{config.dagger_steps}."
+            )
+        super().__init__(task, config, output_dir, on_step)
+        # the rounds of DAgger that the checkpoint was trained on
+        for step in sorted(config.dagger_steps):
+            if step < self.step:
+                add_round(self.imitated_task, round_path(self.output_dir, step))
+
+    @property
+    def imitated_task(self) -> ImitationTask:
+        """The task, which has an expert wherever there are rounds of DAgger."""
+        assert isinstance(self.task, ImitationTask)
+        return self.task
+
+    def create_model(self) -> GraphHyperNetwork:
+        task, config = self.task, self.config
+        return GraphHyperNetwork(
+            in_features=task.in_features,
+            out_features=task.out_features,
+            activation=task.activation,
+            max_width=task.max_width,
+            latent_dim=config.latent_dim,
+            node_dim=config.node_dim,
+            num_message_passes=config.num_message_passes,
+            map_channels=config.map_channels,
+            num_templates=config.num_templates,
+            upsampling=config.upsampling,
+            observation_mean=task.observation_mean.tolist(),
+            observation_std=task.observation_std.tolist(),
+        )
+
+    def prepare_batch(self, generator: torch.Generator) -> GHNBatch:
+        config = self.config
+        drawn = self.task.regions.sample_training(config.num_architectures, generator, config.narrow_fraction)
+        architectures = [a for a in sorted(drawn, key=str) for _ in range(config.latents_per_architecture)]
+        latents = torch.randn(len(architectures), config.latent_dim, generator=generator)
+        inputs, targets = self.task.training_batch(config.train_batch_size, generator)
+        inputs = (inputs - self.task.observation_mean) / self.task.observation_std
+        return GHNBatch(architectures, latents, inputs, targets)
+
+    def losses(self, batch: GHNBatch, counts: dict[str, float]) -> dict[str, torch.Tensor]:
+        config, device = self.config, self.accelerator.device
+        task_losses, spreads = network_losses(
+            self.model,
+            self.task,
+            batch.architectures,
+            batch.latents.to(device),
+            batch.inputs.to(device),
+            batch.targets.to(device),
+            config.latents_per_architecture,
+        )
+        # penalise singular values below the spread that the target cosine allows
+        least_spread = (1 - diversity_target(config, self.step)) ** 0.5
+        too_alike = torch.relu(least_spread - spreads).mean()
+        losses = {
+            "loss": task_losses.mean(),
+            "diversity": too_alike,
+            # The mean square of the spreads is one minus the mean cosine similarity of two networks.
+            "cosine": 1 - spreads.detach().square().mean(),
+            "least_spread": spreads.detach()[:, 0].mean(),
+        }
+        return {name: loss / counts["networks"] for name, loss in losses.items()}
+
+    def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        return losses["loss"] + self.config.diversity_weight * losses["diversity"]
+
+    def after_step(self) -> None:
+        """Runs a round of DAgger where one is due; all processes add what the main process collects."""
+        if self.step not in self.config.dagger_steps:
+            return
+        # collect on the main process
+        path = round_path(self.output_dir, self.step)
+        if self.accelerator.is_main_process:
+            with averaged_weights(self.trained, self.ema):
+                collect_round(
+                    self.imitated_task,
+                    self.trained,
+                    path,
+                    self.config.dagger_policies,
+                    self.config.dagger_episodes,
+                    self.step,
+                    step_generator(self.config.seed, self.step, stream=DAGGER_STREAM),
+                )
+        # add to the demonstrations of every process
+        self.accelerator.wait_for_everyone()
+        num_states = add_round(self.imitated_task, path)
+        logger.info(f"step {self.step}: DAgger added {num_states:,} states")
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean score of fixed architectures of every region in the grid, and the latents' participation ratio."""
+        config, metrics = self.config, {}
+        # mean score of each region that has architectures
+        for region in self.task.regions.within_grid:
+            generator = step_generator(config.seed, 0, stream=VALIDATION_STREAM)
+            architectures = self.task.regions.sample(region, config.validation_architectures, generator)
+            results = evaluate(
+                self.trained.generate(architectures, generator=generator),
+                self.task,
+                split="validation",
+                num_episodes=config.validation_episodes,
+            )
+            metrics[f"validation/{region}"] = sum(result.score for result in results) / len(results)
+        # diversity of one architecture
+        generator = step_generator(config.seed, 0, stream=VALIDATION_STREAM)
+        architecture = self.task.regions.sample("seen", 1, generator)
+        latents = torch.randn(MEASURED_LATENTS, config.latent_dim, generator=generator).to(self.trained.device)
+        stacked = stack_state_dicts(self.trained(architecture * MEASURED_LATENTS, latents))
+        metrics["validation/participation_ratio"] = participation_ratio(fan_in_scaled(stacked))
+        return metrics
+
+    def save(self, folder: Path) -> None:
+        self.trained.save_pretrained(folder)
+
+
+def train_ghn(
+    task: Task,
+    config: GHNTrainingConfig | None = None,
+    output_dir: str | Path = "outputs/ghn",
+    on_step: StepCallback | None = None,
+) -> GraphHyperNetwork:
+    """Trains a Graph HyperNetwork for a task.
+
+    Every step draws architectures of the seen region, a few latents for each, and one batch of the task. For a task
+    with an expert to imitate, `config.dagger_steps` adds states that the GHN's own policies visit (DAgger).
+
+    Parameters:
+        task (`Task`): What the networks are for; see [`get_task`].
+        config (`GHNTrainingConfig`, *optional*): Settings of the run.
+        output_dir (`str` or `Path`): Folder of checkpoints, logs, the record `training.json`, and the GHN (`ghn/`).
+        on_step (`StepCallback`, *optional*): Called after every step; without it, a progress bar is shown.
+
+    Returns:
+        `GraphHyperNetwork`: The trained GHN, with averaged weights if `config.use_ema`, in evaluation mode.
+
+    Raises:
+        `ValueError`: If a setting is out of range, or `output_dir` holds another run.
+        `OSError`: If a checkpoint cannot be written.
+        `FloatingPointError`: If the loss is no longer finite.
+    """
+    trainer = GHNTrainer(task, config or GHNTrainingConfig(), output_dir, on_step)
+    trainer.run()
+    return trainer.trained.eval()

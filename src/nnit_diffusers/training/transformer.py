@@ -1,0 +1,308 @@
+"""Trains the NNiT transformer on an endless stream of GHN networks, or on a weight dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.training_utils import compute_density_for_timestep_sampling
+
+from ..data import GHNWeightStream, WeightDataset
+from ..evaluation import evaluate
+from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.transformer_nnit import NNiTTransformer
+from ..models.weight_patch_tokenizer import WeightPatchTokenizer
+from ..networks import MLP
+from ..pipelines import NNiTPipeline, NNiTPipelineOutput
+from ..schedulers import NNiTArchitectureScheduler
+from ..tasks.base import Task
+from .config import NNiTTrainingConfig
+from .hypernetwork import VALIDATION_STREAM
+from .optimizer import Muon
+from .randomness import step_generator
+from .trainer import StepCallback, Trainer
+from .transformer_losses import (
+    MAX_FUNCTION_SIGMA,
+    NoisedBatch,
+    add_noise,
+    architecture_loss,
+    function_errors,
+    patch_losses,
+    predict,
+)
+
+
+# Batches for the tokenizer's statistics, and their random stream.
+STATISTICS_BATCHES, STATISTICS_STREAM = 16, 1
+# Networks of each architecture that are scored in validation.
+VALIDATION_NETWORKS = 2
+MUON_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
+# Relative to the task's standard deviations: statistics of the same data, computed elsewhere, differ by less.
+STATISTICS_TOLERANCE = 0.1
+
+
+class NNiTBatch(NamedTuple):
+    """A micro-step: noised networks and architecture-only samples, and raw inputs for the function loss if used."""
+
+    noised: NoisedBatch
+    inputs: torch.Tensor | None
+
+
+def check_statistics(task: Task, ghn: GraphHyperNetwork) -> None:
+    """Raises `ValueError` if a GHN was trained on inputs of other statistics than the task has now.
+
+    Weights are standardised by the task's statistics. With those of other data they would compute something else.
+    """
+    if ghn.config.observation_mean is None:
+        return
+    std = task.observation_std
+    mean_error = ((torch.tensor(ghn.config.observation_mean) - task.observation_mean) / std).abs().max().item()
+    std_error = (torch.tensor(ghn.config.observation_std) / std - 1).abs().max().item()
+    if max(mean_error, std_error) > STATISTICS_TOLERANCE:
+        raise ValueError(
+            f"`ghn` must have the observation statistics of task {task.name!r}, but its means differ by up to "
+            f"{mean_error:.3g} standard deviations and its standard deviations by up to {std_error:.1%}. It was "
+            "trained on other data, such as other demonstrations."
+        )
+
+
+class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
+    """Trains the transformer to predict clean patches from noised ones, and masked architecture tokens.
+
+    Parameters:
+        task (`Task`): The task that networks are generated for.
+        source (`GraphHyperNetwork`, `str` or `Path`): A GHN to draw networks from, or the name of a weight dataset.
+        config (`NNiTTrainingConfig`): Settings of the run.
+        output_dir (`str` or `Path`): Folder of checkpoints, logs, the record and the pipeline (`pipeline/`).
+        pretrained (`NNiTTransformer`, *optional*): Transformer to begin with; freshly initialised by default.
+        include_ghn (`bool`, defaults to `True`): Save the GHN as the pipeline's optional component.
+        on_step (`StepCallback`, *optional*): Called after every step.
+    """
+
+    model_name = "transformer"
+    trained: NNiTTransformer
+    run_name, result_name = "train_nnit", "pipeline"
+
+    def __init__(
+        self,
+        task: Task,
+        source: GraphHyperNetwork | str | Path,
+        config: NNiTTrainingConfig,
+        output_dir: str | Path,
+        pretrained: NNiTTransformer | None = None,
+        include_ghn: bool = True,
+        on_step: StepCallback | None = None,
+    ) -> None:
+        if isinstance(source, GraphHyperNetwork):
+            check_statistics(task, source)
+        self._source, self._pretrained, self._include_ghn = source, pretrained, include_ghn
+        super().__init__(task, config, output_dir, on_step)
+
+    def create_model(self) -> NNiTTransformer:
+        """The transformer, within the pipeline that is saved in the end."""
+        task, config = self.task, self.config
+        self.source = self._open_source()
+        self.pipeline = NNiTPipeline(
+            transformer=self._create_transformer(),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=config.scheduler_shift),
+            architecture_scheduler=NNiTArchitectureScheduler(),
+            tokenizer=self.source.tokenizer,
+            ghn=self._source if self._include_ghn and isinstance(self._source, GraphHyperNetwork) else None,
+            min_width=task.min_width,
+            min_depth=task.min_depth,
+            max_depth=task.max_depth,
+        )
+        return self.pipeline.transformer
+
+    def _open_source(self) -> GHNWeightStream | WeightDataset:
+        """Source of training networks, with a tokenizer whose scales fit networks drawn from it."""
+        task, config = self.task, self.config
+        tokenizer = WeightPatchTokenizer(
+            in_features=task.in_features,
+            out_features=task.out_features,
+            activation=task.activation,
+            patch_size=config.patch_size,
+            max_depth=task.max_depth + 1,
+            observation_mean=task.observation_mean.tolist(),
+            observation_std=task.observation_std.tolist(),
+        )
+        source: GHNWeightStream | WeightDataset
+        if isinstance(self._source, GraphHyperNetwork):
+            source = GHNWeightStream(
+                self._source.to(self.accelerator.device),
+                tokenizer,
+                task.regions,
+                config.latents_per_architecture,
+                config.narrow_fraction,
+            )
+        else:
+            # what users bring is what is trained on, whatever its region
+            source = WeightDataset(self._source, tokenizer, region=None)
+        # scales of the patches
+        generators = [
+            step_generator(config.seed, index, stream=STATISTICS_STREAM) for index in range(STATISTICS_BATCHES)
+        ]
+        source.tokenizer = tokenizer.fit(source.batch(config.train_batch_size, generator) for generator in generators)
+        return source
+
+    def _create_transformer(self) -> NNiTTransformer:
+        """The transformer to begin with: the pretrained one, otherwise one for the task's architectures."""
+        task, config, transformer = self.task, self.config, self._pretrained
+        if transformer is None:
+            transformer = NNiTTransformer(
+                in_features=task.in_features,
+                out_features=task.out_features,
+                max_width=task.max_width,
+                max_depth=task.max_depth + 1,
+                patch_size=config.patch_size,
+                num_layers=config.num_layers,
+                num_attention_heads=config.num_attention_heads,
+                attention_head_dim=config.attention_head_dim,
+            )
+        elif transformer.config.patch_size != config.patch_size:
+            raise ValueError(
+                f"`patch_size` must be {transformer.config.patch_size}, that of the pretrained transformer, but "
+                f"received {config.patch_size}."
+            )
+        if config.gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+        return transformer
+
+    def create_optimizer(self) -> torch.optim.Optimizer:
+        config = self.config
+        if config.optimizer == "adamw":
+            return super().create_optimizer()
+        dtype = MUON_DTYPES[config.muon_precision]
+        return Muon(self.trained, muon_lr=config.muon_learning_rate, muon_dtype=dtype, **self.adam_options)
+
+    def prepare_batch(self, generator: torch.Generator) -> NNiTBatch:
+        """Clean networks, architecture-only samples and inputs; then noise levels, noise and masks."""
+        config, tokenizer = self.config, self.source.tokenizer
+        # draw networks, architectures and inputs
+        batch = self.source.batch(config.train_batch_size, generator)
+        architectures = self.task.regions.sample("seen", config.architecture_batch_size, generator)
+        tokens = torch.tensor([architecture.tokens(tokenizer.config.max_depth) for architecture in architectures])
+        inputs = None
+        if config.function_loss_weight:
+            inputs, _ = self.task.training_batch(config.function_batch_size, generator)
+        # noise patches and mask tokens
+        sigmas = compute_density_for_timestep_sampling(
+            config.weighting_scheme,
+            len(batch.architectures),
+            logit_mean=config.logit_mean,
+            logit_std=config.logit_std,
+            mode_scale=config.mode_scale,
+            generator=generator,
+        )
+        scheduler = self.pipeline.architecture_scheduler
+        noised = add_noise(batch, tokens, sigmas, scheduler, config.masked_architecture_fraction, generator)
+        return NNiTBatch(noised, inputs)
+
+    def counts(self, batch: NNiTBatch) -> dict[str, float]:
+        noised = batch.noised
+        return {
+            "networks": float(len(noised.sigmas)),
+            "masked": float((noised.noisy_tokens != noised.clean.architecture_tokens).sum()),
+            "sample_masked": float((noised.noisy_samples != noised.sample_tokens).sum()),
+            "decided": float((noised.sigmas < MAX_FUNCTION_SIGMA).sum()),
+        }
+
+    def losses(self, batch: NNiTBatch, counts: dict[str, float]) -> dict[str, torch.Tensor]:
+        config = self.config
+        noised = batch.noised.to(self.accelerator.device)
+        prediction = predict(self.model, noised)
+        # clean patches, weighted as velocities, and masked tokens
+        patches = patch_losses(prediction.patches, noised, config.bias_loss_weight).sum()
+        masked = architecture_loss(prediction.logits, noised.clean.architecture_tokens, noised.noisy_tokens)
+        samples = architecture_loss(prediction.sample_logits, noised.sample_tokens, noised.noisy_samples)
+        losses = {
+            "patches": patches / counts["networks"],
+            "architecture": masked / max(counts["masked"], 1) + samples / max(counts["sample_masked"], 1),
+        }
+        # outputs of networks that their noised patches determine
+        if batch.inputs is not None:
+            decided = (noised.sigmas < MAX_FUNCTION_SIGMA).nonzero().flatten().tolist()
+            inputs = batch.inputs.to(self.accelerator.device)
+            # In full precision, as the networks will run: rounding errors would be as large as the remaining error.
+            with torch.autocast(self.accelerator.device.type, enabled=False):
+                errors = function_errors(
+                    prediction.patches[decided].float(),
+                    noised.clean.patches[decided],
+                    [noised.clean.architectures[index] for index in decided],
+                    self.source.tokenizer,
+                    inputs,
+                )
+            losses["function"] = errors.sum() / max(counts["decided"], 1)
+        return losses
+
+    def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        config = self.config
+        weights = {
+            "patches": 1.0,
+            "architecture": config.architecture_loss_weight,
+            "function": config.function_loss_weight,
+        }
+        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean score on fixed architectures of every region in the grid, and with architectures left to the model."""
+        config, pipeline, metrics = self.config, self.pipeline, {}
+        pipeline.set_progress_bar_config(disable=True)
+        for region in [*self.task.regions.within_grid, "unconditional"]:
+            generator = step_generator(config.seed, 0, stream=VALIDATION_STREAM)
+            if region == "unconditional":
+                output = pipeline(num_networks=config.validation_architectures, generator=generator)
+            else:
+                architectures = self.task.regions.sample(region, config.validation_architectures, generator)
+                output = pipeline(arch=architectures, num_networks=VALIDATION_NETWORKS, generator=generator)
+            networks = cast(list[MLP], cast(NNiTPipelineOutput, output).networks)
+            results = evaluate(networks, self.task, split="validation", num_episodes=config.validation_episodes)
+            metrics[f"validation/{region}"] = sum(result.score for result in results) / len(results)
+        return metrics
+
+    def save(self, folder: Path) -> None:
+        self.pipeline.save_pretrained(folder)
+
+
+def train_nnit(
+    task: Task,
+    source: GraphHyperNetwork | str | Path,
+    config: NNiTTrainingConfig | None = None,
+    output_dir: str | Path = "outputs/nnit",
+    *,
+    pretrained: NNiTTransformer | None = None,
+    include_ghn: bool = True,
+    on_step: StepCallback | None = None,
+) -> NNiTPipeline:
+    """Trains the transformer, and returns the pipeline that generates networks.
+
+    Every step draws networks, adds noise to their patches, and trains the transformer to predict the clean patches. In
+    some networks the architecture is masked as well, with its own time. A second, cheap batch of architecture-only
+    samples trains p(a), the distribution of architectures.
+
+    Parameters:
+        task (`Task`): What the networks are for; see [`get_task`].
+        source (`GraphHyperNetwork`, `str` or `Path`): A GHN to draw networks from, or a weight dataset: a folder or a
+            Hub repository.
+        config (`NNiTTrainingConfig`, *optional*): Settings of the run.
+        output_dir (`str` or `Path`): Folder of checkpoints, logs, the record and the pipeline (`pipeline/`).
+        pretrained (`NNiTTransformer`, *optional*): Transformer to begin with; freshly initialised by default.
+        include_ghn (`bool`, defaults to `True`): Save the GHN as the pipeline's optional component.
+        on_step (`StepCallback`, *optional*): Called after every step; without it, a progress bar is shown.
+
+    Returns:
+        `NNiTPipeline`: With averaged weights if `config.use_ema`.
+
+    Raises:
+        `ValueError`: If a setting is out of range, the source is of another task or other data, or `output_dir` holds
+            another run.
+        `OSError`: If a checkpoint cannot be written.
+        `FloatingPointError`: If the loss is no longer finite.
+    """
+    trainer = NNiTTrainer(task, source, config or NNiTTrainingConfig(), output_dir, pretrained, include_ghn, on_step)
+    trainer.run()
+    trainer.trained.eval()
+    return trainer.pipeline

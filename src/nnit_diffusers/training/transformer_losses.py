@@ -1,0 +1,194 @@
+"""Losses of the transformer: it learns to predict clean patches, and architecture tokens where they are masked.
+
+Shape legend: B networks, P patches, p side of a patch, S slots for hidden layers, V architecture vocabulary, M
+architecture-only samples, N inputs, I/O input and output features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from ..architecture import MLPArchitecture
+from ..flow import NUM_TRAIN_TIMESTEPS, interpolate, timestep_of, velocity_weight
+from ..models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch, WeightPatchTokenizer, group_by_architecture
+from ..networks import batched_forward, stack_state_dicts
+from ..schedulers import NNiTArchitectureScheduler
+
+
+# Below this noise level, the noised patches determine the network. Above it, the best prediction is the mean of
+# several networks. Training that mean to compute what one of them computes would make all networks alike.
+MAX_FUNCTION_SIGMA = 0.7
+# Minimum output variance that errors are divided by: a network with constant outputs has none.
+MIN_VARIANCE = 1e-8
+
+
+@dataclass
+class NoisedBatch:
+    """Clean networks and all that was drawn to noise them.
+
+    Attributes:
+        clean (`WeightPatchBatch`): B clean networks.
+        patches (`torch.Tensor`): `[B, P, p * p]`, their patches at the noise levels `sigmas`.
+        sigmas (`torch.Tensor`): `[B]`, noise levels of the patches, 0…1.
+        noisy_tokens (`torch.Tensor`): `[B, S]`, their architecture tokens at the times `times`.
+        times (`torch.Tensor`): `[B]`, times of the architectures, 0 (all known) to 1 (all masked).
+        sample_tokens, noisy_samples, sample_times (`torch.Tensor`): `[M, S]`, `[M, S]`, `[M]`, the same of
+            architecture-only samples.
+    """
+
+    clean: WeightPatchBatch
+    patches: torch.Tensor
+    sigmas: torch.Tensor
+    noisy_tokens: torch.Tensor
+    times: torch.Tensor
+    sample_tokens: torch.Tensor
+    noisy_samples: torch.Tensor
+    sample_times: torch.Tensor
+
+    def to(self, device: torch.device) -> NoisedBatch:
+        """All of it on a device."""
+        return NoisedBatch(*(value.to(device) for value in vars(self).values()))
+
+
+def add_noise(
+    batch: WeightPatchBatch,
+    sample_tokens: torch.Tensor,
+    sigmas: torch.Tensor,
+    scheduler: NNiTArchitectureScheduler,
+    masked_fraction: float,
+    generator: torch.Generator,
+) -> NoisedBatch:
+    """Noises patches and masks architectures, with noise and masks from a CPU generator.
+
+    Parameters:
+        batch (`WeightPatchBatch`): B clean networks.
+        sample_tokens (`torch.Tensor`): `[M, S]`, tokens of architectures without patches.
+        sigmas (`torch.Tensor`): `[B]`, noise levels of the patches.
+        scheduler (`NNiTArchitectureScheduler`): Masks architectures.
+        masked_fraction (`float`): Fraction of the networks whose architecture is masked as well, with its own time.
+        generator (`torch.Generator`): Source of randomness, on the CPU.
+    """
+    device, num_networks = batch.patches.device, len(batch.architectures)
+
+    def mask(tokens: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        noisy = scheduler.add_noise(tokens.cpu(), times * scheduler.config.num_train_timesteps, generator=generator)
+        return noisy.to(tokens.device)
+
+    # patches
+    noise = torch.randn(batch.patches.shape, generator=generator).to(device) * batch.element_mask
+    sigmas = sigmas.to(device)
+    patches = interpolate(batch.patches, noise, sigmas[:, None, None])
+    # architectures of some networks, each with its own time
+    is_masked = torch.rand(num_networks, generator=generator) < masked_fraction
+    times = torch.rand(num_networks, generator=generator) * is_masked
+    noisy_tokens = mask(batch.architecture_tokens, times)
+    # architecture-only samples, with evenly spread times
+    num_samples = len(sample_tokens)
+    sample_times = (torch.arange(num_samples) + torch.rand(1, generator=generator)) / num_samples
+    noisy_samples = mask(sample_tokens, sample_times)
+    return NoisedBatch(batch, patches, sigmas, noisy_tokens, times, sample_tokens, noisy_samples, sample_times)
+
+
+class Prediction(NamedTuple):
+    """What the transformer predicts: `[B, P, p * p]` clean patches, `[B, S, V]` and `[M, S, V]` logits of tokens."""
+
+    patches: torch.Tensor
+    logits: torch.Tensor
+    sample_logits: torch.Tensor
+
+
+def predict(model: torch.nn.Module, noised: NoisedBatch) -> Prediction:
+    """Clean patches and masked tokens of networks, and masked tokens of architecture-only samples."""
+    clean = noised.clean
+    # As tuples: accelerate converts mixed-precision outputs to float32, and cannot rebuild an output class.
+    patches, logits = model(
+        noised.patches,
+        timestep_of(noised.sigmas),
+        noised.noisy_tokens,
+        timestep_of(noised.times),
+        clean.positions,
+        attention_mask=clean.attention_mask,
+        return_dict=False,
+    )
+    # without patches, at the highest noise level
+    num_samples = len(noised.sample_tokens)
+    _, sample_logits = model(
+        clean.patches.new_zeros(num_samples, 0, clean.patches.shape[-1]),
+        torch.full((num_samples,), float(NUM_TRAIN_TIMESTEPS), device=clean.patches.device),
+        noised.noisy_samples,
+        timestep_of(noised.sample_times),
+        clean.positions.new_zeros(num_samples, 0, clean.positions.shape[-1]),
+        return_dict=False,
+    )
+    return Prediction(patches, logits, sample_logits)
+
+
+def element_weights(batch: WeightPatchBatch, bias_weight: float) -> torch.Tensor:
+    """Weights of the squared error, `[B, P, p * p]`: all layers of a network count equally, and the sum is 1.
+
+    Within a layer, all biases together count `bias_weight` times as much as all weights together.
+    """
+    # group elements by layer, weights and biases apart
+    is_bias = (batch.positions[..., 0] == BIAS_PATCH).long()
+    group = 2 * batch.positions[..., 1] + is_bias
+    per_patch = batch.element_mask.sum(dim=-1).float()
+    per_group = torch.zeros(len(group), int(group.max()) + 1, device=group.device).scatter_add_(1, group, per_patch)
+    # share of each element in its group, and of each group in its network
+    weights = (1 - (1 - bias_weight) * is_bias) / per_group.gather(1, group).clamp(min=1)
+    num_layers = torch.tensor([architecture.depth + 1 for architecture in batch.architectures], device=group.device)
+    return batch.element_mask * (weights / (1 + bias_weight) / num_layers[:, None])[..., None]
+
+
+def patch_losses(predicted: torch.Tensor, noised: NoisedBatch, bias_weight: float) -> torch.Tensor:
+    """Loss `[B]` of predicted clean patches: the squared error of velocities, `|x - x_0|^2 / sigma^2`.
+
+    Parameters:
+        predicted (`torch.Tensor`): `[B, P, p * p]`.
+        noised (`NoisedBatch`): What they were predicted from.
+        bias_weight (`float`): Weight of a layer's biases, relative to its weights.
+    """
+    squared_error = (predicted.float() - noised.clean.patches).square() * element_weights(noised.clean, bias_weight)
+    return squared_error.sum(dim=(1, 2)) * velocity_weight(noised.sigmas)
+
+
+def architecture_loss(logits: torch.Tensor, tokens: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+    """Summed cross entropy of logits `[B, S, V]` on tokens `[B, S]` that are masked in `noisy`; 0 if none is."""
+    losses = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none")
+    return (losses * (noisy != tokens).flatten()).sum()
+
+
+def function_errors(
+    predicted: torch.Tensor,
+    clean: torch.Tensor,
+    architectures: Sequence[MLPArchitecture],
+    tokenizer: WeightPatchTokenizer,
+    inputs: torch.Tensor,
+) -> torch.Tensor:
+    """Error of the outputs of predicted networks, relative to the clean networks: `[B]`.
+
+    This is the mean squared difference of the outputs, divided by the variance of the clean network's outputs. Equal
+    outputs give 0. A predicted network with constant outputs at the mean gives 1.
+
+    Parameters:
+        predicted, clean (`torch.Tensor`): Patches of both, `[B, P, p * p]`.
+        architectures (`Sequence[MLPArchitecture]`): The B architectures.
+        tokenizer (`WeightPatchTokenizer`): Decodes patches into networks.
+        inputs (`torch.Tensor`): `[N, I]`, raw inputs, the same for every network.
+    """
+    networks = [tokenizer.decode(patches, architectures) for patches in (predicted, clean)]
+    errors = predicted.new_zeros(len(architectures))
+    # run the networks of each architecture together
+    for architecture, indices in group_by_architecture(architectures).items():
+        predicted_BNO, clean_BNO = (
+            batched_forward(stack_state_dicts([of[index] for index in indices]), inputs, architecture.activation)
+            for of in networks
+        )
+        squared_errors_B = (predicted_BNO - clean_BNO).square().mean(dim=(1, 2))
+        variances_B = clean_BNO.var(dim=1, correction=0).mean(dim=1)
+        errors[indices] = squared_errors_B / variances_B.clamp(min=MIN_VARIANCE)
+    return errors
