@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from nnit_diffusers import MLPArchitecture
@@ -84,3 +85,9 @@ def test_invalid_tokens_are_refused(tokens):
 def test_tokens_without_any_hidden_layer_are_refused():
     with pytest.raises(ValueError, match="at least one hidden layer"):
         MLPArchitecture.from_tokens([NONE_TOKEN, NONE_TOKEN], 64, 10)
+
+
+def test_integers_of_numpy_are_widths_and_become_plain_ones():
+    architecture = MLPArchitecture(np.int64(3), np.array([4, 5]), np.int32(2))
+    assert architecture == MLPArchitecture(3, (4, 5), 2)
+    assert json.loads(json.dumps(architecture.to_dict())) == architecture.to_dict()

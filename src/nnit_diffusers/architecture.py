@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .limits import MAX_DEPTH, MAX_PARAMETERS, MAX_WIDTH, check_total, shown
+from .limits import MAX_DEPTH, MAX_PARAMETERS, MAX_WIDTH, as_integer, check_total, shown
 
 
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
@@ -21,12 +21,13 @@ WIDTH_TOKEN_OFFSET = 1
 
 def check_width(width: Any, name: str = "hidden_sizes") -> int:
     """Returns `width`, or raises `ValueError` if it is not an integer of 1 to `MAX_WIDTH`."""
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+    number = as_integer(width)
+    if number is None or number < 1:
         kind = type(width).__name__
         raise ValueError(f"`{name}` must hold integers of 1 or more, but received {shown(width)} ({kind}).")
-    if width > MAX_WIDTH:
+    if number > MAX_WIDTH:
         raise ValueError(f"`{name}` must hold integers of at most {MAX_WIDTH}, but received {shown(width)}.")
-    return width
+    return number
 
 
 def check_activation(activation: Any) -> None:
@@ -57,8 +58,8 @@ class MLPArchitecture:
 
     def __post_init__(self):
         # check every size
-        check_width(self.in_features, "in_features")
-        check_width(self.out_features, "out_features")
+        for name in ("in_features", "out_features"):
+            object.__setattr__(self, name, check_width(getattr(self, name), name))
         if isinstance(self.hidden_sizes, (str, bytes)) or not isinstance(self.hidden_sizes, Iterable):
             raise ValueError(
                 f"`hidden_sizes` must be a sequence of integers, but received {shown(self.hidden_sizes)}."

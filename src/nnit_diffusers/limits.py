@@ -8,6 +8,7 @@ held at once. The limits are far above the size of any trainable model, and belo
 from __future__ import annotations
 
 import math
+import operator
 import reprlib
 from collections.abc import Sequence
 from numbers import Real
@@ -45,6 +46,23 @@ def check_size(name: str, value: Any, most: int = MAX_WIDTH, least: int = 1) -> 
     if value > most:
         raise ValueError(f"`{name}` must be an integer of at most {most}, but received {shown(value)}.")
     return value
+
+
+def as_integer(value: Any) -> int | None:
+    """The integer that a value is: an `int`, or an integer of NumPy or torch; `None` for everything else."""
+    # NumPy's booleans have no `__index__`; Python's have one.
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def check_count(name: str, value: Any, most: int = MAX_WIDTH, least: int = 1) -> int:
+    """[`check_size`] of a request, which may be an integer of NumPy or torch as well; returns it as an `int`."""
+    number = as_integer(value)
+    return check_size(name, value if number is None else number, most, least)
 
 
 def check_sizes(most: int = MAX_WIDTH, least: int = 1, **sizes: Any) -> None:

@@ -2,6 +2,7 @@ import itertools
 import random
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -161,6 +162,12 @@ def test_invalid_ranges_are_refused():
         ([[4], (5, None)], [(4,), (5, None)]),
         (MLPArchitecture(3, (4, 5), 2), [(4, 5)]),
         ([MLPArchitecture(3, (4, 5), 2), [6]], [(4, 5), (6,)]),
+        (np.array([4, 5]), [(4, 5)]),
+        (np.array([[4, 5], [6, 7]]), [(4, 5), (6, 7)]),
+        ([np.int64(4), None], [(4, None)]),
+        ([np.array([4]), range(5, 7)], [(4,), (5, 6)]),
+        (torch.tensor([4, 5]), [(4, 5)]),
+        (range(4, 7), [(4, 5, 6)]),
     ],
 )
 def test_architectures_are_requested_alone_or_in_lists(arch, parsed):
@@ -180,6 +187,9 @@ def test_architectures_are_requested_alone_or_in_lists(arch, parsed):
         ([4, -1], r"received -1 \(int\)"),
         ([4, 5.0], r"received 5.0 \(float\)"),
         ([True], r"received True \(bool\)"),
+        (np.array([4.0, 5.0]), r"received 4.0 \(float\)"),
+        ([np.True_], r"received np.True_ \(bool\)"),
+        (np.array(4), r"must be a list of hidden widths"),
         (["4"], r"received '4' \(str\)"),
     ],
 )

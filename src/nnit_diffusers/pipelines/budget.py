@@ -36,15 +36,25 @@ def parse_architectures(arch: ArchitectureLike | Sequence[ArchitectureLike] | No
     """
     if arch is None:
         return [None]
-    if isinstance(arch, (list, tuple)) and any(isinstance(entry, (list, tuple, MLPArchitecture)) for entry in arch):
-        return [_parse_architecture(entry) for entry in arch]
-    return [_parse_architecture(arch)]
+    entries = _listed(arch)
+    if isinstance(entries, list) and any(isinstance(_listed(entry), (list, MLPArchitecture)) for entry in entries):
+        return [_parse_architecture(entry) for entry in entries]
+    return [_parse_architecture(entries)]
+
+
+def _listed(arch: Any) -> Any:
+    """Lists, tuples, ranges and arrays as lists; anything else as it is."""
+    # A numpy array or a tensor, of any number of dimensions but none.
+    if isinstance(arch, (np.ndarray, torch.Tensor)) and arch.ndim:
+        return arch.tolist()
+    return list(arch) if isinstance(arch, (list, tuple, range)) else arch
 
 
 def _parse_architecture(arch: Any) -> HiddenSizes:
+    arch = _listed(arch)
     if isinstance(arch, MLPArchitecture):
         return arch.hidden_sizes
-    if not isinstance(arch, (list, tuple)):
+    if not isinstance(arch, list):
         raise ValueError(
             "`arch` must be a list of hidden widths, an `MLPArchitecture`, a list of either, or `None`, but received "
             f"{shown(arch)}."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..limits import shown
+
 
 def generator_per_network(
     generator: torch.Generator | list[torch.Generator] | None, num_networks: int
@@ -16,8 +18,15 @@ def generator_per_network(
         num_networks (`int`): Number of networks.
 
     Raises:
-        `ValueError`: If a list does not hold one generator per network.
+        `ValueError`: If it is neither, or a list that does not hold one generator per network.
     """
+    entries = generator if isinstance(generator, list) else [generator]
+    for entry in entries:
+        if not isinstance(entry, torch.Generator) and (entry is not None or isinstance(generator, list)):
+            raise ValueError(
+                "`generator` must be a `torch.Generator` or a list of them, such as "
+                f"`torch.Generator().manual_seed(0)`, but received {shown(entry)}."
+            )
     if isinstance(generator, list) and len(generator) != num_networks:
         raise ValueError(
             f"`generator` must be one or a list of {num_networks} (one for each network), but received a list of "

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..architecture import MASK_TOKEN, MLPArchitecture
 from ..flow import NUM_TRAIN_TIMESTEPS, velocity_of
-from ..limits import MAX_NETWORKS, MAX_TIMESTEPS, check_size, check_total
+from ..limits import MAX_NETWORKS, MAX_TIMESTEPS, check_count, check_size, check_total
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import POSITION_FIELDS, WeightPatchBatch, WeightPatchTokenizer
@@ -114,11 +114,11 @@ class NNiTPipeline(SafePipeline):
         callback_on_step_end_tensor_inputs: Sequence[str],
     ) -> None:
         """Raises `ValueError` if an argument is out of range; the message names the allowed and the received value."""
-        check_size("num_networks", num_networks, MAX_NETWORKS)
-        check_size("num_inference_steps", num_inference_steps, MAX_TIMESTEPS)
+        check_count("num_networks", num_networks, MAX_NETWORKS)
+        check_count("num_inference_steps", num_inference_steps, MAX_TIMESTEPS)
         for name, value in (("min_parameters", min_parameters), ("max_parameters", max_parameters)):
             if value is not None:
-                check_size(name, value, sys.maxsize)
+                check_count(name, value, sys.maxsize)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, but received {output_type!r}.")
         unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
