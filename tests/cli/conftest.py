@@ -30,7 +30,7 @@ def published(tmp_path):
     pipeline = tiny_pipeline(ghn=True)
     pipeline.save_pretrained(folder)
     (folder / "pipeline.py").write_text("from nnit_diffusers import NNiTPipeline  # noqa: F401\n")
-    statistics = {"min": 0.1, "interval": [0.2, 0.5]}
+    statistics = {"min": 0.1, "interval": [0.2, 0.5], "interval_method": "student_t", "num_architectures": 5}
     report = {
         "settings": {"task": "tiny_data", "num_inference_steps": 20, "weights_sha256": fingerprint(pipeline)},
         "regions": {

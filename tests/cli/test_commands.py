@@ -13,6 +13,7 @@ import torch
 from conftest import write_card
 from tiny import tiny_pipeline
 
+import nnit_diffusers
 from nnit_diffusers import EXPORT_FORMATS, MLP, MLPArchitecture, evaluate
 from nnit_diffusers.cli.export import Export
 from nnit_diffusers.cli.main import COMMANDS, parse
@@ -170,9 +171,11 @@ def test_info_shows_sizes_and_results_of_a_pipeline(nnit, published):
     assert sizes == {"transformer": sum(t.numel() for t in pipeline.transformer.state_dict().values()),
                      "ghn": sum(t.numel() for t in pipeline.ghn.state_dict().values())}  # fmt: skip
     assert (shown["task"], shown["in_features"], shown["out_features"], shown["max_width"]) == ("tiny_data", 5, 3, 12)
-    assert shown["measured"]["seen"] == {"mean": 0.34567, "interval": [0.2, 0.5], "min": 0.1,
-                                         "success_at_end": None, "num_networks": 10}  # fmt: skip
-    assert "seen                   34.6% (20.0% to 50.0%), minimum 10.0%, 10 networks" in nnit("info", published).out
+    assert shown["measured"]["seen"] == {"mean": 0.34567, "interval": [0.2, 0.5], "interval_method": "student_t",
+                                         "num_architectures": 5, "min": 0.1, "success_at_end": None,
+                                         "num_networks": 10}  # fmt: skip
+    line = "seen                   34.6% (20.0% to 50.0%), minimum 10.0%, 10 networks of 5 architectures"
+    assert line in nnit("info", published).out
 
 
 @pytest.mark.parametrize(
@@ -345,3 +348,8 @@ def test_commands_in_the_docs_are_valid_and_cover_every_subcommand():
     lines = re.findall(r"^nnit .*$", page, re.MULTILINE)
     kinds = {type(parse(shlex.split(line)[1:])) for line in lines}
     assert kinds == {kind for kind, _ in COMMANDS.values()}
+
+
+def test_the_version_is_shown(nnit):
+    result = nnit("--version")
+    assert (result.code, result.out) == (0, f"nnit {nnit_diffusers.__version__}\n")

@@ -71,10 +71,14 @@ def describe_pipeline(folder: Path) -> dict[str, Any]:
         report = read_json(folder / "evaluation.json")
         payload["num_inference_steps"] = report["settings"].get("num_inference_steps")
         payload["num_test_episodes"] = report["settings"].get("num_test_episodes")
+        # screened policies run in validation episodes, and only the best of them in test episodes
+        payload["data_split"] = "validation" if report["settings"].get("num_final_episodes") else "test"
         payload["measured"] = {
             region: {
                 "mean": part["nnit"]["mean"],
                 "interval": part["nnit"].get("interval"),
+                "interval_method": part["nnit"].get("interval_method"),
+                "num_architectures": part["nnit"].get("num_architectures"),
                 "min": part["nnit"]["min"],
                 "success_at_end": part["nnit"].get("success_at_end"),
                 "num_networks": part["num_networks"],
@@ -186,13 +190,15 @@ def _lines(payload: dict[str, Any]) -> list[str]:
 
     # measured results, a line per region
     if payload.get("measured"):
-        episodes = " ".join(str(word) for word in (payload["num_test_episodes"], "test episodes") if word is not None)
+        data = f"{payload['data_split']} episodes"
+        episodes = " ".join(str(word) for word in (payload["num_test_episodes"], data) if word is not None)
         score = "success in any step, " if "environment" in payload else ""
         steps = f"{payload['num_inference_steps']} denoising steps"
         lines.append(f"Measured    {score}mean of all networks, {steps}, {episodes}")
         for region, part in payload["measured"].items():
             interval = "" if part["interval"] is None else " ({:.1%} to {:.1%})".format(*part["interval"])
             at_end = "" if part["success_at_end"] is None else f"success at episode end {part['success_at_end']:.1%}, "
-            rest = f"{at_end}minimum {part['min']:.1%}, {part['num_networks']:,} networks"
+            architectures = f" of {part['num_architectures']} architectures" if part["num_architectures"] else ""
+            rest = f"{at_end}minimum {part['min']:.1%}, {part['num_networks']:,} networks{architectures}"
             lines.append(f"  {region:<22} {part['mean']:.1%}{interval}, {rest}")
     return lines

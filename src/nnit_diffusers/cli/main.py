@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import FlagCreatePairsOff, subcommand
 
+from .. import __version__
 from .command import Command
 from .evaluate import Evaluate
 from .export import Export
@@ -44,9 +45,9 @@ DESCRIPTION = """Generate ready-to-use MLPs of any width and depth with one diff
     nnit export networks --format onnx --output digits.onnx
     nnit search nnit/digits --target 0.95 --output smallest
 
-nnit COMMAND --help shows the options of a command and more examples. A model is
-a local folder or the name of a repository on the Hugging Face Hub. Results go to
-stdout, as JSON with --json. Progress and warnings go to stderr.
+nnit COMMAND --help shows the options of a command and more examples, nnit --version
+the version. A model is a local folder or the name of a repository on the Hugging Face
+Hub. Results go to stdout, as JSON with --json. Progress and warnings go to stderr.
 
 Exit codes: 0 success; 1 finished, but a requested threshold or check failed; 2 wrong
 usage or input, with a one-line error; 130 interrupted."""
@@ -69,6 +70,9 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         `SystemExit`: With 0 after `--help`, with 2 after wrong usage.
     """
+    if list(arguments) == ["--version"]:
+        print(f"nnit {__version__}")
+        return OK
     command = parse(arguments)
     name = next(name for name, (kind, _) in COMMANDS.items() if kind is type(command))
     # run it; errors that the user can fix become one line
