@@ -114,3 +114,34 @@ def test_pictures_are_up_to_date_with_their_evaluation(evaluation, scripts):
         if path.exists():
             with Image.open(path) as picture:
                 assert picture.text["Source"] == section_fingerprint(report, section)
+
+
+def test_results_in_the_text_of_the_readme_are_those_of_their_files():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    pickcube, stacking, digits = (
+        json.loads((ROOT / f"nnit/{name}/evaluation.json").read_text())
+        for name in ("pickcube", "stackcube-easy", "digits")
+    )
+    (winner,) = json.loads((ROOT / "docs/measurements/pickcube_search_winner.json").read_text())["networks"]
+
+    def percent(part):
+        return f"{100 * part['mean']:.1f}%"
+
+    # limits
+    deeper = pickcube["regions"]["deeper"]
+    assert f"reach {percent(deeper['nnit'])} instead of {percent(deeper['ghn'])}" in text
+    assert len(deeper["architectures"]) == 3 and "(three architectures)" in text
+    assert f"cannot stack cubes ({percent(stacking['regions']['deeper']['nnit'])})" in text
+    assert f"two layers of 16 units pick up {percent(pickcube['widths']['16']['nnit'])} of the cubes" in text
+    agreements = [part["nnit"]["mean_agreement"] for part in digits["novelty"].values()]
+    assert f"agree on {100 * min(agreements):.0f} to {100 * max(agreements):.0f}% of the test images" in text
+    # the policy that a search found, beside ManiSkill's PPO actor
+    found = nnit_diffusers.MLPArchitecture(**winner["architecture"])
+    actor = nnit_diffusers.MLPArchitecture(found.in_features, (256, 256, 256), found.out_features)
+    assert f"one hidden layer of {found.hidden_sizes[0]} units" in text and found.depth == 1
+    assert (
+        f"{found.num_parameters:,} parameters are {actor.num_parameters / found.num_parameters:.0f} times fewer"
+        in text
+    )
+    assert f"the {actor.num_parameters:,} of ManiSkill's PPO actor" in text
+    assert f"{winner['num_successes']} of {winner['num_episodes']} fresh episodes" in text

@@ -114,13 +114,13 @@ def test_scores_do_not_depend_on_how_many_networks_run_at_once():
     assert evaluate(networks, task) == evaluate(networks, small_task)
 
 
-def test_the_test_split_is_scored_by_default_and_selection_asks_for_validation():
+def test_the_test_split_is_scored_by_default_and_the_validation_split_on_request():
     networks = [identity_network(), identity_network(turn=1)]
     assert [result.score for result in evaluate(networks, LargestTask())] == [0, 1]
     assert [result.score for result in evaluate(networks, LargestTask(), split="validation")] == [1, 0]
 
 
-def test_a_network_with_outputs_that_are_not_finite_scores_nothing_and_leaves_the_others_alone():
+def test_a_network_with_outputs_that_are_not_finite_scores_0_and_does_not_affect_others():
     broken = identity_network(turn=1)
     broken[2].bias.data[0] = torch.inf
     broken_result, result = evaluate([broken, identity_network(turn=1)], LargestTask())
@@ -157,7 +157,7 @@ def test_an_unknown_split_is_refused():
         evaluate([identity_network()], LargestTask(), split="held_out_widths")
 
 
-def test_a_simulator_task_gets_the_episodes_seed_and_workers_that_were_asked_for():
+def test_a_simulator_task_gets_the_requested_episodes_seed_and_workers():
     task = ReachTask()
     networks = [pushing_network(0.5), pushing_network(0.0), pushing_network(2.0), pushing_network(0.3, (4, 2))]
     results = evaluate(networks, task, num_episodes=40, seed=7, num_workers=2)
@@ -200,7 +200,7 @@ def test_outputs_that_are_not_finite_agree_with_nothing():
     assert agreement(predictions).tolist() == [[0.5, 0.5], [0.5, 0.75]]
 
 
-def test_the_best_are_selected_best_first_and_the_earlier_of_equals():
+def test_top_scores_are_sorted_and_of_equal_scores_the_earlier_comes_first():
     assert select_top([0.1, 0.9, 0.5, 0.9, 0.7], 3) == [1, 3, 4]
     for k in (0, 6):
         with pytest.raises(ValueError, match=f"1 to 5, the number of scores, but received {k}"):
@@ -217,7 +217,7 @@ def test_the_wilson_interval_is_scipys(successes, episodes, confidence):
 
 
 @pytest.mark.parametrize(("successes", "episodes"), [(0, 0), (-1, 5), (6, 5)])
-def test_counts_that_cannot_be_are_refused(successes, episodes):
+def test_impossible_counts_are_refused(successes, episodes):
     with pytest.raises(ValueError, match=f"received {successes} of {episodes}"):
         wilson_interval(successes, episodes)
 

@@ -158,11 +158,11 @@ def test_without_demonstrations_nothing_is_measured(robot_pipeline_folder, tmp_p
         main(arguments)
 
 
-def test_the_readme_has_the_tables_of_the_committed_report():
+def test_the_page_of_results_has_the_tables_of_the_committed_report():
     report = json.loads((ROOT / "nnit" / "digits" / "benchmark.json").read_text())
-    readme = (ROOT / "README.md").read_text()
+    results = (ROOT / "docs" / "results.md").read_text()
     for table in report_tables(report).split("\n\n")[1::2]:
-        assert table in readme
+        assert table in results
 
 
 def test_devices_and_precisions_are_compared_on_the_same_noise(digits_pipeline_folder, tmp_path, capsys):

@@ -65,7 +65,7 @@ def test_a_changed_result_and_a_missing_component_are_reported_and_nothing_is_up
     refused = publish(hub, digits, tmp_path / "publisher")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert "The metadata of README.md must have the results {'seen': 0.9756," in refused.stdout
-    assert "but shows ['99.6% (96.9 to 98.2)']" in refused.stdout
+    assert "but shows ['99.6% (96.9 to 98.3)']" in refused.stdout
     assert "lacks its tokenizer" in refused.stdout
     assert refused.stdout.splitlines()[-1] == "Not uploaded to someone/digits."
     assert (hub.requests, hub.repositories) == ([], {})
