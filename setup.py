@@ -55,6 +55,10 @@ EXTRAS = {
         "tensorboard>=2.16.2",
         # 4.66.3: what datasets 3 asks for.
         "tqdm>=4.66.3",
+        # 3.1: what torch asks for. Model cards are templates.
+        "jinja2>=3.1",
+        # 10.1: the first for Python 3.12. Pictures of results are saved with a palette and their source.
+        "pillow>=10.1",
     ],
     # `nnit search` draws a picture of what it found.
     "search": PICTURES,

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from nnit_diffusers import MLP, GraphHyperNetwork, Task, evaluate, get_task
 from nnit_diffusers.data import ShardWriter, list_shards, push_to_hub, shard_path, write_index
-from nnit_diffusers.training_utils import step_generator
+from nnit_diffusers.training.randomness import step_generator
 from nnit_diffusers.utils import provenance, write_json
 
 

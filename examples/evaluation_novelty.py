@@ -6,10 +6,10 @@ Shape legend: B networks of one architecture, P patches, p side of a patch.
 from collections.abc import Sequence
 
 import torch
-from ghn_loss import participation_ratio
 
 from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, WeightPatchTokenizer
 from nnit_diffusers.evaluation import agreement, predict
+from nnit_diffusers.training.hypernetwork_losses import participation_ratio
 
 
 # Standard deviation of the small noise, in units of the rms of the weights of a layer.

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 
 import tyro
+from accelerate import PartialState
 
 from nnit_diffusers import get_task
 from nnit_diffusers.training import GHNTrainingConfig, train_ghn
@@ -30,6 +31,7 @@ def main(arguments: Arguments) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     train_ghn(task, arguments, arguments.output_dir)
+    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

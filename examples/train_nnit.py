@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 
 import tyro
+from accelerate import PartialState
 
 from nnit_diffusers import GraphHyperNetwork, NNiTTransformer, get_task
 from nnit_diffusers.training import NNiTTrainingConfig, train_nnit
@@ -52,6 +53,7 @@ def main(arguments: Arguments) -> None:
         pretrained=NNiTTransformer.from_pretrained(pretrained, subfolder="transformer") if pretrained else None,
         include_ghn=arguments.include_ghn,
     )
+    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

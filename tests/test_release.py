@@ -1,11 +1,14 @@
 """What a release ships and promises: metadata, changelog, workflows, hooks."""
 
+import ast
 import re
+import runpy
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.version import Version
 
 import nnit_diffusers
 
@@ -13,8 +16,11 @@ import nnit_diffusers
 ROOT = Path(__file__).parents[1]
 REPOSITORY = "https://github.com/nnit-diffusers/nnit-diffusers"
 YAML_FILES = sorted([*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml"])
+FORMS = [path for path in YAML_FILES if path.parent.name == "ISSUE_TEMPLATE" and path.name != "config.yml"]
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 MAKE_TARGETS = set(re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+lowest = runpy.run_path(str(ROOT / "scripts/test_lowest.py"))
 
 
 def steps_of(workflow):
@@ -28,6 +34,12 @@ def test_the_metadata_leads_to_the_project():
     for url in urls.values():
         path = re.fullmatch(rf"{REPOSITORY}/(?:blob|tree)/main/(.+)", url)
         assert path is None or (ROOT / path[1]).exists(), url
+
+
+def test_the_license_is_named_and_shipped():
+    of_package = metadata.metadata("nnit-diffusers")
+    assert of_package["License-Expression"] == "Apache-2.0"
+    assert of_package.get_all("License-File") == ["LICENSE"] and (ROOT / "LICENSE").is_file()
 
 
 def test_the_changelog_has_this_version_with_its_date_and_what_comes_next():
@@ -59,6 +71,41 @@ def test_workflows_may_only_read_and_end(workflow):
     content = yaml.safe_load(workflow.read_text())
     assert content["permissions"] == {"contents": "read"}
     assert all(job["timeout-minutes"] <= 60 for job in content["jobs"].values())
+    assert content["concurrency"]["cancel-in-progress"] is True
+    actions = [step for step in steps_of(workflow) if "uses" in step]
+    assert all(re.fullmatch(r"[\w/-]+@v\d+", step["uses"]) for step in actions)
+    checkouts = [step for step in actions if "checkout" in step["uses"]]
+    assert len(checkouts) == len(content["jobs"])
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda path: path.name)
+def test_issue_forms_have_what_github_needs(form):
+    content = yaml.safe_load(form.read_text())
+    assert content["name"] and content["description"]
+    fields = [field for field in content["body"] if field["type"] != "markdown"]
+    assert {field["type"] for field in fields} <= {"textarea", "input", "dropdown", "checkboxes"}
+    assert all(field["attributes"]["label"] for field in fields)
+    names = [field["id"] for field in fields]
+    assert names and len(set(names)) == len(names)
+
+
+def test_the_lowest_versions_are_those_of_the_metadata_and_not_above_the_pins():
+    floors = lowest["floors"]()
+    pins = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    required = metadata.requires("nnit-diffusers")
+    assert {"torch", "diffusers", "scipy", "pyarrow", "onnx", "peft"} <= set(floors)
+    for name, floor in floors.items():
+        assert Version(floor) <= Version(pins[name]), name
+        assert any(re.match(rf"{name}\b.*>={re.escape(floor)}(?![\d.])", line) for line in required), name
+
+
+def test_the_tests_left_out_on_the_lowest_versions_exist():
+    for test in lowest["DESELECTED"]:
+        path, name = test.partition("[")[0].split("::")
+        functions = {node.name for node in ast.parse((ROOT / path).read_text()).body if hasattr(node, "name")}
+        assert name in functions, test
+    assert [path for path in lowest["LEFT_OUT"] if not (ROOT / path).exists()] == []
 
 
 def test_the_hooks_have_the_pinned_version_of_ruff():

@@ -11,7 +11,6 @@ Three kinds of networks are run on the task's training data:
 - networks sampled from noise.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +22,10 @@ import tyro
 from tqdm.auto import tqdm
 
 from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, get_task
+from nnit_diffusers.flow import interpolate, timestep_of
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.training.transformer_losses import function_errors
 from nnit_diffusers.utils import markdown_table, provenance, write_json
-
-
-sys.path.append(str(Path(__file__).parents[1]))
-from nnit_loss import function_errors
 
 
 @dataclass
@@ -67,9 +64,10 @@ def restore(
     # noise, then predict clean patches
     batch = pipe.tokenizer.encode(networks)
     noise = torch.randn(batch.patches.shape, generator=generator) * batch.element_mask
+    sigmas = torch.full((len(networks),), sigma)
     predicted = pipe.transformer(
-        (1 - sigma) * batch.patches + sigma * noise,
-        torch.full((len(networks),), 1000 * sigma),
+        interpolate(batch.patches, noise, sigmas[:, None, None]),
+        timestep_of(sigmas),
         batch.architecture_tokens,
         torch.zeros(len(networks)),
         batch.positions,

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
 from nnit_diffusers.regions import REGIONS
-from nnit_diffusers.training_utils import step_generator
+from nnit_diffusers.training.randomness import step_generator
 from nnit_diffusers.utils import markdown_table, provenance, write_json
 
 

@@ -1,9 +1,9 @@
 """Cost of training: one network by SGD to the score of a generated one, and one step of the transformer."""
 
+import copy
 import json
 import math
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,10 @@ from typing import Any
 import torch
 from measuring import count_operations, median_seconds, share_of_matmul_rate
 
-from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, get_task
 from nnit_diffusers.networks import fold_observation_statistics, stack_state_dicts
-
-
-sys.path.append(str(Path(__file__).parents[1]))
-import train_nnit
+from nnit_diffusers.training import NNiTTrainingConfig
+from nnit_diffusers.training.transformer import NNiTTrainer
 
 
 def evaluation_steps(max_train_steps: int, first: int, growth: float) -> Iterator[int]:
@@ -120,49 +118,44 @@ def compare_row(
     }
 
 
-def training_arguments(pipe: NNiTPipeline, folder: Path, arguments: Any) -> train_nnit.Arguments:
-    """Arguments of a training run like the pipeline's own, from its copy in `folder`.
+def training_config(pipe: NNiTPipeline, arguments: Any) -> NNiTTrainingConfig:
+    """Settings of a training run like the pipeline's own.
 
     They are read from the pipeline's `training_nnit.json` if there is one, and are the defaults otherwise.
     """
     # recorded arguments
     recorded = Path(arguments.pretrained_model_name_or_path) / "training_nnit.json"
     trained_with = json.loads(recorded.read_text(encoding="utf-8"))["arguments"] if recorded.exists() else {}
-    # replaced: paths, and what must not happen in a benchmark
+    # replaced: what must not happen in a benchmark
     replaced = {
-        "output_dir": str(folder / "training"),
-        "task": arguments.task,
-        "data_dir": arguments.data_dir,
-        "ghn_name_or_path": str(folder / "ghn"),
-        "dataset_name": None,
-        "pretrained_model_name_or_path": str(folder),
         "patch_size": pipe.transformer.config.patch_size,
         "dataloader_num_workers": 0,
         "resume_from_checkpoint": None,
         "report_to": "none",
         "push_to_hub": False,
     }
-    # arguments that the script still has
-    known = {field.name for field in fields(train_nnit.Arguments)}
-    return train_nnit.Arguments(**{name: value for name, value in (trained_with | replaced).items() if name in known})
+    # settings that there still are
+    known = {field.name for field in fields(NNiTTrainingConfig)}
+    return NNiTTrainingConfig(**{name: value for name, value in (trained_with | replaced).items() if name in known})
 
 
 @contextmanager
 def repeated_step(pipe: NNiTPipeline, arguments: Any) -> Iterator[tuple[Callable[[], None], int]]:
-    """A step of `train_nnit.py` that can be called repeatedly, and its number of networks.
+    """A step of `train_nnit` that can be called repeatedly, and its number of networks.
 
     Every call repeats the same step, including drawing its networks, since other architectures would take other times.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        pipe.save_pretrained(folder)
-        training = train_nnit.Training(training_arguments(pipe, folder, arguments))
+    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    config = training_config(pipe, arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        training = NNiTTrainer(task, pipe.ghn, config, folder, pretrained=copy.deepcopy(pipe.transformer))
 
         def step() -> None:
             training.step = 0
-            training.train_step(training.batches())
+            batches = training.batches()
+            training.train_step([next(batches) for _ in range(training.num_micro_steps)])
 
-        yield step, training.arguments.train_batch_size * training.arguments.gradient_accumulation_steps
+        yield step, config.train_batch_size * training.num_micro_steps
 
 
 def measure_training(pipe: NNiTPipeline, arguments: Any) -> dict[str, Any]:

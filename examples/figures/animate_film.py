@@ -1,6 +1,6 @@
 """Turns a film into an animated picture, which a README shows where it cannot play a video.
 
-    python examples/figures/animate_film.py nnit/pickcube/rollout.mp4 docs/images/pickcube.webp
+python examples/figures/animate_film.py nnit/pickcube/rollout.mp4 docs/images/pickcube.webp
 """
 
 import io

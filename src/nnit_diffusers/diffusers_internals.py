@@ -1,9 +1,9 @@
 """Private names of diffusers that this package depends on, each with the reason.
 
 A private name can change in any release, so diffusers is capped at the releases in `TESTED_DIFFUSERS`. Private modules
-are imported here and nowhere else. What else is private stands where diffusers looks for it, on classes and instances;
+are imported here and nowhere else. What else is private stands where diffusers expects it, on classes and instances;
 `PRIVATE_NAMES` lists all of it. `tests/test_diffusers_internals.py` holds the list against the installed release, and
-fails on a private name that is not on it. No private name of torch, huggingface_hub, accelerate or peft is used.
+fails on a private name that is not on it. One of accelerate is on it too, and none of torch, huggingface_hub or peft.
 
 Not on the list are `_interrupt`, `_num_timesteps` and `_callback_tensor_inputs` of the pipeline. They are ours, under
 the names that callbacks written for other pipelines know. Nor are the keys `_class_name` and `_name_or_path` of
@@ -117,6 +117,14 @@ PRIVATE_NAMES = (
         "_parallel_config",
         "looked for",
         "Context parallelism; a processor without the attribute is passed over.",
+    ),
+    # Training, by accelerate
+    PrivateName(
+        "accelerate.state:AcceleratorState",
+        "_reset_state",
+        "called",
+        "A second training run in one process may have another precision. No public way to forget the first.",
+        ("reset_partial_state",),
     ),
     # What a model declares about itself
     PrivateName(

@@ -49,7 +49,7 @@ def route_pipelines(pipelines: ModuleType) -> None:
 
 
 def _routed(base: type, load: Callable[..., Any]) -> Callable[..., Any]:
-    """A class method of `DiffusionPipeline` that goes on with that of [`NNiTPipeline`] where it fails on one."""
+    """A class method of `DiffusionPipeline` that continues with that of [`NNiTPipeline`] where it fails on one."""
     first_parameter = list(inspect.signature(load).parameters)[1]  # folder or repository
 
     @wraps(load)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from nnit_diffusers import MLP, ArchitectureRegions, GraphHyperNetwork, WeightPatchTokenizer
@@ -284,3 +285,27 @@ def test_the_index_is_readable_by_datasets(original):
     rows = datasets.Dataset.from_parquet(str(original / "index.parquet"), cache_dir=str(original.parent / "cache"))
     assert len(rows) == 43
     assert rows[5]["seed"] == 5
+
+
+def test_weights_that_are_not_finite_are_refused_with_their_shard_and_network(folder):
+    path = shard_path(folder, 1)
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as shard:
+        metadata = shard.metadata()
+    tensors["00003.0.weight"][0, 0] = torch.nan
+    save_file(tensors, path, metadata)
+    dataset = WeightDataset(folder, TOKENIZER)
+    assert len(dataset.state_dicts(range(16))) == 16
+    with pytest.raises(ValueError, match=r"Network 19 of the dataset .* not finite, in `00003\.0\.weight` of .*00001"):
+        dataset.state_dicts(range(len(dataset)))
+
+
+def test_a_stream_leaves_the_ghn_as_it_is():
+    ghn = GraphHyperNetwork(5, 3, max_width=12, node_dim=8, map_channels=4, num_templates=2, latent_dim=2).train()
+    stream = GHNWeightStream(ghn, TOKENIZER, REGIONS)
+    before = stream.batch(4, generator()).patches
+    assert ghn.training and all(parameter.requires_grad for parameter in ghn.parameters())
+    # training it on does not change the stream
+    for parameter in ghn.parameters():
+        parameter.data += 1
+    assert torch.equal(stream.batch(4, generator()).patches, before)

@@ -3,7 +3,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -196,7 +198,46 @@ def test_the_data_card_summarises_the_dataset(tmp_path):
         assert line in card.text
 
 
+# Several writers
+
+
+def test_two_writers_in_one_folder_keep_the_networks_of_both(tmp_path):
+    with WeightDatasetWriter(tmp_path, 2) as first, WeightDatasetWriter(tmp_path, 2) as second:
+        for seed in range(6):
+            first.add(network_of(seed), task="toy", seed=seed)
+            second.add(network_of(seed), task="toy", seed=100 + seed)
+    seeds = pq.read_table(tmp_path / "index.parquet")["seed"].to_pylist()
+    assert sorted(seeds) == [*range(6), *range(100, 106)]
+    assert [path.name for path in (tmp_path / "shards").iterdir() if path.name.startswith(".")] == []
+
+
 # Errors
+
+
+def test_numbers_of_numpy_and_torch_are_written_as_pythons(tmp_path):
+    with WeightDatasetWriter(tmp_path) as writer:
+        writer.add(
+            network_of(0),
+            task="toy",
+            seed=np.int64(7),
+            step=np.int32(9),
+            score=np.float32(0.5),
+            latent=torch.tensor([0.5, 1.5]),
+        )
+    (row,) = pq.read_table(tmp_path / "index.parquet").to_pylist()
+    assert (row["seed"], row["step"], row["score"], row["latent"]) == (7, 9, 0.5, [0.5, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", "seven"), ("seed", 2**70), ("step", 1.5), ("score", "good"), ("latent", ["a"]), ("origin", Path("sgd"))],
+)
+def test_provenance_that_the_index_cannot_hold_is_refused_at_once(tmp_path, name, value):
+    with WeightDatasetWriter(tmp_path) as writer:
+        writer.add(network_of(0), task="toy")
+        with pytest.raises(ValueError, match=f"`{name}` must "):
+            writer.add(network_of(1), task="toy", **{name: value})
+    assert writer.num_networks == 1
 
 
 def test_an_invalid_network_is_refused_and_the_others_are_kept(tmp_path):

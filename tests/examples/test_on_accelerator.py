@@ -6,7 +6,7 @@ import pytest
 import torch
 import train_ghn
 import train_nnit
-from launching import TINY_GHN, TINY_NNIT, assert_same_files, fresh_accelerate
+from launching import TINY_GHN, TINY_NNIT, assert_same_files, fresh_accelerate, trainer_of
 
 from nnit_diffusers import NNiTPipeline
 
@@ -107,8 +107,7 @@ def resume(script, folder, arguments):
         if name == "resumed":
             shutil.copytree(folder / "complete" / "checkpoint-3", folder / "resumed" / "checkpoint-3")
         with fresh_accelerate(cpu=False):
-            training = script.Training(script.Arguments(str(folder / name), **arguments, **settings))
+            training = trainer_of(script.Arguments(output_dir=str(folder / name), **arguments, **settings))
             assert training.accelerator.device.type == torch.accelerator.current_accelerator().type
             training.run()
-            training.accelerator.end_training()
     assert_same_files(folder / "resumed" / "checkpoint-6", folder / "complete" / "checkpoint-6")

@@ -13,7 +13,8 @@ from launching import ONE_PROCESS, assert_same_files, cpu_environment, flags, la
 from launching import TINY_GHN as TINY
 
 from nnit_diffusers import GraphHyperNetwork, evaluate
-from nnit_diffusers.training_utils import checkpoint_step, find_checkpoint, list_checkpoints
+from nnit_diffusers.training.checkpoints import checkpoint_step, list_checkpoints
+from nnit_diffusers.training.hypernetwork import diversity_target
 
 
 # diffusers' own `EMAModel.from_pretrained` triggers a deprecation warning of diffusers.
@@ -116,26 +117,24 @@ def test_a_resumed_training_run_equals_the_uninterrupted_one(tmp_path, gradient_
     resumed = run(script, tmp_path / "resumed", resume_from_checkpoint="latest", **arguments)
     for folder in ("checkpoint-6", "ghn"):
         assert_same_files(resumed / folder, complete / folder)
-    for curve in ("loss", "cosine", "lr"):
+    for curve in ("loss", "diversity", "cosine", "least_spread", "lr"):
         expected = logged(complete, curve)
         assert logged(resumed, curve) == pytest.approx({step: expected[step] for step in (4, 5, 6)}, rel=1e-3)
 
 
 def test_a_training_run_killed_while_saving_resumes_from_its_last_complete_checkpoint(tmp_path, uninterrupted):
     command = [sys.executable, script.__file__, "--output_dir", str(tmp_path)]
-    endless = {**ENDLESS, "max_train_steps": 5, "checkpointing_steps": 1}
+    endless = {**ENDLESS, "max_train_steps": 6, "checkpointing_steps": 1}
     process = subprocess.Popen([*command, *flags(endless)], env=cpu_environment(), stderr=subprocess.DEVNULL)
     stop_while_saving(process, tmp_path)
     process.kill()
     process.wait()
     assert list(tmp_path.glob("partial-*"))
-    last = find_checkpoint(tmp_path, "latest")
-    assert last is not None
+    last = list_checkpoints(tmp_path)[-1]
     for folder in ("ghn", "ghn_ema"):
         assert_same_files(last / folder, uninterrupted / last.name / folder)
 
-    arguments = {**endless, "max_train_steps": 6}
-    resumed = run(script, tmp_path, resume_from_checkpoint="latest", **arguments)
+    resumed = run(script, tmp_path, resume_from_checkpoint="latest", **endless)
     assert_same_files(resumed / "ghn", uninterrupted / "ghn")
     assert not list(tmp_path.glob("partial-*"))
 
@@ -173,8 +172,8 @@ def test_without_an_average_the_last_weights_are_saved(tmp_path, uninterrupted):
 
 
 def test_the_diversity_target_falls_linearly_from_one():
-    arguments = script.Arguments("outputs", max_train_steps=100, diversity_target=0.6, diversity_end=0.5)
-    allowed = [script.diversity_target(arguments, step) for step in (0, 25, 50, 100)]
+    arguments = script.Arguments(output_dir="outputs", max_train_steps=100, diversity_target=0.6, diversity_end=0.5)
+    allowed = [diversity_target(arguments, step) for step in (0, 25, 50, 100)]
     assert allowed == pytest.approx([1, 0.8, 0.6, 0.6])
 
 

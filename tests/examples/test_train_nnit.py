@@ -7,11 +7,23 @@ import build_weight_dataset
 import pytest
 import torch
 import train_nnit as script
-from launching import ONE_PROCESS, assert_same_files, cpu_environment, flags, fresh_accelerate, launch, logged, run
+from launching import (
+    ONE_PROCESS,
+    assert_same_files,
+    cpu_environment,
+    flags,
+    fresh_accelerate,
+    launch,
+    logged,
+    run,
+    trainer_of,
+)
 from launching import TINY_NNIT as TINY
 
-from nnit_diffusers import NNiTPipeline, NNiTTransformer
+from nnit_diffusers import NNiTPipeline, NNiTTransformer, get_task
 from nnit_diffusers.data import GHNWeightStream
+from nnit_diffusers.training import NNiTTrainingConfig
+from nnit_diffusers.training.transformer import NNiTTrainer
 
 
 # diffusers' own `EMAModel.from_pretrained` triggers a deprecation warning of diffusers.
@@ -41,7 +53,7 @@ def trained(tmp_path_factory, ghn_folder):
 
 def training(output_dir, **arguments):
     """A training run before its first step."""
-    return script.Training(script.Arguments(str(output_dir), **{**TINY, **arguments}))
+    return trainer_of(script.Arguments(output_dir=str(output_dir), **{**TINY, **arguments}))
 
 
 def test_checkpoints_are_written_at_their_steps_and_the_oldest_removed(trained):
@@ -74,8 +86,9 @@ def test_the_ghn_is_saved_unless_excluded(trained, tmp_path, ghn_folder, digits)
     saved = NNiTPipeline.from_pretrained(trained / "pipeline").ghn
     (network,) = saved.generate([digits.regions.architecture([48, 40])])
     assert network(torch.rand(5, 64)).isfinite().all()
-    without = training(tmp_path, ghn_name_or_path=ghn_folder, include_ghn=False)
-    assert without.pipeline.ghn is None
+    arguments = {**TINY, "max_train_steps": 1, "include_ghn": False}
+    without = run(script, tmp_path, ghn_name_or_path=ghn_folder, **arguments)
+    assert NNiTPipeline.from_pretrained(without / "pipeline").ghn is None
 
 
 def test_the_averaged_weights_are_saved(trained):
@@ -130,13 +143,12 @@ def test_batches_do_not_depend_on_the_number_of_workers(tmp_path, ghn_folder):
     arguments = {"ghn_name_or_path": ghn_folder, "function_loss_weight": 1.0}
     drawn = [list(training(tmp_path, dataloader_num_workers=number, **arguments).batches()) for number in (0, 3)]
     assert [len(batches) for batches in drawn] == [6, 6]
-    for (batch, tokens, inputs, generator), (other_batch, other_tokens, other_inputs, other_generator) in zip(*drawn):
-        assert batch.architectures == other_batch.architectures
-        assert torch.equal(batch.patches, other_batch.patches)
-        assert torch.equal(tokens, other_tokens)
+    for (noised, inputs), (other_noised, other_inputs) in zip(*drawn):
+        assert noised.clean.architectures == other_noised.clean.architectures
         assert torch.equal(inputs, other_inputs)
-        assert torch.equal(generator.get_state(), other_generator.get_state())
-    assert not torch.equal(drawn[0][0][1], drawn[0][1][1])
+        for name, value in vars(noised).items():
+            assert name == "clean" or torch.equal(value, getattr(other_noised, name))
+    assert not torch.equal(drawn[0][0].noised.sample_tokens, drawn[0][1].noised.sample_tokens)
 
 
 def test_dataloader_workers_do_not_change_the_losses(trained, tmp_path, ghn_folder):
@@ -183,11 +195,12 @@ def test_a_higher_weight_of_the_function_loss_lowers_the_function_error(tmp_path
 
 
 @pytest.mark.parametrize("weighting_scheme", ["logit_normal", "mode", "none"])
-def test_noise_levels_of_every_scheme_lie_between_0_and_1(weighting_scheme):
-    arguments = script.Arguments("outputs", weighting_scheme=weighting_scheme)
-    sigmas = script.draw_sigmas(1000, arguments, torch.Generator().manual_seed(0))
-    assert sigmas.shape == (1000,)
-    assert 0 <= sigmas.min() < 0.05 and 0.95 < sigmas.max() <= 1
+def test_noise_levels_of_every_scheme_lie_between_0_and_1(tmp_path, ghn_folder, weighting_scheme):
+    run_of = training(tmp_path, ghn_name_or_path=ghn_folder, weighting_scheme=weighting_scheme)
+    run_of.config.train_batch_size = 400
+    sigmas = run_of.prepare_batch(torch.Generator().manual_seed(0)).noised.sigmas
+    assert sigmas.shape == (400,)
+    assert 0 <= sigmas.min() < 0.1 and 0.95 < sigmas.max() <= 1
 
 
 def test_a_transformer_trains_on_a_weight_dataset_and_resumes(tmp_path, ghn_folder):
@@ -210,23 +223,27 @@ def test_a_transformer_trains_on_a_weight_dataset_and_resumes(tmp_path, ghn_fold
 
 def test_patches_of_a_weight_dataset_have_unit_rms(tmp_path, ghn_folder):
     dataset = run(build_weight_dataset, tmp_path / "weights", ghn_name_or_path=ghn_folder, num_networks=40)
-    source = training(tmp_path, dataset_name=str(dataset), train_batch_size=16).source
+    config = NNiTTrainingConfig(**{**TINY, "train_batch_size": 16})
+    source = NNiTTrainer(get_task("digits"), str(dataset), config, tmp_path).source
     for rms in rms_of(source):
         assert rms == pytest.approx([1, 1, 1], abs=0.15)
 
 
 def test_a_training_run_can_start_from_a_pipeline_and_from_a_checkpoint(trained, tmp_path, ghn_folder):
     for folder in (trained / "pipeline", trained / "checkpoint-4"):
-        started = training(tmp_path, ghn_name_or_path=ghn_folder, pretrained_model_name_or_path=str(folder))
+        # with a learning rate of 0, the weights stay as they were
+        still = {**TINY, "max_train_steps": 1, "learning_rate": 0.0, "muon_learning_rate": 0.0}
+        paths = {"ghn_name_or_path": ghn_folder, "pretrained_model_name_or_path": str(folder)}
+        started = run(script, tmp_path / folder.name, **paths, **still)
+        found = NNiTTransformer.from_pretrained(started / "pipeline" / "transformer")
         expected = NNiTTransformer.from_pretrained(folder / "transformer")
-        assert torch.equal(started.transformer.proj_out.weight, expected.proj_out.weight)
-        assert started.step == 0
+        assert torch.equal(found.proj_out.weight, expected.proj_out.weight)
 
 
 def test_a_pretrained_transformer_with_another_patch_size_is_refused(trained, tmp_path, ghn_folder):
     arguments = {"ghn_name_or_path": ghn_folder, "pretrained_model_name_or_path": str(trained / "pipeline")}
     with pytest.raises(ValueError, match="`patch_size` must be 8, .*but received 4"):
-        training(tmp_path, patch_size=4, **arguments)
+        run(script, tmp_path, patch_size=4, **TINY, **arguments)
 
 
 def test_an_invalid_command_ends_with_one_clear_error(tmp_path):

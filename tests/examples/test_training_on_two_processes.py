@@ -1,4 +1,4 @@
-"""Both training scripts under `torchrun`, which runs this file; the tests compare the results."""
+"""Both training stages under `torchrun`, which runs this file; the tests compare the results."""
 
 import logging
 import sys
@@ -7,18 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 import tyro
-from launching import TWO_PROCESSES, fresh_accelerate, launch
+from accelerate import PartialState
 
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 import train_ghn
 import train_nnit
+from launching import TWO_PROCESSES, fresh_accelerate, launch, trainer_of
 
-from nnit_diffusers.training_utils import step_generator
+from nnit_diffusers.training.randomness import step_generator
 
 
-COMMON = "--max_train_steps 2 --checkpointing_steps 1 --lr_scheduler constant --validation_architectures 1"
+COMMON = (
+    "--max_train_steps 2 --checkpointing_steps 1 --lr_scheduler linear --lr_warmup_steps 0 "
+    "--validation_architectures 1"
+)
 COMMAND_LINES = {
     train_ghn: f"{COMMON} --latent_dim 4 --node_dim 8 --map_channels 4 --num_templates 2 --num_architectures 1 "
     "--train_batch_size 16 --learning_rate 0.01",
@@ -38,12 +43,11 @@ def train_on_this_process(output_dir):
     """Trains with both scripts and saves the final parameters of this process."""
     logging.basicConfig(level=logging.INFO)
     for script, more in ((train_ghn, ()), (train_nnit, ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn"))):
-        training = script.Training(arguments(script, output_dir, *more))
+        training = trainer_of(arguments(script, output_dir, *more))
+        process_index = training.accelerator.process_index
         training.run()
-        training.accelerator.wait_for_everyone()
-        parameters = getattr(training, MODELS[script]).state_dict()
-        torch.save(parameters, output_dir / script.__name__ / f"process-{training.accelerator.process_index}.pt")
-    training.accelerator.end_training()
+        torch.save(training.trained.state_dict(), output_dir / script.__name__ / f"process-{process_index}.pt")
+    PartialState().destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +74,18 @@ def test_a_checkpoint_is_written_once_and_has_the_random_state_of_both(output_di
             model,
             f"{model}_ema",
             "optimizer.bin",
-            "scheduler.bin",
+            "custom_checkpoint_0.pkl",
             "random_states_0.pkl",
             "random_states_1.pkl",
         }
+
+
+@SCRIPTS
+def test_the_schedule_counts_optimisation_steps_and_ends_at_zero(output_dir, script):
+    for step, scale in ((1, 0.5), (2, 0.0)):
+        state = torch.load(output_dir / script.__name__ / f"checkpoint-{step}" / "custom_checkpoint_0.pkl")
+        assert state["last_epoch"] == step
+        assert state["_last_lr"] == [scale * peak for peak in state["base_lrs"]]
 
 
 @SCRIPTS
@@ -81,14 +93,9 @@ def test_two_processes_train_on_twice_the_data(output_dir, script, tmp_path):
     # one process accumulates the batches of both
     more = () if script is train_ghn else ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn")
     with fresh_accelerate():
-        training = script.Training(arguments(script, tmp_path, "--gradient_accumulation_steps", "2", *more))
-        for process_index in range(2):
-            generator = step_generator(0, 0, process_index)
-            if script is train_ghn:
-                training.micro_step(generator)
-            else:
-                training.micro_step(*training.draw(generator), generator)
-    model = getattr(training, MODELS[script])
+        training = trainer_of(arguments(script, tmp_path, "--gradient_accumulation_steps", "2", *more))
+        training.train_step([training.prepare_batch(step_generator(0, 0, index)) for index in range(2)])
+    model = training.trained
     folder = output_dir / script.__name__ / "checkpoint-1" / MODELS[script]
     for name, parameter in type(model).from_pretrained(folder).named_parameters():
         torch.testing.assert_close(model.get_parameter(name), parameter, rtol=1e-3, atol=1e-5)

@@ -19,7 +19,7 @@ os.environ["HF_TOKEN"] = TOKEN
 from nnit_diffusers import MLP, GraphHyperNetwork, NNiTArchitectureScheduler, NNiTPipeline, NNiTTransformer
 from nnit_diffusers import WeightDataset, WeightPatchTokenizer
 from nnit_diffusers.data import push_to_hub as push_dataset
-from nnit_diffusers.training_utils import push_to_hub as push_trained
+from nnit_diffusers.training.publishing import upload
 
 def networks(pipeline):
     generator = torch.Generator().manual_seed(0)
@@ -28,7 +28,7 @@ def networks(pipeline):
 local = NNiTPipeline.from_pretrained(f"{FOLDER}/pipeline")
 local.push_to_hub("someone/pipeline")
 local.save_pretrained(f"{FOLDER}/again", push_to_hub=True, repo_id="someone/saved", private=True)
-push_trained(f"{FOLDER}/pipeline", "trained")
+upload(f"{FOLDER}/pipeline", "trained")
 local.ghn.push_to_hub("someone/ghn")
 local.transformer.push_to_hub("someone/transformer")
 local.tokenizer.push_to_hub("someone/tokenizer")

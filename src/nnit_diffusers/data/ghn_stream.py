@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from ..architecture import MLPArchitecture
@@ -18,7 +20,7 @@ class GHNWeightStream:
     """Batches of networks of the seen region; each has a new latent, so that no network repeats.
 
     Parameters:
-        ghn (`GraphHyperNetwork`): Generates the networks.
+        ghn (`GraphHyperNetwork`): Generates the networks; a copy is taken, and the GHN stays as it is.
         tokenizer (`WeightPatchTokenizer`): Cuts them into patches.
         regions (`ArchitectureRegions`): Architectures come from its `"seen"` region.
         latents_per_architecture (`int`, defaults to 4): Number of networks per drawn architecture.
@@ -33,7 +35,7 @@ class GHNWeightStream:
         latents_per_architecture: int = 4,
         narrow_fraction: float = 0.0,
     ):
-        self.ghn = ghn.eval().requires_grad_(False)
+        self.ghn = copy.deepcopy(ghn).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.regions = regions
         self.latents_per_architecture = latents_per_architecture

@@ -8,6 +8,7 @@ README.md                            data card
 from __future__ import annotations
 
 import json
+import operator
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,31 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         ) from error
 
 
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"`{name}` must be a string, but received {value!r}.")
+    return value
+
+
+def _integer(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"`{name}` must be an integer or None, but received {value!r}.") from None
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"`{name}` must fit in 64 bits, but received {number}.")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be a number or numbers, but received {value!r}.") from None
+
+
 class ShardWriter:
     """Collects the networks of one shard and writes them to its file atomically.
 
@@ -89,12 +115,17 @@ class ShardWriter:
     """
 
     def __init__(self, folder: str | Path, number: int):
-        self.path = shard_path(folder, number)
+        self.folder, self.number = folder, number
         self._tensors: dict[str, Any] = {}
         self._rows: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def path(self) -> Path:
+        """The file that is written."""
+        return shard_path(self.folder, self.number)
 
     def add(
         self,
@@ -121,8 +152,13 @@ class ShardWriter:
             score (`float`, *optional*): Score on the task's validation data.
 
         Raises:
-            `ValueError`: If it is not such a network, or a weight is not finite.
+            `ValueError`: If it is not such a network, a weight is not finite, or the index cannot hold an argument.
         """
+        # what JSON and Parquet hold; NumPy's numbers become Python's
+        texts = {name: _text(name, value) for name, value in (("task", task), ("region", region), ("origin", origin))}
+        integers = {name: _integer(name, value) for name, value in (("seed", seed), ("step", step))}
+        numbers = {"score": None if score is None else _number("score", score)}
+        latents = None if latent is None else [_number("latent", value) for value in latent]
         # copy the weights under plain keys
         architecture = architecture_of(network)
         key = f"{len(self):05}."
@@ -138,19 +174,34 @@ class ShardWriter:
                 "key": key,
                 **architecture.to_dict(),
                 "num_parameters": architecture.num_parameters,
-                "task": task,
-                "region": region,
-                "origin": origin,
-                "latent": None if latent is None else [float(value) for value in latent],
-                "seed": seed,
-                "step": step,
-                "score": score,
+                **texts,
+                "latent": latents,
+                **integers,
+                **numbers,
             }
         )
 
     def write(self) -> Path:
-        """Writes the file atomically: a killed process leaves no part of it."""
+        """Writes the file atomically, in place of an existing one: a killed process leaves no part of it."""
+        write_bytes(self.path, self._content())
+        return self.path
+
+    def write_new(self) -> Path:
+        """Writes the file atomically, under the next number if another process has written a shard of this one."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}-{id(self)}.tmp")
+        write_bytes(temporary, self._content())
+        try:
+            while True:
+                try:
+                    # unlike a renamed file, a link never replaces another
+                    os.link(temporary, self.path)
+                    return self.path
+                except FileExistsError:
+                    self.number += 1
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _content(self) -> bytes:
         # One metadata entry only: the order of several varies, so the same shard would give different files.
         # Not `save_file`: a killed process would leave its temporary file behind under another name.
-        write_bytes(self.path, save(self._tensors, metadata={"networks": json.dumps(self._rows)}))
-        return self.path
+        return save(self._tensors, metadata={"networks": json.dumps(self._rows)})

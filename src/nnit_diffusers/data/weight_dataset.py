@@ -82,7 +82,7 @@ class WeightDataset:
         """Weights of networks that take raw inputs.
 
         Raises:
-            `ValueError`: If a shard is damaged, or a network differs from its row in the index.
+            `ValueError`: If a shard is damaged, a network differs from its row, or a weight is not finite.
         """
         members: dict[Path, list[int]] = defaultdict(list)
         for index in indices:
@@ -106,6 +106,11 @@ class WeightDataset:
                     f"{dtype} of shape {received}."
                 )
             state_dict[key] = shard.get_tensor(name)
+            if not state_dict[key].isfinite().all():
+                raise ValueError(
+                    f"Network {index} of the dataset has a weight that is not finite, in `{name}` of {str(path)!r}. "
+                    "Remove the network, or build the dataset without it."
+                )
         return state_dict
 
     def batch(self, num_networks: int, generator: torch.Generator) -> WeightPatchBatch:

@@ -23,7 +23,8 @@ class WeightDatasetWriter:
     ```
 
     Every shard is written atomically, and the index after the last shard. A killed process loses only the networks of
-    its unfinished shard. The same script, run again, resumes after the last complete shard.
+    its unfinished shard. The same script, run again, resumes after the last complete shard. Writers that share a
+    folder never replace each other's shards.
 
     Parameters:
         output_dir (`str` or `Path`): Folder of the dataset.
@@ -43,8 +44,7 @@ class WeightDatasetWriter:
         self.networks_per_shard = networks_per_shard
         shards = list_shards(output_dir)
         self.num_networks = sum(len(read_rows(path)) for _, path in shards)
-        self._next_number = shards[-1][0] + 1 if shards else 0
-        self._shard = ShardWriter(output_dir, self._next_number)
+        self._shard = ShardWriter(output_dir, shards[-1][0] + 1 if shards else 0)
 
     def add(self, network: nn.Sequential, **provenance: Any) -> None:
         """Adds a copy of a network, with the arguments of [`~ShardWriter.add`] as its `provenance`."""
@@ -54,9 +54,8 @@ class WeightDatasetWriter:
             self._write_shard()
 
     def _write_shard(self) -> None:
-        self._shard.write()
-        self._next_number += 1
-        self._shard = ShardWriter(self.output_dir, self._next_number)
+        self._shard.write_new()
+        self._shard = ShardWriter(self.output_dir, self._shard.number + 1)
 
     def __enter__(self) -> WeightDatasetWriter:
         return self

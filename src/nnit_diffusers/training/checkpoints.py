@@ -159,7 +159,9 @@ def save_checkpoint(accelerator: Accelerator, output_dir: str | Path, step: int,
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         if total_limit is not None:
-            for folder in list_checkpoints(output_dir)[: -max(total_limit, 1)]:
+            # A newer one can only be a damaged one that was passed over on resuming.
+            until_now = [folder for folder in list_checkpoints(output_dir) if checkpoint_step(folder) <= step]
+            for folder in until_now[: -max(total_limit, 1)]:
                 shutil.rmtree(folder)
     accelerator.wait_for_everyone()
     return final

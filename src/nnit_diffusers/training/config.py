@@ -21,7 +21,7 @@ OPERATIONAL_FIELDS = frozenset(
         "report_to",
         "push_to_hub",
         "hub_model_id",
-        # of the scripts, where they say what was read and written
+        # of the scripts: where they read and write
         "output_dir",
         "data_dir",
         "ghn_name_or_path",
@@ -48,6 +48,8 @@ class TrainingConfig:
     """Peak learning rate."""
     lr_scheduler: str = "cosine"
     """Any schedule of `diffusers.optimization.get_scheduler`."""
+    lr_step_rules: str | None = None
+    """Rules of `piecewise_constant`: `1:10,0.1:20,0.01` is a tenth of the peak from step 10, a hundredth from 20."""
     lr_warmup_steps: int = 100
     """Steps of linear warm-up."""
     adam_beta1: float = 0.9

@@ -19,6 +19,11 @@ def round_path(output_dir: Path, step: int) -> Path:
     return output_dir / f"dagger-{step}.safetensors"
 
 
+def list_rounds(output_dir: Path) -> list[Path]:
+    """Files of all rounds in the folder of a training run."""
+    return sorted(output_dir.glob("dagger-*.safetensors"))
+
+
 def collect_round(
     task: ImitationTask,
     ghn: GraphHyperNetwork,

@@ -16,7 +16,7 @@ from ..tasks.base import Task
 from ..tasks.imitation import ImitationTask
 from .checkpoints import averaged_weights
 from .config import GHNTrainingConfig
-from .dagger import add_round, collect_round, round_path
+from .dagger import add_round, collect_round, list_rounds, round_path
 from .hypernetwork_losses import fan_in_scaled, network_losses, participation_ratio
 from .randomness import step_generator
 from .trainer import StepCallback, Trainer
@@ -67,6 +67,10 @@ class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
                 f"{config.dagger_steps}."
             )
         super().__init__(task, config, output_dir, on_step)
+        # rounds of another run in this folder
+        if config.resume_from_checkpoint is None and self.accelerator.is_main_process:
+            for path in list_rounds(self.output_dir):
+                path.unlink()
         # the rounds of DAgger that the checkpoint was trained on
         for step in sorted(config.dagger_steps):
             if step < self.step:

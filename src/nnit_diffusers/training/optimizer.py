@@ -72,7 +72,8 @@ class Muon(torch.optim.Optimizer):
             {"params": matrices, "lr": muon_lr, "use_muon": True},
             {"params": others, "lr": lr, "use_muon": False},
         ]
-        defaults = {"momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        # `lr` too: a polynomial schedule reads it there
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__([group for group in groups if group["params"]], defaults)
         self.muon_dtype = muon_dtype
 

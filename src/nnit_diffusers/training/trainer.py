@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
@@ -20,7 +21,7 @@ from accelerate.utils import (
     set_seed,
 )
 from diffusers import ModelMixin
-from diffusers.optimization import get_scheduler
+from diffusers.optimization import SchedulerType, get_scheduler
 from diffusers.training_utils import EMAModel
 from diffusers.utils.logging import tqdm
 
@@ -76,6 +77,8 @@ def create_accelerator(config: TrainingConfig, output_dir: Path) -> Accelerator:
         options["gradient_accumulation_plugin"] = GradientAccumulationPlugin(
             num_steps=config.gradient_accumulation_steps
         )
+    # Of an earlier run in this process. Otherwise, its precision would be kept, and another one refused.
+    AcceleratorState._reset_state()
     return Accelerator(
         # Without `cpu`, accelerate treats each CPU process of torchrun as the only one.
         cpu=not torch.accelerator.is_available(),
@@ -85,6 +88,29 @@ def create_accelerator(config: TrainingConfig, output_dir: Path) -> Accelerator:
         # A step that draws only single-layer networks leaves the templates between hidden layers unused.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         **options,
+    )
+
+
+def create_schedule(config: TrainingConfig, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """The schedule of the learning rates.
+
+    Raises:
+        `ValueError`: If diffusers has no such schedule, or it needs rules and has none.
+    """
+    names = [schedule.value for schedule in SchedulerType]
+    if config.lr_scheduler not in names:
+        raise ValueError(f"`lr_scheduler` must be one of {names}, but received {config.lr_scheduler!r}.")
+    if config.lr_scheduler == SchedulerType.PIECEWISE_CONSTANT.value and not config.lr_step_rules:
+        raise ValueError(
+            "`lr_step_rules` must be rules such as '1:10,0.1:20,0.01' for the schedule 'piecewise_constant', but "
+            f"received {config.lr_step_rules!r}."
+        )
+    return get_scheduler(
+        config.lr_scheduler,
+        optimizer,
+        step_rules=config.lr_step_rules,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=config.max_train_steps,
     )
 
 
@@ -109,8 +135,14 @@ class Trainer(ABC, Generic[Config, Batch]):
     def __init__(
         self, task: Task, config: Config, output_dir: str | Path, on_step: StepCallback | None = None
     ) -> None:
-        self.task, self.config, self.output_dir, self.on_step = task, config, Path(output_dir), on_step
+        self.task, self.output_dir, self.on_step = task, Path(output_dir), on_step
         self.accelerator = create_accelerator(config, self.output_dir)
+        # with what was left to accelerate, so that the record holds what ran
+        self.config = config = replace(
+            config,
+            mixed_precision=self.accelerator.mixed_precision,
+            gradient_accumulation_steps=self.num_micro_steps,
+        )
         with self.accelerator.main_process_first():
             claim_folder(self.output_dir, config)
         if config.push_to_hub and self.accelerator.is_main_process:
@@ -132,7 +164,7 @@ class Trainer(ABC, Generic[Config, Batch]):
 
     @abstractmethod
     def losses(self, batch: Batch, counts: dict[str, float]) -> dict[str, torch.Tensor]:
-        """Losses of a micro-step by name; divided by `counts`, they add up to those of the whole step."""
+        """Losses of a micro-step by name; divided by `counts`, they add up to those of the step."""
 
     @abstractmethod
     def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -194,12 +226,7 @@ class Trainer(ABC, Generic[Config, Batch]):
         register_model_hooks(self.accelerator, {self.model_name: self.trained}, averages)
         optimizer = self.create_optimizer()
         # Steps of the schedule are optimisation steps. Prepared by accelerate, it would advance once a process.
-        self.lr_scheduler = get_scheduler(
-            config.lr_scheduler,
-            optimizer,
-            num_warmup_steps=config.lr_warmup_steps,
-            num_training_steps=config.max_train_steps,
-        )
+        self.lr_scheduler = create_schedule(config, optimizer)
         self.accelerator.register_for_checkpointing(self.lr_scheduler)
         self.model, self.optimizer = self.accelerator.prepare(self.trained, optimizer)
 
@@ -225,7 +252,7 @@ class Trainer(ABC, Generic[Config, Batch]):
         return prefetch(prepare, numbers, getattr(self.config, "dataloader_num_workers", 0))
 
     def _step_counts(self, batches: list[Batch]) -> dict[str, float]:
-        """Counts of the whole step: summed over micro-steps, averaged over processes as gradients are."""
+        """Counts of a step: summed over micro-steps, averaged over processes as gradients are."""
         totals: dict[str, float] = {}
         for batch in batches:
             for name, count in self.counts(batch).items():
@@ -235,7 +262,7 @@ class Trainer(ABC, Generic[Config, Batch]):
         return dict(zip(totals, values.tolist(), strict=True))
 
     def train_step(self, batches: list[Batch]) -> dict[str, float]:
-        """One optimisation step on its micro-batches; returns the losses of the whole step."""
+        """One optimisation step on its micro-batches; returns the losses of all of them."""
         accelerator, metrics = self.accelerator, dict[str, float]()
         counts = self._step_counts(batches)
         for batch in batches:
@@ -312,4 +339,7 @@ class Trainer(ABC, Generic[Config, Batch]):
             logger.info(f"Saved {folder}")
             if self.config.push_to_hub:
                 upload(folder, self._repo_id)
-        self.accelerator.end_training()
+        # Not `end_training`: without its processes, a distributed run could not be followed by that of the next stage.
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.accelerator.wait_for_everyone()

@@ -109,7 +109,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             scheduler=FlowMatchEulerDiscreteScheduler(shift=config.scheduler_shift),
             architecture_scheduler=NNiTArchitectureScheduler(),
             tokenizer=self.source.tokenizer,
-            ghn=self._source if self._include_ghn and isinstance(self._source, GraphHyperNetwork) else None,
+            ghn=self.source.ghn if self._include_ghn and isinstance(self.source, GHNWeightStream) else None,
             min_width=task.min_width,
             min_depth=task.min_depth,
             max_depth=task.max_depth,
@@ -131,12 +131,13 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         source: GHNWeightStream | WeightDataset
         if isinstance(self._source, GraphHyperNetwork):
             source = GHNWeightStream(
-                self._source.to(self.accelerator.device),
+                self._source,
                 tokenizer,
                 task.regions,
                 config.latents_per_architecture,
                 config.narrow_fraction,
             )
+            source.ghn.to(self.accelerator.device)
         else:
             # what users bring is what is trained on, whatever its region
             source = WeightDataset(self._source, tokenizer, region=None)

@@ -4,13 +4,20 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nnit_diffusers import GraphHyperNetwork, get_task
+from nnit_diffusers.training import GHNTrainingConfig
+from nnit_diffusers.training.hypernetwork import GHNTrainer
+from nnit_diffusers.training.transformer import NNiTTrainer
 
 
 ONE_PROCESS = ("accelerate.commands.launch", "--cpu", "--num_processes", "1")
@@ -83,6 +90,15 @@ def run(script, output_dir, **arguments):
     return Path(output_dir)
 
 
+def trainer_of(arguments):
+    """The training run that a script would begin with these arguments, before its first step."""
+    task = get_task(arguments.task)
+    if isinstance(arguments, GHNTrainingConfig):
+        return GHNTrainer(task, arguments, arguments.output_dir)
+    source = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path)
+    return NNiTTrainer(task, source, arguments, arguments.output_dir)
+
+
 def logged(output_dir, name):
     """Values of one metric by step."""
     (log_dir,) = (Path(output_dir) / "logs").iterdir()
@@ -93,6 +109,27 @@ def logged(output_dir, name):
 def files_of(folder):
     """Contents of all files in a folder and its subfolders, by relative path."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same_state(state, other):
+    """Nested states have the same values: tensors and numbers equal up to rounding, all others exactly."""
+    assert type(state) is type(other)
+    if isinstance(state, dict):
+        assert state.keys() == other.keys()
+        for name in state:
+            assert_same_state(state[name], other[name])
+    elif isinstance(state, (list, tuple)):
+        assert len(state) == len(other)
+        for part, other_part in zip(state, other):
+            assert_same_state(part, other_part)
+    elif isinstance(state, torch.Tensor):
+        torch.testing.assert_close(state, other, rtol=1e-3, atol=1e-3 * (1e-8 + other.float().abs().max().item()))
+    elif isinstance(state, np.ndarray):
+        assert np.array_equal(state, other)
+    elif isinstance(state, float):
+        assert state == pytest.approx(other)
+    else:
+        assert state == other
 
 
 def assert_same_files(folder, other):
@@ -107,6 +144,8 @@ def assert_same_files(folder, other):
         if name.endswith(".safetensors"):
             torch.testing.assert_close(load(content), load(others[name]), rtol=1e-3, atol=1e-3)
         elif name.endswith((".bin", ".pkl")):
-            assert len(content) == len(others[name])
+            # optimizer, schedule, and random states, which hold NumPy's
+            state, other_state = (torch.load(BytesIO(part), weights_only=False) for part in (content, others[name]))
+            assert_same_state(state, other_state)
         else:
             assert content == others[name]

@@ -1,6 +1,4 @@
 import json
-import threading
-from itertools import islice
 
 import pytest
 import torch
@@ -8,17 +6,16 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture
-from nnit_diffusers.training_utils import (
+from nnit_diffusers.training.checkpoints import (
     TrainingRecord,
     averaged_weights,
     checkpoint_step,
-    find_checkpoint,
+    find_checkpoints,
     list_checkpoints,
-    prefetch,
     register_model_hooks,
     save_checkpoint,
-    step_generator,
 )
+from nnit_diffusers.training.randomness import step_generator
 
 
 # `EMAModel.from_pretrained` of diffusers makes a call that diffusers deprecates
@@ -32,7 +29,7 @@ def tiny_ghn():
 
 
 class Training:
-    """State of a training run, as in the scripts of `examples/`."""
+    """State of a training run, as the trainer has it."""
 
     def __init__(self, output_dir):
         self.output_dir = output_dir
@@ -60,65 +57,6 @@ class Training:
 
     def load(self, folder):
         self.accelerator.load_state(str(folder))
-
-
-# Randomness of a step
-
-
-def test_randomness_of_a_step_depends_only_on_its_arguments():
-    drawn = {}
-    for arguments in [(0, 0), (7, 0), (0, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0, 1), (0, 1, 0, 1), (0, 1000), (7, 999)]:
-        torch.rand(3)
-        numbers = torch.rand(4, generator=step_generator(*arguments))
-        assert torch.equal(numbers, torch.rand(4, generator=step_generator(*arguments)))
-        drawn[arguments] = tuple(numbers.tolist())
-    assert len(set(drawn.values())) == len(drawn)
-
-
-def test_neighbouring_steps_are_unrelated():
-    first, second = (
-        torch.stack([torch.randn(8, generator=step_generator(0, step)) for step in range(start, start + 500)])
-        for start in (0, 1)
-    )
-    assert abs(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]) < 0.05
-    assert abs(first.mean()) < 0.05
-
-
-# Prefetching
-
-
-@pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_prefetched_results_come_in_order(num_workers):
-    assert list(prefetch(lambda number: number**2, range(5, 12), num_workers)) == [n**2 for n in range(5, 12)]
-    assert list(prefetch(lambda number: number**2, range(5, 6), num_workers)) == [25]
-    assert list(prefetch(lambda number: number**2, [], num_workers)) == []
-
-
-def test_all_requested_threads_prefetch():
-    together = threading.Barrier(3, timeout=60)
-
-    def prepare(number):
-        together.wait()
-        return number
-
-    assert list(prefetch(prepare, range(6), num_workers=3)) == list(range(6))
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_each_thread_prefetches_at_most_one_result(num_workers):
-    prepared = []
-    results = prefetch(lambda number: prepared.append(number), range(100), num_workers)
-    list(islice(results, 5))
-    results.close()
-    assert sorted(prepared) == list(range(5 + num_workers))
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_error_is_raised_in_the_order_of_the_results(num_workers):
-    results = prefetch(lambda number: 1 / (3 - number), range(9), num_workers)
-    assert [next(results) for _ in range(3)] == [1 / 3, 1 / 2, 1]
-    with pytest.raises(ZeroDivisionError):
-        next(results)
 
 
 # EMA
@@ -150,24 +88,25 @@ def test_only_checkpoints_are_listed_oldest_first(tmp_path):
     for name in ("checkpoint-1000", "checkpoint-200", "checkpoint-best", "partial-3000", "logs"):
         (tmp_path / name).mkdir()
     assert [checkpoint_step(folder) for folder in list_checkpoints(tmp_path)] == [200, 1000]
-    assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-1000"
-    assert find_checkpoint(tmp_path, "checkpoint-200") == tmp_path / "checkpoint-200"
-    assert find_checkpoint("elsewhere", str(tmp_path / "checkpoint-200")) == tmp_path / "checkpoint-200"
+    newest_first = [tmp_path / "checkpoint-1000", tmp_path / "checkpoint-200"]
+    assert find_checkpoints(tmp_path, "latest") == newest_first
+    assert find_checkpoints(tmp_path, "checkpoint-200") == newest_first[1:]
+    assert find_checkpoints("elsewhere", str(tmp_path / "checkpoint-200")) == newest_first[1:]
 
 
 def test_there_is_no_checkpoint_if_none_is_requested(tmp_path):
     (tmp_path / "checkpoint-200").mkdir()
-    assert find_checkpoint(tmp_path, None) is None
+    assert find_checkpoints(tmp_path, None) == []
 
 
 def test_there_is_no_latest_checkpoint_before_the_first(tmp_path):
-    assert find_checkpoint(tmp_path / "not_yet", "latest") is None
+    assert find_checkpoints(tmp_path / "not_yet", "latest") == []
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):
     (tmp_path / "checkpoint-200").mkdir()
     with pytest.raises(ValueError, match=r"one of \['checkpoint-200'\].*but received 'checkpoint-300'"):
-        find_checkpoint(tmp_path, "checkpoint-300")
+        find_checkpoints(tmp_path, "checkpoint-300")
 
 
 def test_models_of_a_checkpoint_load_with_from_pretrained(tmp_path):
@@ -216,11 +155,11 @@ def test_a_training_run_killed_while_saving_keeps_its_last_complete_checkpoint(t
     training.accelerator.register_save_state_pre_hook(killed)
     with pytest.raises(KeyboardInterrupt):
         training.save(2, total_limit=1)
-    assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-1"
+    assert find_checkpoints(tmp_path, "latest") == [tmp_path / "checkpoint-1"]
 
     resumed = Training(tmp_path)
     resumed.load(tmp_path / "checkpoint-1")
-    assert resumed.save(2, total_limit=1) == find_checkpoint(tmp_path, "latest")
+    assert [resumed.save(2, total_limit=1)] == find_checkpoints(tmp_path, "latest")
     assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-2"]
 
 

@@ -2,20 +2,20 @@ import shutil
 
 import pytest
 import torch
-import train_ghn as script
-from launching import assert_same_files, logged, run
+from launching import assert_same_files, fresh_accelerate, logged
 
-from nnit_diffusers import get_task, register_task
+from nnit_diffusers import get_task
 from nnit_diffusers.tasks.base import Score
 from nnit_diffusers.tasks.imitation import ImitationTask, read_demonstrations
+from nnit_diffusers.training import GHNTrainingConfig
+from nnit_diffusers.training.hypernetwork import GHNTrainer
 
 
 # diffusers' own `EMAModel.from_pretrained` triggers a deprecation warning of diffusers.
 pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
 
 NUM_STEPS = 5
-ARGUMENTS = {
-    "task": "follow-the-point",
+SETTINGS = {
     "latent_dim": 4,
     "node_dim": 8,
     "map_channels": 4,
@@ -32,9 +32,10 @@ ARGUMENTS = {
 }
 
 
-@register_task("follow-the-point")
 class FollowThePointTask(ImitationTask):
     """A point on a line moves by the policy's action; its goal is 0."""
+
+    name = "follow-the-point"
 
     in_features, out_features = 2, 1
 
@@ -63,21 +64,19 @@ class FollowThePointTask(ImitationTask):
         return [Score(0, 1)] * len(stacked_state_dict["0.weight"])
 
 
+def train(output_dir, **settings):
+    """The training run, after its last step."""
+    with fresh_accelerate():
+        trainer = GHNTrainer(FollowThePointTask(), GHNTrainingConfig(**{**SETTINGS, **settings}), output_dir)
+        trainer.run()
+    return trainer
+
+
 def test_states_of_the_ghns_own_policies_join_the_demonstrations(tmp_path):
-    script_task = []
-
-    class Training(script.Training):
-        def run(self):
-            super().run()
-            script_task.append(self.task)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "Training", Training)
-        run(script, tmp_path, **ARGUMENTS)
-    (task,) = script_task
+    task = train(tmp_path).task
     rounds = [read_demonstrations(tmp_path / f"dagger-{step}.safetensors") for step in (2, 3)]
     assert [len(observations) for observations, _ in rounds] == [3 * 2 * NUM_STEPS] * 2
-    fresh = get_task("follow-the-point")
+    fresh = FollowThePointTask()
     for added, (observations, actions) in zip(task._added, rounds, strict=True):
         assert torch.equal(added[0], observations)
         torch.testing.assert_close(actions, fresh.expert(observations))
@@ -88,28 +87,34 @@ def test_states_of_the_ghns_own_policies_join_the_demonstrations(tmp_path):
 
 @pytest.mark.parametrize("kept", [(2, 3), (2, 3, "unfinished")])
 def test_a_resumed_training_run_learns_from_the_same_rounds(tmp_path, kept):
-    arguments = {**ARGUMENTS, "dagger_steps": (2, 3, 5)}
-    complete = run(script, tmp_path / "complete", **arguments)
-    resumed = tmp_path / "resumed"
+    complete, resumed = tmp_path / "complete", tmp_path / "resumed"
+    train(complete, dagger_steps=(2, 3, 5))
     shutil.copytree(complete / "checkpoint-4", resumed / "checkpoint-4")
     for step in (2, 3):
         shutil.copy(complete / f"dagger-{step}.safetensors", resumed)
     if "unfinished" in kept:
         # killed while writing the round after step 5
         (resumed / ".dagger-5.safetensors.1.tmp").write_bytes(b"half")
-    run(script, resumed, resume_from_checkpoint="latest", **arguments)
+    train(resumed, resume_from_checkpoint="latest", dagger_steps=(2, 3, 5))
     assert_same_files(resumed / "ghn", complete / "ghn")
     expected = logged(complete, "loss")
     assert logged(resumed, "loss") == pytest.approx({step: expected[step] for step in (5, 6)}, rel=1e-3)
 
 
 def test_a_missing_round_is_refused_when_the_training_run_resumes(tmp_path):
-    complete = run(script, tmp_path / "complete", **ARGUMENTS)
-    (complete / "dagger-2.safetensors").unlink()
+    train(tmp_path)
+    (tmp_path / "dagger-2.safetensors").unlink()
     with pytest.raises(ValueError, match=r"dagger-2\.safetensors.* to resume"):
-        run(script, complete, resume_from_checkpoint="latest", **ARGUMENTS)
+        train(tmp_path, resume_from_checkpoint="latest")
 
 
 def test_dagger_on_a_task_without_an_expert_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`dagger_steps` must be empty for task 'digits'.*but received \(2, 3\)"):
-        run(script, tmp_path, **{**ARGUMENTS, "task": "digits"})
+        GHNTrainer(get_task("digits"), GHNTrainingConfig(dagger_steps=(2, 3)), tmp_path)
+
+
+def test_a_new_training_run_in_the_folder_of_an_old_one_collects_its_own_rounds(tmp_path):
+    train(tmp_path)
+    earlier = read_demonstrations(tmp_path / "dagger-2.safetensors")[0]
+    train(tmp_path, overwrite=True, seed=1)
+    assert not torch.equal(read_demonstrations(tmp_path / "dagger-2.safetensors")[0], earlier)

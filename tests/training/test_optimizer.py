@@ -3,7 +3,7 @@ import torch
 from tiny import tiny_transformer
 from torch import nn
 
-from nnit_diffusers.optimization import Muon, orthogonalize
+from nnit_diffusers.training.optimizer import Muon, orthogonalize
 
 
 class OneBlock(nn.Module):

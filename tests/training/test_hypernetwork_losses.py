@@ -2,13 +2,18 @@ import math
 
 import pytest
 import torch
-from ghn_loss import fan_in_scaled, participation_ratio, spread, training_losses
 
-from nnit_diffusers import GraphHyperNetwork
+from nnit_diffusers import GraphHyperNetwork, get_task
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.training.hypernetwork_losses import fan_in_scaled, network_losses, participation_ratio, spread
 
 
 NUM_LATENTS = 3
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return get_task("digits")
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +71,12 @@ def test_every_network_has_the_same_loss_as_alone(ghn, digits):
     ]
     latents, inputs = torch.randn(len(architectures), 4), torch.randn(6, 64)
     targets = torch.randint(10, (6,))
-    losses = training_losses(ghn, digits, architectures, latents, inputs, targets, NUM_LATENTS)
-    assert losses["task"].shape == (9,)
-    assert losses["spread"].shape == (3, NUM_LATENTS - 1)
+    losses, spreads = network_losses(ghn, digits, architectures, latents, inputs, targets, NUM_LATENTS)
+    assert losses.shape == (9,)
+    assert spreads.shape == (3, NUM_LATENTS - 1)
     for index, architecture in enumerate(architectures):
         stacked = stack_state_dicts(ghn([architecture], latents[index : index + 1]))
         alone = digits.loss(batched_forward(stacked, inputs, "relu"), targets)
-        torch.testing.assert_close(losses["task"][index : index + 1], alone)
+        torch.testing.assert_close(losses[index : index + 1], alone)
     stacked = stack_state_dicts(ghn(architectures[6:], latents[6:]))
-    torch.testing.assert_close(losses["spread"][2], spread(fan_in_scaled(stacked)))
+    torch.testing.assert_close(spreads[2], spread(fan_in_scaled(stacked)))

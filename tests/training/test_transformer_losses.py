@@ -1,17 +1,17 @@
 import pytest
 import torch
-from nnit_loss import (
-    MAX_FUNCTION_SIGMA,
-    element_weights,
-    function_errors,
-    mask_tokens,
-    masked_cross_entropy,
-    training_losses,
-)
 
 from nnit_diffusers import MLP, NNiTArchitectureScheduler, NNiTTransformer, WeightPatchTokenizer
 from nnit_diffusers.architecture import MASK_TOKEN
 from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH
+from nnit_diffusers.training.transformer_losses import (
+    add_noise,
+    architecture_loss,
+    element_weights,
+    function_errors,
+    patch_losses,
+    predict,
+)
 
 
 BIAS_WEIGHT = 0.4
@@ -38,17 +38,24 @@ def transformer():
     return NNiTTransformer(5, 3, max_width=12, patch_size=4, **sizes)
 
 
-def losses(model, batch, masked_fraction=0.5, sigma=0.5, seed=0, architecture_only_tokens=None, **function):
-    return training_losses(
-        model,
+def noise(batch, masked_fraction=0.5, sigma=0.5, seed=0, sample_tokens=None):
+    return add_noise(
         batch,
-        batch.architecture_tokens if architecture_only_tokens is None else architecture_only_tokens,
+        batch.architecture_tokens if sample_tokens is None else sample_tokens,
         torch.full((len(batch.architectures),), sigma),
         NNiTArchitectureScheduler(),
         masked_fraction,
-        BIAS_WEIGHT,
         torch.Generator().manual_seed(seed),
-        **function,
+    )
+
+
+def losses(model, noised):
+    """Patch losses, and architecture losses of networks and of architecture-only samples."""
+    prediction = predict(model, noised)
+    return (
+        patch_losses(prediction.patches, noised, BIAS_WEIGHT),
+        architecture_loss(prediction.logits, noised.clean.architecture_tokens, noised.noisy_tokens),
+        architecture_loss(prediction.sample_logits, noised.sample_tokens, noised.noisy_samples),
     )
 
 
@@ -66,22 +73,21 @@ def test_every_layer_has_the_same_weight_and_padding_none(batch):
             assert (of_bias / of_layer).item() == pytest.approx(BIAS_WEIGHT / (1 + BIAS_WEIGHT))
 
 
-def test_more_tokens_are_masked_at_later_times(batch):
+def test_as_many_tokens_are_masked_as_the_time_is_late(batch):
     tokens = batch.architecture_tokens[:1].expand(1000, -1)
-    generator = torch.Generator().manual_seed(0)
-    masked = [
-        (mask_tokens(tokens, torch.full((1000,), time), NNiTArchitectureScheduler(), generator) == MASK_TOKEN)
-        for time in (0.0, 0.5, 1.0)
-    ]
-    assert [part.float().mean().item() for part in masked] == pytest.approx([0, 0.5, 1], abs=0.05)
+    noised = noise(batch, sample_tokens=tokens)
+    is_masked = (noised.noisy_samples == MASK_TOKEN).float().mean(dim=1)
+    assert torch.equal(noised.sample_times, noised.sample_times.sort().values)
+    for index, time in enumerate((0.1, 0.3, 0.5, 0.7, 0.9)):
+        assert is_masked[200 * index : 200 * (index + 1)].mean().item() == pytest.approx(time, abs=0.06)
 
 
 def test_the_cross_entropy_is_of_masked_tokens_only():
     logits, tokens = torch.randn(2, 3, 7), torch.tensor([[3, 4, 5], [6, 1, 1]])
     noisy = torch.tensor([[3, MASK_TOKEN, 5], [6, 1, MASK_TOKEN]])
-    expected = -(logits[0, 1].log_softmax(-1)[4] + logits[1, 2].log_softmax(-1)[1]) / 2
-    torch.testing.assert_close(masked_cross_entropy(logits, tokens, noisy), expected)
-    assert masked_cross_entropy(logits, tokens, tokens) == 0
+    expected = -(logits[0, 1].log_softmax(-1)[4] + logits[1, 2].log_softmax(-1)[1])
+    torch.testing.assert_close(architecture_loss(logits, tokens, noisy), expected)
+    assert architecture_loss(logits, tokens, tokens) == 0
 
 
 def test_the_patch_loss_is_the_weighted_error_of_the_prediction(batch, transformer):
@@ -95,18 +101,18 @@ def test_the_patch_loss_is_the_weighted_error_of_the_prediction(batch, transform
         attention_mask=batch.attention_mask,
     ).sample
     squared_error = (sample - batch.patches).square() * element_weights(batch, BIAS_WEIGHT)
-    expected = squared_error.sum(dim=(1, 2)).mean() / 0.1**2
-    torch.testing.assert_close(losses(transformer, batch, masked_fraction=0.0, sigma=0.0)["patches"], expected)
+    found, *_ = losses(transformer, noise(batch, masked_fraction=0.0, sigma=0.0))
+    torch.testing.assert_close(found, squared_error.sum(dim=(1, 2)) / 0.1**2)
 
 
-def test_losses_depend_only_on_the_generator(batch, transformer):
-    assert losses(transformer, batch) == losses(transformer, batch)
-    assert losses(transformer, batch)["patches"] != losses(transformer, batch, seed=1)["patches"]
+def test_noise_depends_only_on_the_generator(batch):
+    assert torch.equal(noise(batch).patches, noise(batch).patches)
+    assert not torch.equal(noise(batch).patches, noise(batch, seed=1).patches)
 
 
 def test_every_parameter_has_a_gradient(batch, transformer):
     transformer.zero_grad()
-    sum(losses(transformer, batch).values()).backward()
+    sum(part.sum() for part in losses(transformer, noise(batch))).backward()
     assert [name for name, parameter in transformer.named_parameters() if parameter.grad is None] == []
 
 
@@ -137,18 +143,3 @@ def test_the_function_error_is_of_each_network_on_raw_inputs(tokenizer):
     errors = function_errors(*patches, architectures, tokenizer, inputs).tolist()
     assert errors == pytest.approx(expected, rel=1e-3)
     assert errors[1] == pytest.approx(1, rel=1e-3)
-
-
-def test_the_function_loss_applies_below_the_noise_level_that_determines_the_network(batch, transformer, tokenizer):
-    function = {"tokenizer": tokenizer, "inputs": torch.randn(20, 5)}
-    assert "function" not in losses(transformer, batch)
-    undecided = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA + 0.01, **function)
-    assert undecided["function"] == 0
-    decided = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA - 0.01, **function)
-    transformer.zero_grad()
-    decided["function"].backward()
-    assert decided["function"] > 0
-    assert transformer.proj_out.weight.grad.abs().max() > 0
-    # the other losses are unchanged
-    plain = losses(transformer, batch, sigma=MAX_FUNCTION_SIGMA - 0.01)
-    assert all(torch.equal(decided[name], plain[name]) for name in plain)
