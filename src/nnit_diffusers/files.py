@@ -13,9 +13,9 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
+from .limits import MAX_JSON_BYTES
 
-MAX_JSON_BYTES = 2**24
-"""Maximum size of a configuration file."""
+
 _WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _GIT_LFS_POINTER = b"version https://git-lfs"
 

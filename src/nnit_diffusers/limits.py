@@ -31,6 +31,8 @@ MAX_PATCHES = 2**24
 """Patches of one batch, padding included."""
 MAX_WEIGHTS = 2**30
 """Weights of one batch, padding included."""
+MAX_JSON_BYTES = 2**24
+"""Size of a JSON file."""
 MAX_ROWS = 10**8
 """Networks of a weight dataset."""
 

@@ -353,3 +353,19 @@ def test_commands_in_the_docs_are_valid_and_cover_every_subcommand():
 def test_the_version_is_shown(nnit):
     result = nnit("--version")
     assert (result.code, result.out) == (0, f"nnit {nnit_diffusers.__version__}\n")
+
+
+def test_a_task_recorded_in_a_folder_never_imports_a_module(nnit, tmp_path, networks):
+    (tmp_path / "evil.py").write_text("open('ran', 'w').close()\n")
+    path = Path(networks, "networks.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"task": "evil:tiny_data"}))
+    result = nnit("evaluate", networks)
+    assert result.code == 2 and "the files name task 'evil:tiny_data'" in result.err
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_a_huge_result_file_is_refused(nnit, networks):
+    with open(Path(networks, "networks.json"), "r+b") as file:
+        file.truncate(2**24 + 1)
+    result = nnit("evaluate", networks)
+    assert result.code == 2 and "at most 16,777,216 bytes" in result.err

@@ -123,7 +123,8 @@ def test_the_interval_of_a_ratio_spans_two_evaluations():
 
 
 def test_a_robot_task_is_benchmarked_by_rollouts(robot_pipeline_folder, simulator, tmp_path, capsys):
-    data = {"observations": torch.randn(300, 42), "actions": torch.rand(300, 8)}
+    # of the statistics that the pipeline has
+    data = {"observations": 0.1 + 0.5 * torch.randn(4000, 42), "actions": torch.rand(4000, 8)}
     save_file(data, tmp_path / "demonstrations-00000.safetensors")
     arguments = Arguments(
         str(robot_pipeline_folder),

@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..limits import MAX_JSON_BYTES, shown
+
 
 if TYPE_CHECKING:
     from ..networks import MLP
@@ -93,7 +95,9 @@ def _load_network(folder: Path) -> MLP:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file; errors name the file."""
+    """Reads a JSON file of at most `MAX_JSON_BYTES`; errors name the file."""
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{str(path)!r} must have at most {MAX_JSON_BYTES:,} bytes, but has {path.stat().st_size:,}.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -112,13 +116,19 @@ def task_name_of(folder: Path) -> str | None:
 def load_task(name: str | None, data_dir: str | None, suggested: str | None = None) -> Task:
     """Returns the task `name`, or `suggested` if there is no name.
 
-    `module:name` first imports the module that registers the task; the module may be in the working directory.
+    `module:name` first imports the module that registers the task; the module may be in the working directory. A
+    suggestion comes from an untrusted file, so it never imports anything.
 
     Raises:
         `ValueError`: If there is neither a name nor a suggestion, or no task of that name.
     """
     from ..tasks import get_task, list_tasks
 
+    if name is None and suggested is not None and suggested not in list_tasks():
+        raise ValueError(
+            f"`--task` must be given: the files name task {shown(suggested)}, which is none of {list_tasks()}. A "
+            "module is imported only if you name it."
+        )
     name = name or suggested
     if name is None:
         raise ValueError(f"`--task` must name a task, one of {list_tasks()} or `module:name`, but received none.")

@@ -252,14 +252,15 @@ class Trainer(ABC, Generic[Config, Batch]):
         return prefetch(prepare, numbers, getattr(self.config, "dataloader_num_workers", 0))
 
     def _step_counts(self, batches: list[Batch]) -> dict[str, float]:
-        """Counts of a step: summed over micro-steps, averaged over processes as gradients are."""
+        """Counts of a step: summed over micro-steps, averaged over processes as gradients are; 0 becomes 1."""
         totals: dict[str, float] = {}
         for batch in batches:
             for name, count in self.counts(batch).items():
                 totals[name] = totals.get(name, 0.0) + count
         values = torch.tensor(list(totals.values()), dtype=torch.float64, device=self.accelerator.device)
         values = self.accelerator.reduce(values, "mean")
-        return dict(zip(totals, values.tolist(), strict=True))
+        # Not a minimum of 1: the average of two processes may be a half.
+        return {name: count or 1.0 for name, count in zip(totals, values.tolist(), strict=True)}
 
     def train_step(self, batches: list[Batch]) -> dict[str, float]:
         """One optimisation step on its micro-batches; returns the losses of all of them."""

@@ -220,7 +220,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         samples = architecture_loss(prediction.sample_logits, noised.sample_tokens, noised.noisy_samples)
         losses = {
             "patches": patches / counts["networks"],
-            "architecture": masked / max(counts["masked"], 1) + samples / max(counts["sample_masked"], 1),
+            "architecture": masked / counts["masked"] + samples / counts["sample_masked"],
         }
         # outputs of networks that their noised patches determine
         if batch.inputs is not None:
@@ -235,7 +235,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
                     self.source.tokenizer,
                     inputs,
                 )
-            losses["function"] = errors.sum() / max(counts["decided"], 1)
+            losses["function"] = errors.sum() / counts["decided"]
         return losses
 
     def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
