@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import nnit_diffusers
@@ -92,11 +93,12 @@ def test_issue_forms_have_what_github_needs(form):
 
 def test_the_lowest_versions_are_those_of_the_metadata_and_not_above_the_pins():
     floors = lowest["floors"]()
-    pins = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    lines = re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    pins = {canonicalize_name(name): version for name, version in lines}
     required = metadata.requires("nnit-diffusers")
     assert {"torch", "diffusers", "scipy", "pyarrow", "onnx", "peft"} <= set(floors)
     for name, floor in floors.items():
-        assert Version(floor) <= Version(pins[name]), name
+        assert Version(floor) <= Version(pins[canonicalize_name(name)]), name
         assert any(re.match(rf"{name}\b.*>={re.escape(floor)}(?![\d.])", line) for line in required), name
 
 
