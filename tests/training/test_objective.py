@@ -246,7 +246,7 @@ def test_a_transformer_that_overfits_two_networks_generates_them(tmp_path):
         for network in networks:
             writer.add(network, task="tiny_data")
     settings = {
-        "max_train_steps": 200,
+        "max_train_steps": 150,
         "num_layers": 2,
         "attention_head_dim": 16,
         "train_batch_size": 8,
@@ -255,7 +255,7 @@ def test_a_transformer_that_overfits_two_networks_generates_them(tmp_path):
         "use_ema": False,
         "masked_architecture_fraction": 0.0,
     }
-    trainer = train(nnit_trainer(tmp_path / "run", tmp_path / "dataset", **settings), 200)
+    trainer = train(nnit_trainer(tmp_path / "run", tmp_path / "dataset", **settings), 150)
     trainer.pipeline.set_progress_bar_config(disable=True)
     output = trainer.pipeline(arch=[[8], [4, 5]], num_inference_steps=20, generator=generator())
     inputs = torch.randn(50, 5)
@@ -268,8 +268,8 @@ def test_a_transformer_that_overfits_two_networks_generates_them(tmp_path):
 def test_the_participation_ratio_rises_with_the_diversity_penalty(tmp_path):
     ratios = []
     for weight in (0.0, 4.0):
-        settings = {"max_train_steps": 60, "diversity_end": 0.1, "latents_per_architecture": 6, "learning_rate": 5e-3}
-        trainer = train(ghn_trainer(tmp_path / str(weight), diversity_weight=weight, **settings), 60)
+        settings = {"max_train_steps": 40, "diversity_end": 0.1, "latents_per_architecture": 6, "learning_rate": 5e-3}
+        trainer = train(ghn_trainer(tmp_path / str(weight), diversity_weight=weight, **settings), 40)
         architecture = trainer.task.regions.architecture([8, 8])
         with torch.no_grad():
             state_dicts = trainer.trained([architecture] * 64, torch.randn(64, 4, generator=generator()))
