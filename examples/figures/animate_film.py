@@ -3,12 +3,12 @@
 python examples/figures/animate_film.py nnit/pickcube/rollout.mp4 docs/images/pickcube.webp
 """
 
-import io
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-import imageio.v3 as iio
-from PIL import Image
+import imageio_ffmpeg
 
 from nnit_diffusers.utils import write_bytes
 
@@ -22,25 +22,18 @@ def animate(film_path: str | Path, output_path: str | Path) -> None:
     """Writes the film as an animated WebP that plays at its own speed, forever.
 
     Raises:
-        `ValueError`: If `output_path` does not end in `.webp`.
+        `ValueError`: If `output_path` does not end in `.webp`, or ffmpeg cannot read the film.
     """
     if Path(output_path).suffix != ".webp":
         raise ValueError(f"`output_path` must end in '.webp', but received {str(output_path)!r}.")
-    frames_per_second = iio.immeta(film_path)["fps"]
-    frames = [Image.fromarray(frame) for frame in iio.imread(film_path)[::FRAME_STEP]]
-    milliseconds = round(1000 * FRAME_STEP / frames_per_second)
-    content = io.BytesIO()
-    frames[0].save(
-        content,
-        format="WEBP",
-        save_all=True,
-        append_images=frames[1:],
-        duration=milliseconds,
-        loop=0,
-        quality=QUALITY,
-        method=6,
-    )
-    write_bytes(output_path, content.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder, "film.webp")
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", film_path]
+        command += ["-filter:v", f"framestep={FRAME_STEP}", "-loop", "0", "-quality", str(QUALITY), picture]
+        process = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if process.returncode:
+            raise ValueError(f"`film_path` must be a film, but received {str(film_path)!r}: {process.stderr.strip()}")
+        write_bytes(output_path, picture.read_bytes())
 
 
 if __name__ == "__main__":

@@ -177,3 +177,22 @@ def test_a_closed_stdout_causes_no_traceback(tmp_path, published):
     process.wait(timeout=60)
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_ctrl_c_is_not_lost_in_the_garbage_of_imports():
+    code = (
+        "import os, signal, time\n"
+        "from nnit_diffusers.cli.main import interrupt\n"
+        "for number in (signal.SIGINT, signal.SIGALRM):\n"
+        "    signal.signal(number, interrupt)\n"
+        "class Garbage:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "Garbage()\n"
+        "try:\n"
+        "    time.sleep(30)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25)
+    assert (process.stdout, process.stderr) == ("interrupted\n", "")

@@ -65,3 +65,7 @@ def test_a_film_becomes_an_animated_picture_of_the_same_length(tmp_path):
         assert picture.info["duration"] == 100
     with pytest.raises(ValueError, match=r"must end in '\.webp', but received .*film\.gif"):
         animate_film.animate(tmp_path / "film.mp4", tmp_path / "film.gif")
+    (tmp_path / "text.mp4").write_text("no film")
+    with pytest.raises(ValueError, match=r"must be a film, but received .*text\.mp4"):
+        animate_film.animate(tmp_path / "text.mp4", tmp_path / "other.webp")
+    assert not (tmp_path / "other.webp").exists()

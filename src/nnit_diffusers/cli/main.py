@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from types import FrameType
 from typing import Annotated, Any, Union
 
 import tyro
@@ -55,6 +56,9 @@ usage or input, with a one-line error; 130 interrupted."""
 
 def main() -> None:
     """Entry point of the command `nnit`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where Ctrl-C is ignored
+        for number in (signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, interrupt)
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -62,6 +66,20 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     sys.exit(code)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raises `KeyboardInterrupt`, as Python does on Ctrl-C, but never where Python would discard it.
+
+    Python discards every exception in a `__del__`. The garbage of large imports has thousands of them, and Ctrl-C was
+    lost among them. There, an alarm tries again a moment later.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str]) -> int:
