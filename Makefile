@@ -28,7 +28,7 @@ demo: $(INSTALLED) $(VULKAN)  ## a robot policy of a shape never trained on, sco
 	$(VENV)/bin/python examples/demo_robot.py
 
 space: $(INSTALLED)  ## the web demo, at http://127.0.0.1:7860
-	$(VENV)/bin/python examples/space/app.py
+	$(VENV)/bin/python space/app.py
 
 test: quality $(VULKAN) $(CHROMIUM)  ## everything that CI runs: `make quality`, then the test suite
 	$(ONE_THREAD) $(RUN) pytest --numprocesses 2 --dist worksteal
@@ -54,13 +54,13 @@ evaluate: $(INSTALLED)  ## what nnit/digits reaches; parts that nnit/digits/eval
 	$(VENV)/bin/python examples/evaluate_nnit.py
 
 benchmarks: $(INSTALLED)  ## time and memory of generating a network, beside training one
-	$(VENV)/bin/python examples/benchmarks/benchmark_generation.py
+	$(VENV)/bin/python benchmarks/benchmark_generation.py
 
 figures: $(INSTALLED)  ## draw the pictures of every committed evaluation and docs/images/weights.png, write docs/results.md
 	for path in nnit/*/evaluation.json; do \
 		$(VENV)/bin/python examples/figures/plot_evaluation.py --evaluation_path $$path || exit 1; done
 	$(VENV)/bin/python examples/figures/plot_weights.py --output_dir docs/images
-	$(VENV)/bin/python examples/evaluation_results.py --output_path docs/results.md
+	$(VENV)/bin/python scripts/write_results.py --output_path docs/results.md
 
 clean:  ## remove the environment and the caches, nothing else
 	rm -rf $(VENV) .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

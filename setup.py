@@ -68,7 +68,7 @@ EXTRAS = {
         "onnx>=1.17",
         "onnxruntime>=1.19",
     ],
-    # The web demo, examples/space.
+    # The web demo, space.
     "space": [
         *DIGITS,
         *PICTURES,

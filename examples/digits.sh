@@ -59,7 +59,7 @@ python examples/evaluate_nnit.py \
     --output_path outputs/digits/evaluation.json \
     --seed 1234
 cp outputs/digits/evaluation.json nnit/digits/evaluation.json
-python examples/benchmarks/benchmark_generation.py \
+python benchmarks/benchmark_generation.py \
     --task digits \
     --pretrained_model_name_or_path nnit/digits \
     --output_path nnit/digits/benchmark.json

@@ -119,7 +119,7 @@ python examples/evaluate_nnit.py \
     --num_step_networks 8 \
     --seed 1234
 cp outputs/pickcube/evaluation.json nnit/pickcube/evaluation.json
-python examples/benchmarks/benchmark_generation.py \
+python benchmarks/benchmark_generation.py \
     --task pickcube \
     --pretrained_model_name_or_path nnit/pickcube \
     --data_dir outputs/pickcube/demonstrations \

@@ -119,7 +119,7 @@ python examples/evaluate_nnit.py \
     --num_step_networks 8 \
     --seed 1234
 cp outputs/pushcube/evaluation.json nnit/pushcube/evaluation.json
-python examples/benchmarks/benchmark_generation.py \
+python benchmarks/benchmark_generation.py \
     --task pushcube \
     --pretrained_model_name_or_path nnit/pushcube \
     --data_dir outputs/pushcube/demonstrations \

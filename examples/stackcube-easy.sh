@@ -120,7 +120,7 @@ python examples/evaluate_nnit.py \
     --num_step_networks 8 \
     --seed 1234
 cp outputs/stackcube-easy/evaluation.json nnit/stackcube-easy/evaluation.json
-python examples/benchmarks/benchmark_generation.py \
+python benchmarks/benchmark_generation.py \
     --task stackcube-easy \
     --pretrained_model_name_or_path nnit/stackcube-easy \
     --data_dir outputs/stackcube-easy/demonstrations \

@@ -44,14 +44,14 @@ launch examples/train_ghn.py \
     --resume_from_checkpoint latest
 
 # 2. Scores of the hypernetwork, and of networks trained one by one on the same demonstrations.
-python examples/benchmarks/score_ghn.py \
+python benchmarks/score_ghn.py \
     --task stackcube \
     --ghn_name_or_path outputs/stackcube/ghn/ghn \
     --num_architectures 10 \
     --num_networks 10 \
     --num_episodes 20 \
     --output_path docs/measurements/stackcube_ghn_scores.json
-python examples/benchmarks/train_directly.py \
+python benchmarks/train_directly.py \
     --task stackcube \
     --data_dir outputs/stackcube/demonstrations \
     --architectures 64-64 128-256 256-256 \

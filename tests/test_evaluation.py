@@ -6,7 +6,8 @@ import torch
 from scipy import stats
 
 from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, evaluate
-from nnit_diffusers.evaluation import agreement, mean_interval, predict, select_top, wilson_interval
+from nnit_diffusers.evaluation import mean_interval, predict, select_top, wilson_interval
+from nnit_diffusers.evaluation.novelty import agreement
 from nnit_diffusers.networks import batched_forward
 from nnit_diffusers.tasks import Score
 

@@ -18,7 +18,7 @@ from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, che
 
 
 ROOT = Path(__file__).parents[2]
-SPACE = ROOT / "examples/space"
+SPACE = ROOT / "space"
 sys.path.insert(0, str(SPACE))
 
 import models  # noqa: E402

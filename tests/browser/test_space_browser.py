@@ -47,7 +47,7 @@ def app(tmp_path_factory, pushcube_folder):
     environment = {**os.environ, "TMPDIR": str(files), "NNIT_MODELS": names, "OMP_NUM_THREADS": "1"}
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "examples/space/app.py", "--port", str(port)],
+            [sys.executable, "space/app.py", "--port", str(port)],
             cwd=ROOT,
             env=environment,
             stdout=output,

@@ -5,7 +5,8 @@ import torch
 
 from nnit_diffusers import GraphHyperNetwork, get_task
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
-from nnit_diffusers.training.hypernetwork_losses import fan_in_scaled, network_losses, participation_ratio, spread
+from nnit_diffusers.evaluation.novelty import participation_ratio, spread
+from nnit_diffusers.training.hypernetwork_losses import fan_in_scaled, network_losses
 
 
 NUM_LATENTS = 3

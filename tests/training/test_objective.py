@@ -13,7 +13,7 @@ from nnit_diffusers.data import GHNWeightStream, WeightDatasetWriter
 from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH
 from nnit_diffusers.training import GHNTrainingConfig, NNiTTrainingConfig
 from nnit_diffusers.training.hypernetwork import GHNTrainer
-from nnit_diffusers.training.hypernetwork_losses import participation_ratio
+from nnit_diffusers.evaluation.novelty import participation_ratio
 from nnit_diffusers.training.transformer import NNiTTrainer
 from nnit_diffusers.training.transformer_losses import add_noise, patch_losses, predict
 

@@ -10,6 +10,7 @@ from accelerate.logging import get_logger
 
 from ..architecture import MLPArchitecture
 from ..evaluation import evaluate
+from ..evaluation.novelty import participation_ratio
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..networks import stack_state_dicts
 from ..tasks.base import Task
@@ -17,7 +18,7 @@ from ..tasks.imitation import ImitationTask
 from .checkpoints import averaged_weights
 from .config import GHNTrainingConfig
 from .dagger import add_round, collect_round, list_rounds, round_path
-from .hypernetwork_losses import fan_in_scaled, network_losses, participation_ratio
+from .hypernetwork_losses import fan_in_scaled, network_losses
 from .randomness import step_generator
 from .trainer import StepCallback, Trainer
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..architecture import MLPArchitecture
+from ..evaluation.novelty import spread
 from ..networks import batched_forward, stack_state_dicts
 from ..tasks.base import Task
 
@@ -19,30 +20,6 @@ def fan_in_scaled(stacked_state_dict: Mapping[str, torch.Tensor]) -> torch.Tenso
     """All weights of B networks, `[B, W]`, scaled so that their size does not depend on the width."""
     weights = [tensor * tensor.shape[-1] ** 0.5 for tensor in stacked_state_dict.values() if tensor.ndim == 3]
     return torch.cat([weight.flatten(1) for weight in weights], dim=1)
-
-
-def spread(weights_KW: torch.Tensor) -> torch.Tensor:
-    """Spread of K networks of one architecture in every direction, `[K - 1]`, smallest first.
-
-    These are the singular values of the normalised weights, centred on their mean. For two networks, the value is
-    their distance divided by the square root of two. For more networks, all pairs may be apart while the smallest
-    singular value is 0, because the networks may lie on a line or in a plane.
-    """
-    unit_KW = weights_KW / weights_KW.norm(dim=1, keepdim=True)
-    centred_KW = unit_KW - unit_KW.mean(dim=0)
-    # Weights that are not finite have no decomposition. The task loss reports them instead.
-    gram_KK = (centred_KW @ centred_KW.mT).nan_to_num()
-    # The first eigenvalue is 0, because the weights are centred.
-    return torch.linalg.eigvalsh(gram_KK)[1:].clamp(min=1e-8).sqrt()
-
-
-def participation_ratio(weights_KW: torch.Tensor) -> float:
-    """Effective dimensionality (participation ratio) of K networks of one architecture, from 1 to K - 1.
-
-    Of the variances along the principal directions, the squared sum divided by the sum of squares.
-    """
-    variances = spread(weights_KW).square()
-    return (variances.sum().square() / variances.square().sum()).item()
 
 
 def network_losses(

@@ -1,6 +1,6 @@
 """Scores a hypernetwork alone, without a transformer.
 
-    python examples/benchmarks/score_ghn.py --task stackcube --ghn_name_or_path outputs/stackcube/ghn/ghn \
+    python benchmarks/score_ghn.py --task stackcube --ghn_name_or_path outputs/stackcube/ghn/ghn \
         --num_networks 10 --num_episodes 20 --output_path docs/measurements/stackcube_ghn_scores.json
 
 Several architectures of every region are scored on test data, with several latents each. This is the column "GHN" of

@@ -1,19 +1,67 @@
 """Novelty of generated networks: their distances to networks of the GHN, and simpler ways to get a new network.
 
-Shape legend: B networks of one architecture, P patches, p side of a patch.
+Shape legend: B, C networks, N samples, K classes.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
-from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, WeightPatchTokenizer
-from nnit_diffusers.evaluation import agreement, predict
-from nnit_diffusers.training.hypernetwork_losses import participation_ratio
+from ..architecture import MLPArchitecture
+from ..models.weight_patch_tokenizer import WeightPatchTokenizer
+from ..networks import MLP
+from ..tasks.base import Task
+from ..tasks.classification import ClassificationTask
+from .scoring import predict
 
 
 # Standard deviation of the small noise, in units of the rms of the weights of a layer.
 SMALL_NOISE = 0.2
+
+
+def agreement(predictions: torch.Tensor, other_predictions: torch.Tensor | None = None) -> torch.Tensor:
+    """Share of the samples on which two networks predict the same class, for every pair of networks.
+
+    Parameters:
+        predictions (`torch.Tensor`): `[B, N]`, from [`predict`]. A prediction of -1 agrees with none.
+        other_predictions (`torch.Tensor`, *optional*): `[C, N]`; `predictions` again by default.
+
+    Returns:
+        `torch.Tensor`: `[B, C]`, 0 to 1.
+    """
+    others = predictions if other_predictions is None else other_predictions
+    num_classes = int(max(predictions.max(), others.max())) + 1
+    # shift by one: -1 becomes class 0, which is then dropped
+    one_hot_BNK = F.one_hot(predictions + 1, num_classes + 1)[..., 1:].float()
+    one_hot_CNK = F.one_hot(others + 1, num_classes + 1)[..., 1:].float()
+    return one_hot_BNK.flatten(1) @ one_hot_CNK.flatten(1).mT / predictions.shape[1]
+
+
+def spread(weights_KW: torch.Tensor) -> torch.Tensor:
+    """Spread of K networks of one architecture in every direction, `[K - 1]`, smallest first.
+
+    These are the singular values of the normalised weights, centred on their mean. For two networks, the value is
+    their distance divided by the square root of two. For more networks, all pairs may be apart while the smallest
+    singular value is 0, because the networks may lie on a line or in a plane.
+    """
+    unit_KW = weights_KW / weights_KW.norm(dim=1, keepdim=True)
+    centred_KW = unit_KW - unit_KW.mean(dim=0)
+    # Weights that are not finite have no decomposition. The task loss reports them instead.
+    gram_KK = (centred_KW @ centred_KW.mT).nan_to_num()
+    # The first eigenvalue is 0, because the weights are centred.
+    return torch.linalg.eigvalsh(gram_KK)[1:].clamp(min=1e-8).sqrt()
+
+
+def participation_ratio(weights_KW: torch.Tensor) -> float:
+    """Effective dimensionality (participation ratio) of K networks of one architecture, from 1 to K - 1.
+
+    Of the variances along the principal directions, the squared sum divided by the sum of squares.
+    """
+    variances = spread(weights_KW).square()
+    return (variances.sum().square() / variances.square().sum()).item()
 
 
 def closeness_of(

@@ -1,6 +1,6 @@
 """Measures the training loss that each part of a pipeline adds: GHN, transformer and sampler.
 
-    python examples/benchmarks/locate_errors.py --task stackcube-easy \
+    python benchmarks/locate_errors.py --task stackcube-easy \
         --data_dir outputs/stackcube-easy/demonstrations --pretrained_model_name_or_path nnit/stackcube-easy \
         --output_path docs/measurements/stackcube-easy_errors.json
 

@@ -1,6 +1,6 @@
 """Writes docs/results.md: every table of results, generated from the JSON files of this repository.
 
-    python examples/evaluation_results.py --output_path docs/results.md
+    python scripts/write_results.py --output_path docs/results.md
 
 `--readme_table` prints the compact table of the README instead. Nothing is measured here.
 """
@@ -401,7 +401,7 @@ def results() -> str:
     """The content of docs/results.md."""
     blocks = [
         "# Results",
-        "<!-- Written by examples/evaluation_results.py, part of `make figures`: do not edit. -->",
+        "<!-- Written by scripts/write_results.py, part of `make figures`: do not edit. -->",
         "All tables are generated from the JSON files named below them, which hold commands, seeds and counts. NNiT "
         "is the mean of all generated networks, with none left out. GHN is the Graph HyperNetwork that the "
         "transformer learned from, scored on the same architectures.",

@@ -1,6 +1,6 @@
 """Compares devices: times generation and training on an accelerator and on the CPU, in one run.
 
-    python examples/benchmarks/compare_devices.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
+    python benchmarks/compare_devices.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
         --data_dir outputs/pickcube/demonstrations --output_path docs/measurements/pickcube_devices.json
 
 For every device, precision and batch, it measures the seconds to generate, the peak memory where the device reports

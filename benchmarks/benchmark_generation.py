@@ -1,9 +1,9 @@
 """Measures the cost of generating a network, beside the cost of training one.
 
-    python examples/benchmarks/benchmark_generation.py --pretrained_model_name_or_path nnit/digits \
+    python benchmarks/benchmark_generation.py --pretrained_model_name_or_path nnit/digits \
         --output_path nnit/digits/benchmark.json
 
-    python examples/benchmarks/benchmark_generation.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
+    python benchmarks/benchmark_generation.py --task pickcube --pretrained_model_name_or_path nnit/pickcube \
         --data_dir outputs/pickcube/demonstrations --output_path nnit/pickcube/benchmark.json --hidden_sizes 128 256 \
         --num_scored 4 --num_episodes 50 --learning_rate 1e-3 --train_batch_size 256 --max_train_steps 6000 \
         --validation_steps 100 --validation_growth 1.3

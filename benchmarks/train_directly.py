@@ -1,6 +1,6 @@
 """Scores networks that are trained one by one, without a hypernetwork.
 
-    python examples/benchmarks/train_directly.py --task stackcube-easy \
+    python benchmarks/train_directly.py --task stackcube-easy \
         --data_dir outputs/stackcube-easy/demonstrations --architectures 64-64 256 \
         --output_path docs/measurements/stackcube-easy_direct.json
 

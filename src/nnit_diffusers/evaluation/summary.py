@@ -1,11 +1,13 @@
 """Summary of the scores of several networks: mean, spread, and a 95% confidence interval with its method."""
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from nnit_diffusers import EvaluationResult
-from nnit_diffusers.evaluation import mean_interval, wilson_interval
+from .intervals import mean_interval, wilson_interval
+from .scoring import EvaluationResult
 
 
 # Values that differ by less are equal except for rounding.

@@ -1,0 +1,85 @@
+"""95% confidence intervals of success rates and of means.
+
+Shape legend: G groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+
+def wilson_interval(num_successes: int, num_episodes: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a success rate. It is reliable near 0 and 1 and for few episodes.
+
+    Raises:
+        `ValueError`: If there are no episodes, or more successes than episodes.
+    """
+    if num_episodes < 1 or not 0 <= num_successes <= num_episodes:
+        raise ValueError(
+            "`num_successes` must lie between 0 and `num_episodes`, which must be 1 or more, but received "
+            f"{num_successes} of {num_episodes}."
+        )
+    # solves |rate - p| = z * sqrt(p * (1 - p) / num_episodes) for p
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rate, z2_per_episode = num_successes / num_episodes, z * z / num_episodes
+    centre = rate + z2_per_episode / 2
+    half_width = z * math.sqrt(rate * (1 - rate) / num_episodes + z2_per_episode / (4 * num_episodes))
+    low, high = ((centre + sign * half_width) / (1 + z2_per_episode) for sign in (-1, 1))
+    # keep the bounds within 0 and 1 and around the rate despite rounding
+    return min(max(low, 0.0), rate), max(min(high, 1.0), rate)
+
+
+def mean_interval(
+    values: Sequence[float], groups: Sequence[Hashable] | None = None, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Student's t interval of the mean of `values`, over groups.
+
+    Networks of one architecture resemble each other. With their architectures as `groups`, the interval describes how
+    the mean varies over other architectures, not over other networks of these. With G groups, N values, and n_g values
+    of sum S_g in group g:
+
+        variance = G / (G - 1) * sum_g (S_g - n_g * mean)^2 / N^2
+        interval = mean ± t(G - 1) * sqrt(variance)
+
+    For groups of equal size this is the t interval of the group means.
+
+    It covers the true mean with probability `confidence` if the group means are normally distributed and the groups
+    have equal sizes, for any number of groups. Otherwise this holds only approximately. Scores near 0 or 1 have a
+    skewed distribution, for which the interval covers less. If rare groups score far lower than the rest, a small
+    sample usually contains none of them, and no interval computed from that sample shows them.
+
+    Parameters:
+        values (`Sequence[float]`): One value per network.
+        groups (`Sequence[Hashable]`, *optional*): Group of each value; every value is its own group by default.
+        confidence (`float`, defaults to 0.95): Coverage of the interval.
+
+    Returns:
+        `tuple[float, float]`: Lower and upper bound. They are not clipped, and can lie outside the range of scores.
+
+    Raises:
+        `ValueError`: If `groups` is not as long as `values`, or there are fewer than two groups.
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    groups = range(len(values)) if groups is None else groups
+    if len(groups) != len(values):
+        raise ValueError(f"`groups` must be as long as `values`, {len(values)}, but received {len(groups)}.")
+    number_of = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    num_groups = len(number_of)
+    if num_groups < 2:
+        raise ValueError(f"`groups` must hold two or more distinct groups, but received {num_groups}.")
+
+    # sum and size of every group
+    numbers = [number_of[group] for group in groups]
+    sums_G, counts_G = np.bincount(numbers, weights=values), np.bincount(numbers)
+
+    # cluster-robust variance of the mean
+    mean = sums_G.sum() / len(values)
+    deviations_G = sums_G - counts_G * mean
+    variance = num_groups / (num_groups - 1) * np.square(deviations_G).sum() / len(values) ** 2
+    half_width = stdtrit(num_groups - 1, (1 + confidence) / 2) * math.sqrt(variance)
+    return float(mean - half_width), float(mean + half_width)
