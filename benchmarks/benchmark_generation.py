@@ -32,12 +32,13 @@ from tqdm.auto import tqdm
 from training_cost import compare_row, measure_training, sgd_curve
 
 from nnit_diffusers import MLP, NNiTPipeline, Task, evaluate, get_task
-from nnit_diffusers.networks import stack_state_dicts
+from nnit_diffusers.markdown import markdown_table as table
+from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
+from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork
 from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
-from nnit_diffusers.utils import markdown_table as table
-from nnit_diffusers.utils import provenance, write_json
+from nnit_diffusers.writing import write_json
 
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -160,9 +161,9 @@ def measure_rollouts(pipe: NNiTPipeline, task: ManiSkillTask, arguments: Argumen
     """Episodes per second for each number of worker processes, and the seconds to start them."""
     # one policy, the same episodes every time
     (policy,) = generate(pipe, arguments, 1, arguments.steps[-1])
-    weights = {key: tensor.numpy() for key, tensor in stack_state_dicts([policy.state_dict()]).items()}
+    network = PortableNetwork.from_network(policy)
     seeds = episode_seeds("validation", arguments.seed, arguments.num_timed_episodes)
-    jobs = [EpisodeJob(seed, weights, policy.architecture.activation) for seed in seeds]
+    jobs = [EpisodeJob(seed, network) for seed in seeds]
     rows = {}
     for num_workers in arguments.evaluation_workers:
         bar.set_postfix_str(f"rollouts, {num_workers} workers")

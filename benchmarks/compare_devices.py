@@ -26,7 +26,9 @@ from tqdm.auto import tqdm
 from training_cost import repeated_step
 
 from nnit_diffusers import MLP, NNiTPipeline
-from nnit_diffusers.utils import markdown_table, provenance, write_json
+from nnit_diffusers.markdown import markdown_table
+from nnit_diffusers.provenance import provenance
+from nnit_diffusers.writing import write_json
 
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

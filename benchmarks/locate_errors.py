@@ -23,9 +23,11 @@ from tqdm.auto import tqdm
 
 from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, get_task
 from nnit_diffusers.flow import interpolate, timestep_of
+from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.provenance import provenance
 from nnit_diffusers.training.transformer_losses import function_errors
-from nnit_diffusers.utils import markdown_table, provenance, write_json
+from nnit_diffusers.writing import write_json
 
 
 @dataclass

@@ -13,7 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
-MATMUL_SIZE = 1024
+# Side of the matrices that the rate is measured on: large enough for the device to be busy.
+MATMUL_SIZE, ACCELERATOR_MATMUL_SIZE = 1024, 8192
 
 
 def median_seconds(function: Callable[[], Any], num_repeats: int) -> float:
@@ -36,10 +37,17 @@ def count_operations(function: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def share_of_matmul_rate(num_operations: int, seconds: float, num_repeats: int) -> dict[str, float]:
-    """Operations per second of a computation, and their share of this machine's rate on a large matmul now."""
-    left, right = torch.rand(2, MATMUL_SIZE, MATMUL_SIZE)
-    rate = 2 * MATMUL_SIZE**3 / median_seconds(lambda: left @ right, num_repeats)
+def share_of_matmul_rate(
+    num_operations: int,
+    seconds: float,
+    num_repeats: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, float]:
+    """Operations per second of a computation, and their share of the device's rate on a large matmul now."""
+    size = MATMUL_SIZE if torch.device(device).type == "cpu" else ACCELERATOR_MATMUL_SIZE
+    left, right = torch.rand(2, size, size, device=device, dtype=dtype)
+    rate = 2 * size**3 / median_seconds(lambda: left @ right, num_repeats)
     return {
         "operations_per_second": num_operations / seconds,
         "matmul_operations_per_second": rate,

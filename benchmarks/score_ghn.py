@@ -19,9 +19,11 @@ import tyro
 from tqdm.auto import tqdm
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
+from nnit_diffusers.markdown import markdown_table
+from nnit_diffusers.provenance import provenance
 from nnit_diffusers.regions import REGIONS
 from nnit_diffusers.training.randomness import step_generator
-from nnit_diffusers.utils import markdown_table, provenance, write_json
+from nnit_diffusers.writing import write_json
 
 
 sys.path.append(str(Path(__file__).parents[1]))

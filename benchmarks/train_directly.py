@@ -18,8 +18,10 @@ from training_cost import sgd_step
 
 from nnit_diffusers import MLP, Task, evaluate, get_task
 from nnit_diffusers.evaluation import wilson_interval
+from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.networks import fold_observation_statistics
-from nnit_diffusers.utils import markdown_table, provenance, write_json
+from nnit_diffusers.provenance import provenance
+from nnit_diffusers.writing import write_json
 
 
 @dataclass

@@ -8,7 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from measuring import count_operations, median_seconds, share_of_matmul_rate
 
 from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, get_task
-from nnit_diffusers.networks import fold_observation_statistics, stack_state_dicts
+from nnit_diffusers.networks import fold_observation_statistics
 from nnit_diffusers.training import NNiTTrainingConfig
 from nnit_diffusers.training.transformer import NNiTTrainer
 
@@ -64,11 +65,9 @@ def sgd_curve(
             step += 1
         seconds += time.perf_counter() - start
         # evaluate, untimed
-        stacked = stack_state_dicts([network.state_dict()])
-        folded = fold_observation_statistics(stacked, task.observation_mean, task.observation_std)
-        (score,) = task.score_batch(
-            folded, architecture.activation, split="validation", num_episodes=arguments.num_episodes
-        )
+        folded = fold_observation_statistics(network.state_dict(), task.observation_mean, task.observation_std)
+        raw = MLP.from_architecture(architecture, folded)
+        (score,) = task.score([raw], split="validation", num_episodes=arguments.num_episodes)
         curve.append((seconds, score.num_successes / score.num_episodes))
         if curve[-1][1] >= target:
             break
@@ -140,31 +139,39 @@ def training_config(pipe: NNiTPipeline, arguments: Any) -> NNiTTrainingConfig:
 
 
 @contextmanager
+def open_trainer(pipe: NNiTPipeline, arguments: Any, **settings: Any) -> Iterator[NNiTTrainer]:
+    """A training run like the pipeline's own, with other `settings` if given, in a temporary folder."""
+    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    config = replace(training_config(pipe, arguments), **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        yield NNiTTrainer(task, pipe.ghn, config, folder, pretrained=copy.deepcopy(pipe.transformer))
+
+
+@contextmanager
 def repeated_step(pipe: NNiTPipeline, arguments: Any) -> Iterator[tuple[Callable[[], None], int]]:
     """A step of `train_nnit` that can be called repeatedly, and its number of networks.
 
     Every call repeats the same step, including drawing its networks, since other architectures would take other times.
     """
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
-    config = training_config(pipe, arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        training = NNiTTrainer(task, pipe.ghn, config, folder, pretrained=copy.deepcopy(pipe.transformer))
+    with open_trainer(pipe, arguments) as trainer:
+        yield partial(repeat_step, trainer), trainer.config.train_batch_size * trainer.num_micro_steps
 
-        def step() -> None:
-            training.step = 0
-            batches = training.batches()
-            training.train_step([next(batches) for _ in range(training.num_micro_steps)])
 
-        yield step, config.train_batch_size * training.num_micro_steps
+def repeat_step(trainer: NNiTTrainer) -> None:
+    """The first step of a training run, on its own batches."""
+    trainer.step = 0
+    batches = trainer.batches()
+    trainer.train_step([next(batches) for _ in range(trainer.num_micro_steps)])
 
 
 def measure_training(pipe: NNiTPipeline, arguments: Any) -> dict[str, Any]:
     """Time of a training step of the transformer, and its share of the matmul rate."""
-    with repeated_step(pipe, arguments) as (step, num_networks):
+    with open_trainer(pipe, arguments) as trainer:
+        step = partial(repeat_step, trainer)
         num_operations = count_operations(step)
         seconds = median_seconds(step, arguments.num_repeats)
         return {
             "seconds": seconds,
-            "networks": num_networks,
-            **share_of_matmul_rate(num_operations, seconds, arguments.num_repeats),
+            "networks": trainer.config.train_batch_size * trainer.num_micro_steps,
+            **share_of_matmul_rate(num_operations, seconds, arguments.num_repeats, trainer.accelerator.device),
         }

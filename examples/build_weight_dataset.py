@@ -6,6 +6,7 @@
         --output_dir outputs/digits/weights --score
 
 The networks are sampled from a GHN, or are your own, saved with `MLP.save_pretrained` in folders of `--networks_dir`.
+Your own networks, if trained apart, have their hidden units in random order; `--match_weights` aligns them.
 A shard depends only on its number and the arguments. Processes therefore divide the shards among them, and an
 interrupted build resumes when run again, with the same dataset as the result. Different launchers may differ in the
 last bits of the weights, because MKL may round differently under torchrun and accelerate. Set
@@ -24,10 +25,11 @@ from accelerate import Accelerator
 from accelerate.logging import get_logger
 from tqdm.auto import tqdm
 
-from nnit_diffusers import MLP, GraphHyperNetwork, Task, evaluate, get_task
-from nnit_diffusers.data import ShardWriter, list_shards, push_to_hub, shard_path, write_index
+from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
+from nnit_diffusers.data import ShardWriter, list_shards, match_weights, push_to_hub, shard_path, write_index
+from nnit_diffusers.provenance import provenance
 from nnit_diffusers.training.randomness import step_generator
-from nnit_diffusers.utils import provenance, write_json
+from nnit_diffusers.writing import write_json
 
 
 logger = get_logger(__name__)
@@ -55,6 +57,8 @@ class Arguments:
     """Networks to sample from the GHN."""
     networks_per_shard: int = 256
     """Networks per file."""
+    match_weights: bool = False
+    """Permute the hidden units of your own networks so that they resemble those of the first of each architecture."""
     score: bool = False
     """Score every network on the task's validation data."""
     push_to_hub: bool = False
@@ -83,11 +87,21 @@ class GHNNetworks:
 
 
 class SavedNetworks:
-    """Networks saved with `MLP.save_pretrained`, in the order of their folder names."""
+    """Networks saved with `MLP.save_pretrained`, in the order of their folder names.
 
-    def __init__(self, networks_dir: str, task: Task):
+    With `match`, hidden units are matched to those of the first network of the same architecture. This aligns networks
+    of one architecture that were trained apart, but not those of different architectures.
+    """
+
+    def __init__(self, networks_dir: str, task: Task, match: bool = False):
         self.folders = sorted(path.parent for path in Path(networks_dir).rglob("config.json"))
         self.networks_dir, self.task = networks_dir, task
+        # the first of each architecture, which the others are matched to
+        self.references: dict[MLPArchitecture, MLP] = {}
+        if match:
+            for folder in self.folders:
+                network = MLP.from_pretrained(folder)
+                self.references.setdefault(network.architecture, network)
         if not self.folders:
             raise ValueError(
                 f"`networks_dir` must hold networks saved with `save_pretrained`, but {networks_dir!r} has none."
@@ -100,10 +114,18 @@ class SavedNetworks:
         """Networks `start…stop`, each with its origin."""
         entries = []
         for folder in self.folders[start:stop]:
-            network = MLP.from_pretrained(folder)
+            network = self._matched(MLP.from_pretrained(folder))
             region = self.task.regions.region_of(network.architecture.hidden_sizes)
             entries.append((network, {"region": region, "origin": str(folder.relative_to(self.networks_dir))}))
         return entries
+
+    def _matched(self, network: MLP) -> MLP:
+        reference = self.references.get(network.architecture)
+        if reference is None:
+            return network
+        statistics = (self.task.observation_mean.tolist(), self.task.observation_std.tolist())
+        (state_dict,) = match_weights([network.state_dict()], reference.state_dict(), statistics)
+        return MLP.from_architecture(network.architecture, state_dict)
 
 
 def open_source(task: Task, arguments: Arguments, device: torch.device) -> GHNNetworks | SavedNetworks:
@@ -113,8 +135,10 @@ def open_source(task: Task, arguments: Arguments, device: torch.device) -> GHNNe
             "One of `ghn_name_or_path` and `networks_dir` must be given, but received "
             f"{arguments.ghn_name_or_path!r} and {arguments.networks_dir!r}."
         )
+    if arguments.match_weights and arguments.networks_dir is None:
+        raise ValueError("`match_weights` must be left out for a GHN, whose networks are aligned, but received True.")
     if arguments.networks_dir is not None:
-        return SavedNetworks(arguments.networks_dir, task)
+        return SavedNetworks(arguments.networks_dir, task, arguments.match_weights)
     return GHNNetworks(GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path).to(device), task, arguments)
 
 

@@ -25,7 +25,7 @@ LEFT_OUT = ("tests/tasks/maniskill", "tests/browser/test_space_browser.py")
 # Tests that need something else than the floors, and what.
 DESELECTED = {
     "tests/training/test_optimizer.py::test_matrices_are_updated_as_by_the_muon_of_torch": "torch 2.9: its Muon",
-    "tests/models/test_transformer_nnit_diffusers.py::test_repeated_blocks_compile_only_once": (
+    "tests/models/test_transformer_caches.py::test_repeated_blocks_compile_only_once": (
         "a newer torch: the option that the test sets"
     ),
     # torch 2.6 stores the time in the file.

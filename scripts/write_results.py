@@ -32,7 +32,8 @@ from evaluation_report import (
 )
 from robot_card import DEFINITIONS, what_fails
 
-from nnit_diffusers.utils import markdown_table, write_bytes
+from nnit_diffusers.markdown import markdown_table
+from nnit_diffusers.writing import write_bytes
 
 
 ROOT = Path(__file__).parents[1]

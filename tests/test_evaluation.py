@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, evaluate
 from nnit_diffusers.evaluation import mean_interval, predict, select_top, wilson_interval
 from nnit_diffusers.evaluation.novelty import agreement
-from nnit_diffusers.networks import batched_forward
+from nnit_diffusers.networks import NetworkBatch
 from nnit_diffusers.tasks import Score
 
 
@@ -45,16 +46,14 @@ class ReachTask(Task):
     def loss(self, outputs, targets):
         return (outputs - targets).square().mean(dim=(1, 2))
 
-    def score_batch(
-        self, stacked_state_dict, activation, *, split="validation", num_episodes=None, seed=0, num_workers=None
-    ):
-        num_networks, num_episodes = len(stacked_state_dict["0.weight"]), num_episodes or 10
+    def score(self, networks, *, split="validation", num_episodes=None, seed=0, num_workers=None):
+        batch, num_networks, num_episodes = NetworkBatch(networks), len(networks), num_episodes or 10
         self.calls.append((num_networks, split, seed, num_workers))
         generator = torch.Generator().manual_seed(1000 * seed + {"train": 0, "validation": 1, "test": 2}[split])
         distances = (torch.rand(num_episodes, 1, generator=generator) * 2 - 1).repeat(num_networks, 1, 1)
         reached_once = torch.zeros(num_networks, num_episodes, dtype=torch.bool)
         for _ in range(20):
-            distances = distances - batched_forward(stacked_state_dict, distances, activation)
+            distances = distances - batch(distances)
             reached = distances[..., 0].abs() < 0.1
             reached_once |= reached
         return [
@@ -147,10 +146,64 @@ def test_a_network_that_does_not_fit_the_task_is_refused_by_both_their_sizes():
         predict(networks, LargestTask())
 
 
-def test_a_module_without_architecture_is_refused():
-    plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
-    with pytest.raises(ValueError, match="received a Sequential without one at index 1"):
-        evaluate([identity_network(), plain], LargestTask())
+class Wrapped(nn.Module):
+    """A module that is no MLP, with dropout: it is correct only in evaluation mode."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.dropout = network, nn.Dropout(0.9)
+
+    def forward(self, inputs):
+        return self.dropout(self.network(inputs))
+
+
+def test_networks_of_all_kinds_score_as_the_mlp_of_the_same_weights():
+    mlp = identity_network(turn=1)
+    plain = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    plain.load_state_dict(mlp.state_dict())
+    wrapped = Wrapped(mlp)
+    wrapped.network.eval()
+    networks = [wrapped, identity_network(), plain, lambda inputs: mlp(inputs), mlp]
+    results = evaluate(networks, LargestTask())
+    assert [result.score for result in results] == [1, 0, 1, 1, 1]
+    architecture = mlp.architecture
+    assert [result.architecture for result in results] == [None, architecture, architecture, None, architecture]
+    assert json.loads(json.dumps(results[0].to_dict()))["architecture"] is None
+    predictions = predict(networks, LargestTask())
+    assert torch.equal(predictions[0], predictions[4]) and torch.equal(predictions[3], predictions[4])
+    # every module is in the mode that it was in
+    assert (wrapped.training, wrapped.dropout.training, wrapped.network.training) == (True, True, False)
+
+
+def test_functions_are_scored_in_batches_of_their_own_by_a_simulator():
+    task = ReachTask()
+    networks = [lambda distances: 0.5 * distances, pushing_network(0.5), torch.zeros_like, torch.sin]
+    results = evaluate(networks, task, num_episodes=40)
+    assert [number for number, *_ in task.calls] == [2, 1, 1]
+    assert results[0].score == results[1].score == results[3].score == 1 > results[2].score
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Identity(), None),
+        (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), "received 3 and 2 at index 1"),
+        (nn.Linear(3, 2), r"received a Linear at index 1 with outputs \[2, 2\]"),
+        (nn.Linear(4, 3), "received a Linear at index 1 that raises RuntimeError: mat1 and mat2"),
+        (lambda inputs: inputs[0], r"received a function at index 1 with outputs \[3\]"),
+        (lambda inputs: inputs.tolist(), "received a function at index 1 that raises AttributeError"),
+        ("network", r"functions from inputs \[2, 3\] to outputs \[2, 3\].*'largest', but received a str at index 1"),
+    ],
+)
+def test_networks_that_do_not_fit_the_task_are_refused_in_one_line(network, message):
+    networks = [identity_network(), network]
+    for score in (evaluate, predict):
+        if message is None:
+            score(networks, LargestTask())
+            continue
+        with pytest.raises(ValueError, match=message) as raised:
+            score(networks, LargestTask())
+        assert "\n" not in str(raised.value)
 
 
 def test_an_unknown_split_is_refused():

@@ -162,7 +162,7 @@ def test_damaged_weights_load_or_are_refused(saved, data):
             elif kind == "mlp":
                 MLP.from_pretrained(folder)
             else:
-                list(WeightDataset(folder, WeightPatchTokenizer(5, 3)))
+                list(WeightDataset(folder))
         with suppress(OSError, ValueError):
             if kind == "dataset":
                 WeightDatasetWriter(folder)

@@ -8,9 +8,11 @@ from torch import nn
 
 from nnit_diffusers import MLP, MLPArchitecture
 from nnit_diffusers.networks import (
+    NetworkBatch,
     batched_forward,
     fold_observation_statistics,
     layer_keys,
+    mlp_weights,
     stack_state_dicts,
     unfold_observation_statistics,
 )
@@ -165,3 +167,91 @@ def test_unfolding_undoes_folding_for_one_network_and_for_many():
         folded = fold_observation_statistics(state_dict, MEAN, STD)
         assert not torch.equal(folded["0.bias"], state_dict["0.bias"])
         torch.testing.assert_close(unfold_observation_statistics(folded, MEAN, STD), dict(state_dict))
+
+
+# Networks of any kind as one function
+
+
+class Declared(nn.Module):
+    """Declares an architecture, whose weights are below another name: they do not show what `forward` computes."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.architecture = network, network.architecture
+
+    def forward(self, inputs):
+        return 2 * self.network(inputs)
+
+
+class Doubled(nn.Sequential):
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+def sequential(*activations):
+    return nn.Sequential(nn.Linear(5, 7), *activations, nn.Linear(7, 3))
+
+
+def test_a_batch_gives_the_outputs_of_each_network_in_order():
+    torch.manual_seed(0)
+    networks = [
+        MLP(5, [7], 3),
+        sequential(nn.LayerNorm(7)),
+        MLP(5, [4, 6], 3, "tanh"),
+        sequential(nn.ReLU()),
+        lambda inputs: inputs[:, :3],
+        Declared(MLP(5, [7], 3)),
+    ]
+    batch = NetworkBatch(networks)
+    shared, own = torch.randn(4, 5), torch.randn(6, 4, 5)
+    assert len(batch) == 6
+    torch.testing.assert_close(batch(shared), torch.stack([network(shared) for network in networks]))
+    expected = torch.stack([network(inputs) for network, inputs in zip(networks, own)])
+    torch.testing.assert_close(batch(own), expected)
+
+
+def test_mlps_of_one_architecture_run_exactly_as_one_stack():
+    networks = [MLP(5, [7], 3), sequential(nn.ReLU()), MLP(5, [7], 3).half()]
+    state_dicts = [network.float().state_dict() for network in copy.deepcopy(networks)]
+    inputs = torch.randn(4, 5)
+    outputs = NetworkBatch(networks)(inputs)
+    assert torch.equal(outputs, batched_forward(stack_state_dicts(state_dicts), inputs))
+    assert not outputs.requires_grad
+
+
+def test_other_modules_get_inputs_of_their_own_dtype():
+    network = sequential(nn.LayerNorm(7)).double()
+    inputs = torch.randn(4, 5)
+    outputs = NetworkBatch([network])(inputs)
+    assert outputs.dtype == torch.float32
+    assert torch.equal(outputs[0], network(inputs.double()).float())
+
+
+def test_layers_may_have_any_names():
+    network = nn.Sequential()
+    for name, layer in {"encode": nn.Linear(5, 7), "act": nn.SiLU(), "decode": nn.Linear(7, 3)}.items():
+        network.add_module(name, layer)
+    architecture, weights = mlp_weights(network)
+    assert architecture == MLPArchitecture(5, (7,), 3, "silu")
+    assert torch.equal(weights["2.weight"], network.decode.weight)
+
+
+class DoublingLinear(nn.Linear):
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Doubled(*sequential(nn.ReLU())),
+        nn.Sequential(DoublingLinear(5, 7), nn.ReLU(), nn.Linear(7, 3)),
+        sequential(nn.GELU("tanh")),
+        sequential(nn.ReLU(), nn.Dropout()),
+        nn.Sequential(nn.Linear(5, 3)),
+        Declared(MLP(5, [7], 3)),
+        torch.relu,
+    ],
+)
+def test_networks_that_compute_something_else_than_an_mlp_are_called(network):
+    assert mlp_weights(network) is None

@@ -26,7 +26,7 @@ class TinyDemandTask(Task):
     98% of the episodes demand 40 to 140, the others 200 to 300, so the success rate of a network is known.
 
     Attributes:
-        calls (`list[tuple]`): Split, number of episodes and seed of every call of `score_batch`.
+        calls (`list[tuple]`): Split, number of episodes and seed of every call of `score`.
         interrupt_at (`int`, *optional*): Number of calls before a `KeyboardInterrupt`.
     """
 
@@ -43,9 +43,7 @@ class TinyDemandTask(Task):
     def loss(self, outputs, targets):
         raise NotImplementedError("Nothing is trained on this task.")
 
-    def score_batch(
-        self, stacked_state_dict, activation, *, split="validation", num_episodes=None, seed=0, num_workers=None
-    ):
+    def score(self, networks, *, split="validation", num_episodes=None, seed=0, num_workers=None):
         if len(self.calls) == self.interrupt_at:
             raise KeyboardInterrupt
         num_episodes = num_episodes or 400
@@ -53,7 +51,5 @@ class TinyDemandTask(Task):
         generator = torch.Generator().manual_seed(1000 * DATA_SPLITS.index(split) + seed)
         uniform, kind = torch.rand(2, num_episodes, generator=generator)
         demands = 40 + 100 * uniform + 160 * (kind > 0.98)
-        num_parameters = sum(tensor[0].numel() for tensor in stacked_state_dict.values())
-        num_successes = int((demands <= num_parameters).sum())
-        num_networks = len(stacked_state_dict["0.weight"])
-        return [Score(num_successes, num_episodes, {"num_parameters": num_parameters})] * num_networks
+        counts = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
+        return [Score(int((demands <= count).sum()), num_episodes, {"num_parameters": count}) for count in counts]

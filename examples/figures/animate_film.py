@@ -10,7 +10,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from nnit_diffusers.utils import write_bytes
+from nnit_diffusers.writing import write_bytes
 
 
 # Every second frame is enough to follow the arm, and halves the file.

@@ -22,12 +22,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nnit_diffusers import MLP, GraphHyperNetwork, NNiTPipeline, get_task
 from nnit_diffusers.evaluation import wilson_interval
-from nnit_diffusers.networks import stack_state_dicts
+from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.environments import make_environment
-from nnit_diffusers.tasks.maniskill.rollouts import Episode, EpisodeJob, network_policy, run_episodes
+from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork, network_policy
+from nnit_diffusers.tasks.maniskill.rollouts import Episode, EpisodeJob, run_episodes
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
-from nnit_diffusers.utils import provenance, write_bytes, write_json
+from nnit_diffusers.writing import write_bytes, write_json
 
 
 STEPS_PER_SECOND = 20
@@ -147,16 +148,9 @@ def make_policies(arguments: Arguments, task: ManiSkillTask) -> list[MLP]:
     return pipe(architectures, num_inference_steps=arguments.num_inference_steps, generator=generator).networks
 
 
-def job_weights(policy: MLP) -> dict[str, np.ndarray]:
-    stacked = stack_state_dicts([policy.state_dict()])
-    return {key: tensor.detach().float().numpy() for key, tensor in stacked.items()}
-
-
 def run_policies(policies: Sequence[MLP], task: ManiSkillTask, seeds: Sequence[int]) -> list[list[Episode]]:
     """Runs every policy in every episode, without filming."""
-    jobs = [
-        EpisodeJob(seed, job_weights(policy), policy.architecture.activation) for policy in policies for seed in seeds
-    ]
+    jobs = [EpisodeJob(seed, PortableNetwork.from_network(policy)) for policy in policies for seed in seeds]
     episodes = task.run(jobs)
     return [episodes[start : start + len(seeds)] for start in range(0, len(episodes), len(seeds))]
 
@@ -185,8 +179,7 @@ def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Epis
     """
     # run the episode again, with the camera
     camera.successes = [False]  # before the first step
-    act = network_policy(job_weights(policy), policy.architecture.activation)
-    (episode,) = run_episodes(camera, [known.seed], act)
+    (episode,) = run_episodes(camera, [known.seed], network_policy(policy))
     frames = camera.render_images
     camera.flush_video(save=False)
     # check the outcome

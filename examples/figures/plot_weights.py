@@ -84,8 +84,12 @@ def make_matrices(arguments: Arguments) -> dict[str, torch.Tensor]:
         for source, stacked in made.items():
             matrices[f"{source}.{width}"] = stacked["2.weight"].contiguous()
             # score on raw inputs
-            scored = fold_observation_statistics(stacked, task.observation_mean, task.observation_std)
-            scores = task.score_batch(scored, architecture.activation, split="validation")
+            folded = fold_observation_statistics(stacked, task.observation_mean, task.observation_std)
+            networks = [
+                MLP.from_architecture(architecture, {key: tensor[index] for key, tensor in folded.items()})
+                for index in range(arguments.num_networks)
+            ]
+            scores = task.score(networks, split="validation")
             mean = sum(score.num_successes / score.num_episodes for score in scores) / len(scores)
             print(f"[{width}, {width}] {source}: {mean:.1%} of the validation data on average")
     return matrices

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .registration import register as _register
+from .loading.registration import register as _register
 
 
 __version__ = "0.1.0"
@@ -17,7 +17,8 @@ _EXPORTS = {
     "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
     "models.graph_hypernetwork": ["GraphHyperNetwork"],
     "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
-    "models.weight_patch_tokenizer": ["WeightPatchBatch", "WeightPatchTokenizer"],
+    "models.patches": ["WeightPatchBatch"],
+    "models.weight_patch_tokenizer": ["WeightPatchTokenizer"],
     "pipelines": ["NNiTPipeline", "NNiTPipelineOutput"],
     "schedulers": ["NNiTArchitectureScheduler", "NNiTArchitectureSchedulerOutput"],
     "tasks": ["ClassificationTask", "Task", "get_task", "list_tasks", "register_task"],
@@ -38,9 +39,9 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .export import EXPORT_FORMATS as EXPORT_FORMATS
     from .export import export_network as export_network
     from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork
+    from .models.patches import WeightPatchBatch as WeightPatchBatch
     from .models.transformer_nnit import NNiTTransformer as NNiTTransformer
     from .models.transformer_nnit import NNiTTransformerOutput as NNiTTransformerOutput
-    from .models.weight_patch_tokenizer import WeightPatchBatch as WeightPatchBatch
     from .models.weight_patch_tokenizer import WeightPatchTokenizer as WeightPatchTokenizer
     from .network_search import SearchResult as SearchResult
     from .network_search import search as search

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .limits import MAX_DEPTH, MAX_PARAMETERS, MAX_WIDTH, as_integer, check_total, shown
+from .loading.limits import MAX_DEPTH, MAX_PARAMETERS, MAX_WIDTH, as_integer, check_total, shown
 
 
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
@@ -47,7 +47,7 @@ class MLPArchitecture:
         activation (`str`, defaults to `"relu"`): Activation between the linear layers, one of `ACTIVATIONS`.
 
     Raises:
-        `ValueError`: If a size is not a positive integer or exceeds what `limits.py` allows, there is no hidden layer,
+        `ValueError`: If a size is not a positive integer or exceeds what `loading.limits` allows, there is no hidden layer,
             or the activation is unknown.
     """
 

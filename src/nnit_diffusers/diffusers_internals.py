@@ -2,8 +2,8 @@
 
 A private name can change in any release, so diffusers is capped at the releases in `TESTED_DIFFUSERS`. Private modules
 are imported here and nowhere else. What else is private stands where diffusers expects it, on classes and instances;
-`PRIVATE_NAMES` lists all of it. `tests/test_diffusers_internals.py` holds the list against the installed release, and
-fails on a private name that is not on it. One of accelerate is on it too, and none of torch, huggingface_hub or peft.
+`PRIVATE_NAMES` lists all of it. A test of the repository holds the list against the installed release, and fails on
+a private name that is not on it. One of accelerate is on it too, and none of torch, huggingface_hub or peft.
 
 Not on the list are `_interrupt`, `_num_timesteps` and `_callback_tensor_inputs` of the pipeline. They are ours, under
 the names that callbacks written for other pipelines know. Nor are the keys `_class_name` and `_name_or_path` of

@@ -21,7 +21,7 @@ from torch import nn
 
 from .architecture import MLPArchitecture
 from .networks import ACTIVATION_MODULES, MLP, layer_keys
-from .utils import replacing_folder, write_bytes
+from .writing import replacing_folder, write_bytes
 
 
 ONNX_OPSET = 20

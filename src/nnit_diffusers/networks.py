@@ -1,12 +1,13 @@
-"""Plain torch MLPs, and batched evaluation of many of them.
+"""Plain torch MLPs, and batched evaluation of many networks.
 
-Shape legend: B networks, N inputs (samples), I/O input and output features of a layer.
+Shape legend: B networks, N inputs (samples), I/O input and output features of a layer or network.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import nn
 
 from .architecture import MLPArchitecture
-from .files import find_folder, read_json_object, read_weights
+from .loading.local import find_folder, read_json_object, read_weights
 
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -26,6 +27,9 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
     "silu": F.silu,
 }
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+"""What tasks score: an [`MLP`], another module, or any function from raw inputs `[N, I]` to outputs `[N, O]`."""
 
 
 class MLP(
@@ -104,6 +108,77 @@ class MLP(
         return [(layer.weight, layer.bias) for layer in self if isinstance(layer, nn.Linear)]
 
 
+def architecture_of(network: nn.Module) -> MLPArchitecture:
+    """Architecture of an `nn.Sequential` of `nn.Linear` layers and one kind of activation.
+
+    Raises:
+        `ValueError`: If it holds any other module, lacks a bias, mixes activations, or its layer sizes do not chain.
+    """
+    if not isinstance(network, nn.Sequential):
+        raise ValueError(f"`networks` must be `nn.Sequential` MLPs, but received a {type(network).__name__}.")
+    # collect layers and activations, which must alternate
+    linears, activations = [], set()
+    for index, module in enumerate(network):
+        if index % 2 == 0 and isinstance(module, nn.Linear):
+            if module.bias is None:
+                raise ValueError(f"`networks` must have a bias in every layer, but layer {index} has none.")
+            linears.append(module)
+            continue
+        # `nn.GELU(approximate="tanh")` is another function than the activation `gelu`
+        is_exact = getattr(module, "approximate", "none") == "none"
+        names = [name for name, kind in ACTIVATION_MODULES.items() if type(module) is kind and is_exact]
+        if index % 2 == 0 or not names:
+            expected = "nn.Linear" if index % 2 == 0 else f"an activation of {sorted(ACTIVATION_MODULES)}"
+            raise ValueError(
+                f"`networks` must alternate `nn.Linear` and one activation, but module {index} is "
+                f"{type(module).__name__ if is_exact else module} where {expected} is expected."
+            )
+        activations.update(names)
+    if len(linears) < 2 or len(network) % 2 == 0 or len(activations) != 1:
+        raise ValueError(
+            f"`networks` must be Linear, activation, …, Linear with one kind of activation, but received "
+            f"{[type(module).__name__ for module in network]}."
+        )
+    # every layer must take the outputs of the previous one
+    for previous, following in pairwise(linears):
+        if previous.out_features != following.in_features:
+            raise ValueError(
+                f"`networks` must have layers that chain, but a layer of {previous.out_features} outputs is followed "
+                f"by one of {following.in_features} inputs."
+            )
+    hidden_sizes = tuple(linear.out_features for linear in linears[:-1])
+    return MLPArchitecture(linears[0].in_features, hidden_sizes, linears[-1].out_features, activations.pop())
+
+
+def mlp_weights(network: Network) -> tuple[MLPArchitecture, dict[str, torch.Tensor]] | None:
+    """Architecture and weights of a network that [`batched_forward`] can run; `None` for any other network.
+
+    It runs [`MLP`]s, other `nn.Sequential` MLPs ([`architecture_of`]), and modules with an `architecture` and the
+    state dict of an MLP. The weights have the keys of an MLP, and no gradient.
+    """
+    if isinstance(network, nn.Sequential):
+        linears = [module for module in network if isinstance(module, nn.Linear)]
+        # a `forward` of their own computes something else than the weights show
+        if type(network).forward is not nn.Sequential.forward:
+            return None
+        if any(type(linear).forward is not nn.Linear.forward for linear in linears):
+            return None
+        try:
+            architecture = architecture_of(network)
+        except ValueError:
+            return None
+        tensors = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
+        return architecture, {key: tensor.detach() for key, tensor in zip(architecture.tensor_shapes, tensors)}
+
+    # another module that declares its architecture
+    declared = getattr(network, "architecture", None)
+    if not isinstance(network, nn.Module) or not isinstance(declared, MLPArchitecture):
+        return None
+    state_dict = network.state_dict()
+    is_mlp = {key: tuple(tensor.shape) for key, tensor in state_dict.items()} == declared.tensor_shapes
+    return (declared, state_dict) if is_mlp else None
+
+
 def layer_keys(num_layers: int) -> list[tuple[str, str]]:
     """`(weight key, bias key)` of every linear layer in the state dict of an [`MLP`]."""
     return [(f"{2 * layer}.weight", f"{2 * layer}.bias") for layer in range(num_layers)]
@@ -140,33 +215,107 @@ def batched_forward(
     return hidden_BNI
 
 
+class NetworkBatch:
+    """B networks as one function: MLPs of one architecture run together, and any other network is called by itself.
+
+    MLPs are those of [`mlp_weights`], and run in float32. Other modules get inputs of their own device and dtype. The
+    outputs have no gradient towards the weights of MLPs.
+
+    Parameters:
+        networks (`Sequence[Network]`): Networks that take raw inputs; they need not have the same architecture.
+    """
+
+    def __init__(self, networks: Sequence[Network]):
+        self.networks = list(networks)
+        # group the MLPs by architecture
+        members: dict[MLPArchitecture, dict[int, dict[str, torch.Tensor]]] = {}
+        for index, network in enumerate(self.networks):
+            found = mlp_weights(network)
+            if found is not None:
+                members.setdefault(found[0], {})[index] = found[1]
+        # stack the weights of each group
+        self._stacks = [
+            (list(weights), architecture.activation, _as_float(stack_state_dicts(list(weights.values()))))
+            for architecture, weights in members.items()
+        ]
+        stacked = {index for weights in members.values() for index in weights}
+        self._called = [index for index in range(len(self.networks)) if index not in stacked]
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def to(self, device: torch.device | str) -> NetworkBatch:
+        """Moves the stacked weights, and returns the batch. Networks that are called stay where they are."""
+        self._stacks = [
+            (indices, activation, {key: tensor.to(device) for key, tensor in weights.items()})
+            for indices, activation, weights in self._stacks
+        ]
+        return self
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Outputs `[B, N, O]` for raw inputs `[N, I]`, shared by all networks, or `[B, N, I]`, separate for each."""
+        outputs: dict[int, torch.Tensor] = {}
+        # MLPs, a group at a time
+        for indices, activation, weights in self._stacks:
+            is_everything = len(indices) == len(self)
+            own = inputs if inputs.ndim == 2 or is_everything else inputs[indices]
+            together = batched_forward(weights, own.to(weights["0.weight"].device), activation).to(inputs.device)
+            if is_everything:
+                return together
+            outputs |= zip(indices, together)
+        # other networks, one by one
+        for index in self._called:
+            outputs[index] = _call(self.networks[index], inputs if inputs.ndim == 2 else inputs[index])
+        return torch.stack([outputs[index] for index in range(len(self))])
+
+
+def _as_float(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: tensor.float() for key, tensor in weights.items()}
+
+
+def _call(network: Network, inputs: torch.Tensor) -> torch.Tensor:
+    """Calls a network with inputs of its own device and dtype; returns outputs of those of `inputs`."""
+    own = inputs
+    if isinstance(network, nn.Module):
+        parameter = next((each for each in network.parameters() if each.is_floating_point()), None)
+        own = inputs if parameter is None else inputs.to(parameter.device, parameter.dtype)
+    return network(own).to(inputs.device, inputs.dtype)
+
+
 def fold_observation_statistics(
-    state_dict: Mapping[str, torch.Tensor], mean: Sequence[float], std: Sequence[float]
+    state_dict: Mapping[str, torch.Tensor],
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float64,
 ) -> dict[str, torch.Tensor]:
     """Converts a network of standardised inputs, `(x - mean) / std`, to raw inputs by changing its first layer.
 
     Parameters:
         state_dict (`Mapping[str, torch.Tensor]`): State dict of an [`MLP`], or of B stacked ones.
         mean, std (`Sequence[float]`): Statistics of every input feature, I numbers each.
+        dtype (`torch.dtype`, defaults to `torch.float64`): Precision of the computation.
     """
     weight, bias = state_dict["0.weight"], state_dict["0.bias"]
-    mean_I, std_I = (torch.as_tensor(v, dtype=torch.float64, device=weight.device) for v in (mean, std))
-    folded = weight.double() / std_I
+    mean_I, std_I = (torch.as_tensor(v, dtype=dtype, device=weight.device) for v in (mean, std))
+    folded = weight.to(dtype) / std_I
     return {
         **state_dict,
         "0.weight": folded.to(weight.dtype),
-        "0.bias": (bias.double() - folded @ mean_I).to(bias.dtype),
+        "0.bias": (bias.to(dtype) - folded @ mean_I).to(bias.dtype),
     }
 
 
 def unfold_observation_statistics(
-    state_dict: Mapping[str, torch.Tensor], mean: Sequence[float], std: Sequence[float]
+    state_dict: Mapping[str, torch.Tensor],
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float64,
 ) -> dict[str, torch.Tensor]:
     """Inverse of [`fold_observation_statistics`]."""
     weight, bias = state_dict["0.weight"], state_dict["0.bias"]
-    mean_I, std_I = (torch.as_tensor(v, dtype=torch.float64, device=weight.device) for v in (mean, std))
+    mean_I, std_I = (torch.as_tensor(v, dtype=dtype, device=weight.device) for v in (mean, std))
     return {
         **state_dict,
-        "0.weight": (weight.double() * std_I).to(weight.dtype),
-        "0.bias": (bias.double() + weight.double() @ mean_I).to(bias.dtype),
+        "0.weight": (weight.to(dtype) * std_I).to(weight.dtype),
+        "0.bias": (bias.to(dtype) + weight.to(dtype) @ mean_I).to(bias.dtype),
     }

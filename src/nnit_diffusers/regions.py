@@ -164,6 +164,30 @@ class ArchitectureRegions:
         Raises:
             `ValueError`: If `region` is unknown, or has fewer than `num_architectures` distinct architectures.
         """
+        drawn = self._draw(region, num_architectures, generator, distinct, log_uniform)
+        if len(drawn) < num_architectures:
+            raise ValueError(
+                f"`num_architectures` must be at most the number of distinct architectures of region {region!r} "
+                f"with widths {self.min_width}…{self.max_width} and depths {self.min_depth}…{self.max_depth}, but "
+                f"received {num_architectures}; found {len(drawn)}."
+            )
+        return drawn
+
+    def sample_distinct(
+        self, region: str, num_architectures: int, generator: torch.Generator | None = None
+    ) -> list[MLPArchitecture]:
+        """Draws distinct architectures of one region, as [`~ArchitectureRegions.sample`] does, or all it finds."""
+        return self._draw(region, num_architectures, generator, distinct=True)
+
+    def _draw(
+        self,
+        region: str,
+        num_architectures: int,
+        generator: torch.Generator | None,
+        distinct: bool = False,
+        log_uniform: bool = False,
+    ) -> list[MLPArchitecture]:
+        """Rejection sampling, with a limit for regions that are too small; returns what was found."""
         if region not in REGIONS:
             raise ValueError(f"`region` must be one of {REGIONS}, but received {region!r}.")
         # candidate widths
@@ -172,17 +196,11 @@ class ArchitectureRegions:
             widths = self.held_out_widths
         elif region == "wider":
             widths = list(range(max(self.min_width, self.max_width // 2), 2 * self.max_width + 1))
-        # rejection sampling, with a limit for regions that are too small
+        # draw, and keep what is of the region
         drawn: list[tuple[int, ...]] = []
-        tries = 0
-        while len(drawn) < num_architectures:
-            if tries > 1000 + 100 * num_architectures:
-                raise ValueError(
-                    f"`num_architectures` must be at most the number of distinct architectures of region {region!r} "
-                    f"with widths {self.min_width}…{self.max_width} and depths {self.min_depth}…{self.max_depth}, but "
-                    f"received {num_architectures}; found {len(drawn)}."
-                )
-            tries += 1
+        for _ in range(1001 + 100 * num_architectures):
+            if len(drawn) == num_architectures:
+                break
             depth = self.max_depth + 1
             if region != "deeper":
                 depth = int(torch.randint(self.min_depth, self.max_depth + 1, (), generator=generator))

@@ -8,8 +8,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from tiny import tiny_pipeline
 
 from nnit_diffusers.cli.main import run
-from nnit_diffusers.pipelines.fingerprint import fingerprint
-from nnit_diffusers.utils import write_json
+from nnit_diffusers.pipelines.fingerprint import fingerprints
+from nnit_diffusers.writing import write_json
 
 
 def write_card(folder, **data):
@@ -32,7 +32,7 @@ def published(tmp_path):
     (folder / "pipeline.py").write_text("from nnit_diffusers import NNiTPipeline  # noqa: F401\n")
     statistics = {"min": 0.1, "interval": [0.2, 0.5], "interval_method": "student_t", "num_architectures": 5}
     report = {
-        "settings": {"task": "tiny_data", "num_inference_steps": 20, "weights_sha256": fingerprint(pipeline)},
+        "settings": {"task": "tiny_data", "num_inference_steps": 20, **fingerprints(pipeline)},
         "regions": {
             "seen": {"nnit": {"mean": 0.34567, **statistics}, "num_networks": 10},
             "deeper": {"nnit": {"mean": 0.3, **statistics}, "num_networks": 10},

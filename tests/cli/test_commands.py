@@ -18,8 +18,8 @@ from nnit_diffusers import EXPORT_FORMATS, MLP, MLPArchitecture, evaluate
 from nnit_diffusers.cli.export import Export
 from nnit_diffusers.cli.main import COMMANDS, parse
 from nnit_diffusers.cli.sources import load_networks
-from nnit_diffusers.pipelines.fingerprint import fingerprint
-from nnit_diffusers.utils import write_json
+from nnit_diffusers.pipelines.fingerprint import fingerprints
+from nnit_diffusers.writing import write_json
 
 
 QUICK = ("--num-inference-steps", 1)
@@ -56,7 +56,7 @@ def test_the_list_of_networks_records_how_they_were_generated(nnit, published):
     listed = json.loads(Path("out/networks.json").read_text())
     assert {"output": "out", **listed} == result.json
     assert listed["task"] == "tiny_data" and listed["generation"]["max_parameters"] == 100
-    assert listed["weights_sha256"] == fingerprint(tiny_pipeline(ghn=True))
+    assert listed.items() >= fingerprints(tiny_pipeline(ghn=True)).items()
     assert listed["networks"][0]["num_parameters"] <= 100
 
 
@@ -181,9 +181,9 @@ def test_info_shows_sizes_and_results_of_a_pipeline(nnit, published):
 @pytest.mark.parametrize(
     ("task", "env_id", "num_observed", "observed"),
     [
-        ("pickcube", "PickCube-v1", 42, "joint velocities 9:18, is grasped 18, tool centre point 19:26"),
-        ("pushcube", "PushCube-v1", 35, "joint velocities 9:18, tool centre point (position, quaternion) 18:25"),
-        ("stackcube-easy", "StackCubeEasy-v1", 48, "joint velocities 9:18, tool centre point 18:25, A 25:32"),
+        ("pickcube", "PickCube-v1", 42, "is grasped 18 (0 or 1), tool centre point position 19:22 (m)"),
+        ("pushcube", "PushCube-v1", 35, "joint positions 0:7 (rad), finger positions 7:9 (m)"),
+        ("stackcube-easy", "StackCubeEasy-v1", 48, "quaternion 21:25 (w, x, y, z), cube A position 25:28 (m)"),
     ],
 )
 def test_info_of_a_robot_task_shows_environment_control_and_layouts(
@@ -195,7 +195,8 @@ def test_info_of_a_robot_task_shows_environment_control_and_layouts(
     write_json(published / "evaluation.json", report)
     shown = nnit("info", published, "--json").json
     assert (shown["environment"], shown["control_mode"]) == (env_id, "pd_joint_delta_pos")
-    assert observed in shown["observation_layout"] and shown["observation_layout"].endswith(f":{num_observed}")
+    assert observed in shown["observation_layout"] and f":{num_observed} (" in shown["observation_layout"]
+    assert shown["action_layout"] == "joint deltas 0:7 (-1 to 1 for -0.1 to 0.1 rad), fingers 7 (-1 closed to 1 open)"
     text = nnit("info", published).out
     assert f"Robot       {env_id} of ManiSkill, control mode pd_joint_delta_pos" in text
     assert "Measured    success in any step, mean of all networks, 20 denoising steps, 400 test episodes" in text
@@ -211,6 +212,30 @@ def test_info_shows_architectures_and_sizes_of_networks(nnit, networks):
     assert "network-1   [9, 7], 148 parameters" in nnit("info", networks).out
     Path("empty").mkdir()
     assert_bad_input(nnit("info", "empty"), "'empty' must hold one of model_index.json (pipeline)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("evaluation.json", "[]", "must hold a JSON object, but holds a list"),
+        ("evaluation.json", '{"settings": {"task": 3}}', "must record a task by its name, but have 3"),
+        ("evaluation.json", '{"settings": []}', "must hold a pipeline as this package writes it"),
+        ("model_index.json", '{"transformer": []}', "must hold a pipeline as this package writes it: IndexError"),
+        ("tokenizer/tokenizer_config.json", "{}", "must hold a pipeline as this package writes it: KeyError"),
+        ("transformer/diffusion_pytorch_model.safetensors", "version https://git-lfs", "is a Git LFS pointer"),
+        ("transformer/config.json", " " * (2**24 + 1), "must have at most 16,777,216 bytes"),
+    ],
+)
+def test_info_refuses_what_this_package_does_not_write_in_one_line(nnit, published, name, content, message):
+    (published / name).write_text(content)
+    assert_bad_input(nnit("info", published), message)
+
+
+@pytest.mark.parametrize("networks_json", ["{}", '{"networks": 3}', '{"networks": ["a"]}', '{"networks": [{}]}'])
+def test_a_list_of_networks_without_names_is_refused(nnit, networks, networks_json):
+    Path(networks, "networks.json").write_text(networks_json)
+    assert_bad_input(nnit("evaluate", networks, "--task", "digits"), "networks.json of 'networks' must")
+    assert_bad_input(nnit("info", networks), "'networks' must hold a networks as this package writes it")
 
 
 def test_a_list_of_networks_that_leaves_its_folder_is_refused(nnit, networks):
@@ -288,6 +313,19 @@ def change_result(folder):
     write_json(folder / "evaluation.json", report)
 
 
+def change_json(name, **changed):
+    def change(folder):
+        write_json(folder / name, {**json.loads((folder / name).read_text()), **changed})
+
+    return change
+
+
+def forget_sampler(folder):
+    report = json.loads((folder / "evaluation.json").read_text())
+    del report["settings"]["sampler_sha256"]
+    write_json(folder / "evaluation.json", report)
+
+
 def edit_card(old, new):
     def change(folder):
         card = folder / "README.md"
@@ -297,6 +335,9 @@ def edit_card(old, new):
     return change
 
 
+MEASURED = "evaluation.json was measured with these weights and this sampler"
+
+
 @pytest.mark.parametrize(
     ("spoil", "check", "problem"),
     [
@@ -304,7 +345,10 @@ def edit_card(old, new):
         (add_code, "the folder holds only files of a pipeline", "pipeline.py must be"),
         (truncate_weights, "the pipeline loads", "transformer"),
         (poison_weights, "generated networks have the requested architecture", "not finite"),
-        (change_weights, "evaluation.json was measured with these weights", "but is of"),
+        (change_weights, MEASURED, "`weights_sha256` of evaluation.json must be"),
+        (change_json("scheduler/scheduler_config.json", shift=2.0), MEASURED, "`sampler_sha256` of evaluation.json"),
+        (change_json("model_index.json", min_width=5), MEASURED, "`sampler_sha256` of evaluation.json"),
+        (forget_sampler, MEASURED, "must record `sampler_sha256` in its settings, but lacks it"),
         (change_result, "the card's metadata has the results", "{'seen': 0.99, 'deeper': 0.3}"),
         (edit_card("0.3457", "0.9457"), "the card's metadata has the results", "but has {'seen': 0.9457,"),
         (edit_card("34.6% (", "94.6% ("), "the card's tables have the results", "94.6% (20.0 to 50.0)"),

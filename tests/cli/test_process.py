@@ -90,7 +90,7 @@ def test_wrong_input_exits_with_2_and_one_line_and_nnit_debug_adds_a_traceback(t
     process = shell("info", "nowhere/nothing", cwd=tmp_path)
     assert (process.returncode, process.stdout) == (2, "")
     (line,) = process.stderr.splitlines()
-    assert line.startswith("nnit info: error: 'nowhere/nothing' is not a folder")
+    assert line.startswith("nnit info: error: 'nowhere/nothing' is neither a folder nor cached")
     process = shell("info", "nowhere/nothing", cwd=tmp_path, NNIT_DEBUG="1")
     assert process.returncode == 1 and "Traceback" in process.stderr
 
@@ -115,10 +115,10 @@ def test_output_printed_by_a_task_goes_to_stderr_and_not_into_the_json(tmp_path,
         "from nnit_diffusers import register_task\n"
         "@register_task('loud')\n"
         "class LoudTask(TinyDataTask):\n"
-        "    def score_batch(self, *args, **kwargs):\n"
+        "    def score(self, *args, **kwargs):\n"
         "        print('printed')\n"
         "        os.system('echo started')\n"
-        "        return super().score_batch(*args, **kwargs)\n"
+        "        return super().score(*args, **kwargs)\n"
     )
     options = ("--num-inference-steps", 1, "--task", "loud:loud", "--json")
     process = shell("evaluate", published, *options, cwd=tmp_path)

@@ -29,6 +29,10 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def encoded(source, num_networks, generator):
+    return TOKENIZER.encode_state_dicts(*source.networks(num_networks, generator))
+
+
 def networks_of(region, num_networks, seed=0):
     torch.manual_seed(seed)
     return [MLP.from_architecture(a) for a in REGIONS.sample(region, num_networks, generator(seed))]
@@ -67,7 +71,7 @@ def rewrite_index(folder, column, values):
 
 
 def test_networks_are_read_as_they_were_written(original, networks):
-    dataset = WeightDataset(original, TOKENIZER, region=None)
+    dataset = WeightDataset(original, region=None)
     assert len(dataset) == len(networks) == 43
     for index in (0, 17, 42, -1):
         assert dataset[index].architecture == networks[index].architecture
@@ -78,29 +82,29 @@ def test_networks_are_read_as_they_were_written(original, networks):
 
 
 def test_a_region_holds_only_its_networks(original):
-    dataset = WeightDataset(original, TOKENIZER)
+    dataset = WeightDataset(original)
     assert len(dataset) == 40
     assert dataset.index["seed"].to_pylist() == list(range(40))
-    held_out = WeightDataset(original, TOKENIZER, region="held_out_combinations")
+    held_out = WeightDataset(original, region="held_out_combinations")
     assert held_out.index["seed"].to_pylist() == [40, 41, 42]
-    drawn = {str(a) for _ in range(5) for a in held_out.batch(8, generator()).architectures}
+    drawn = {str(a) for _ in range(5) for a in encoded(held_out, 8, generator()).architectures}
     assert drawn <= {str(architecture) for architecture in held_out.architectures}
 
 
 def test_a_region_without_networks_is_refused(original):
     with pytest.raises(ValueError, match=r"None or one of \['seen', 'held_out_combinations'\].*received 'wider'"):
-        WeightDataset(original, TOKENIZER, region="wider")
+        WeightDataset(original, region="wider")
 
 
 # Batches
 
 
 def test_a_batch_holds_encoded_networks_of_the_dataset(original):
-    batch = WeightDataset(original, TOKENIZER).batch(6, generator())
+    batch = encoded(WeightDataset(original), 6, generator())
     originals = {}
     for network in networks_of("seen", 40):
-        encoded = TOKENIZER.encode([network])
-        originals[str(encoded.patches.sum().item())] = encoded
+        alone = TOKENIZER.encode([network])
+        originals[str(alone.patches.sum().item())] = alone
     assert len(batch.architectures) == len(batch.patches) == 6
     # every row of the batch is a network of the dataset
     for index, architecture in enumerate(batch.architectures):
@@ -111,19 +115,19 @@ def test_a_batch_holds_encoded_networks_of_the_dataset(original):
 
 
 def test_batches_depend_only_on_the_generator(original):
-    dataset, again = WeightDataset(original, TOKENIZER), WeightDataset(str(original), TOKENIZER)
-    dataset.batch(5, generator(9))
-    assert torch.equal(dataset.batch(8, generator(1)).patches, again.batch(8, generator(1)).patches)
+    dataset, again = WeightDataset(original), WeightDataset(str(original))
+    encoded(dataset, 5, generator(9))
+    assert torch.equal(encoded(dataset, 8, generator(1)).patches, encoded(again, 8, generator(1)).patches)
     source = generator(1)
-    first, second = dataset.batch(8, source), dataset.batch(8, source)
+    first, second = encoded(dataset, 8, source), encoded(dataset, 8, source)
     assert first.patches.shape != second.patches.shape or not torch.equal(first.patches, second.patches)
 
 
 def test_networks_of_a_batch_are_of_similar_size_and_equally_likely(original):
-    dataset, source = WeightDataset(original, TOKENIZER), generator()
+    dataset, source = WeightDataset(original, patch_size=TOKENIZER.config.patch_size), generator()
     counts, filled = dict.fromkeys(dataset.architectures, 0), 0.0
     for _ in range(400):
-        indices = dataset.batch(4, source)
+        indices = encoded(dataset, 4, source)
         filled += indices.attention_mask.float().mean().item() / 400
         for architecture in indices.architectures:
             counts[architecture] += 1
@@ -136,15 +140,15 @@ def test_networks_of_a_batch_are_of_similar_size_and_equally_likely(original):
 
 
 def test_a_batch_may_be_larger_than_the_dataset(original):
-    dataset = WeightDataset(original, TOKENIZER, region="held_out_combinations")
-    assert len(dataset.batch(20, generator()).architectures) == 20
+    dataset = WeightDataset(original, region="held_out_combinations")
+    assert len(encoded(dataset, 20, generator()).architectures) == 20
 
 
 def test_the_dataset_and_the_stream_have_the_same_interface(original):
     torch.manual_seed(0)
     ghn = GraphHyperNetwork(5, 3, max_width=12, latent_dim=4, node_dim=8, map_channels=4, num_templates=2)
-    for source in (WeightDataset(original, TOKENIZER), GHNWeightStream(ghn, TOKENIZER, REGIONS)):
-        batch, again = source.batch(7, generator(3)), source.batch(7, generator(3))
+    for source in (WeightDataset(original), GHNWeightStream(ghn, REGIONS)):
+        batch, again = encoded(source, 7, generator(3)), encoded(source, 7, generator(3))
         assert len(batch.architectures) == 7
         assert batch.patches.shape == batch.element_mask.shape
         assert torch.equal(batch.patches, again.patches)
@@ -157,8 +161,8 @@ def test_a_dataset_loads_from_the_cache_of_the_hub(original, networks, tmp_path)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     code = """
-from nnit_diffusers import WeightDataset, WeightPatchTokenizer
-dataset = WeightDataset("someone/weights", WeightPatchTokenizer(in_features=5, out_features=3, max_depth=3))
+from nnit_diffusers import WeightDataset
+dataset = WeightDataset("someone/weights")
 print(len(dataset), dataset[7][0].weight.sum().item())
 """
     # a process of its own, which reads the cache without a network
@@ -174,22 +178,22 @@ print(len(dataset), dataset[7][0].weight.sum().item())
 
 def test_a_missing_or_unfinished_dataset_is_named(tmp_path, folder):
     with pytest.raises(OSError, match="index.parquet' does not exist: not a weight dataset, or an unfinished one"):
-        WeightDataset(tmp_path, TOKENIZER)
+        WeightDataset(tmp_path)
     with pytest.raises((OSError, ValueError)):
-        WeightDataset(tmp_path / "nothing", TOKENIZER)
+        WeightDataset(tmp_path / "nothing")
 
 
 def test_a_missing_shard_is_named(folder):
     shard_path(folder, 1).unlink()
     with pytest.raises(OSError, match=r"index.parquet' names '.*networks-00001\.safetensors', which does not exist"):
-        WeightDataset(folder, TOKENIZER)
+        WeightDataset(folder)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 2000, -1])
 def test_a_truncated_shard_is_named(folder, kept):
     path = shard_path(folder, 0)
     path.write_bytes(path.read_bytes()[:kept])
-    dataset = WeightDataset(folder, TOKENIZER)
+    dataset = WeightDataset(folder)
     with pytest.raises(ValueError, match=r"networks-00000\.safetensors' is not a complete shard of a weight dataset"):
         dataset[0]
     assert dataset[20].architecture == dataset.architectures[20]
@@ -201,7 +205,7 @@ def test_a_shard_without_a_network_of_the_index_is_named(folder):
     del tensors["00003.0.bias"]
     save_file(tensors, path)
     with pytest.raises(ValueError, match=r"networks-00000\.safetensors'.*00003\.0\.bias"):
-        WeightDataset(folder, TOKENIZER)[3]
+        WeightDataset(folder)[3]
 
 
 def test_weights_of_another_shape_than_in_the_index_are_refused(folder):
@@ -210,7 +214,7 @@ def test_weights_of_another_shape_than_in_the_index_are_refused(folder):
     tensors["00003.0.weight"] = torch.zeros(2, 5)
     save_file(tensors, path)
     with pytest.raises(ValueError, match=r"`00003\.0\.weight` of .*networks-00000.*but is F32 of shape \(2, 5\)"):
-        WeightDataset(folder, TOKENIZER)[3]
+        WeightDataset(folder)[3]
 
 
 @pytest.mark.parametrize(
@@ -219,14 +223,14 @@ def test_weights_of_another_shape_than_in_the_index_are_refused(folder):
 def test_an_index_that_names_a_file_elsewhere_is_refused(folder, name):
     rewrite_index(folder, "shard", [name] * 43)
     with pytest.raises(ValueError, match=r"`shard` of '.*index.parquet' must be a name like.*but received"):
-        WeightDataset(folder, TOKENIZER)
+        WeightDataset(folder)
 
 
 @pytest.mark.parametrize("hidden_sizes", [[], [0], [-4], None])
 def test_an_index_that_names_an_invalid_architecture_is_refused(folder, hidden_sizes):
     rewrite_index(folder, "hidden_sizes", [hidden_sizes] * 43)
     with pytest.raises(ValueError, match=r"index.parquet' names an invalid architecture: `hidden_sizes`"):
-        WeightDataset(folder, TOKENIZER)
+        WeightDataset(folder)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
@@ -236,7 +240,7 @@ def test_weights_that_are_not_floating_point_are_refused(folder, dtype):
     tensors["00003.0.weight"] = tensors["00003.0.weight"].to(dtype)
     save_file(tensors, path)
     with pytest.raises(ValueError, match=r"`00003\.0\.weight` of .*must be floating point"):
-        WeightDataset(folder, TOKENIZER)[3]
+        WeightDataset(folder)[3]
 
 
 def test_an_index_of_other_types_or_without_keys_is_refused(folder):
@@ -245,11 +249,11 @@ def test_an_index_of_other_types_or_without_keys_is_refused(folder):
     position = index.schema.get_field_index("hidden_sizes")
     pq.write_table(index.set_column(position, "hidden_sizes", pa.array(["48"] * 43)), path)
     with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset"):
-        WeightDataset(folder, TOKENIZER)
+        WeightDataset(folder)
     pq.write_table(index, path)
     rewrite_index(folder, "key", [None] * 43)
     with pytest.raises(ValueError, match="`key` of .*index.parquet' must be set in every row"):
-        WeightDataset(folder, TOKENIZER)
+        WeightDataset(folder)
 
 
 @pytest.mark.parametrize("metadata", ["", "{", "[" * 10**5, "7", "[7]"])
@@ -264,20 +268,11 @@ def test_a_damaged_index_is_named(folder):
     complete = path.read_bytes()
     pq.write_table(pq.read_table(path).drop(["activation"]), path)
     with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset: .*activation"):
-        WeightDataset(folder, TOKENIZER)
+        WeightDataset(folder)
     for content in (complete[:100], b"", b"not parquet"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"index.parquet' is not the index of a weight dataset"):
-            WeightDataset(folder, TOKENIZER)
-
-
-def test_networks_that_the_tokenizer_cannot_encode_are_refused(original):
-    other = WeightPatchTokenizer(in_features=4, out_features=3)
-    with pytest.raises(ValueError, match=r"= \(4, 3, 'relu'\), but received \(5, 3, 'relu'\)"):
-        WeightDataset(original, other)
-    shallow = WeightPatchTokenizer(in_features=5, out_features=3, max_depth=1)
-    with pytest.raises(ValueError, match="1 to 1 hidden layers, but received"):
-        WeightDataset(original, shallow)
+            WeightDataset(folder)
 
 
 def test_the_index_is_readable_by_datasets(original):
@@ -294,7 +289,7 @@ def test_weights_that_are_not_finite_are_refused_with_their_shard_and_network(fo
         metadata = shard.metadata()
     tensors["00003.0.weight"][0, 0] = torch.nan
     save_file(tensors, path, metadata)
-    dataset = WeightDataset(folder, TOKENIZER)
+    dataset = WeightDataset(folder)
     assert len(dataset.state_dicts(range(16))) == 16
     with pytest.raises(ValueError, match=r"Network 19 of the dataset .* not finite, in `00003\.0\.weight` of .*00001"):
         dataset.state_dicts(range(len(dataset)))
@@ -302,10 +297,10 @@ def test_weights_that_are_not_finite_are_refused_with_their_shard_and_network(fo
 
 def test_a_stream_leaves_the_ghn_as_it_is():
     ghn = GraphHyperNetwork(5, 3, max_width=12, node_dim=8, map_channels=4, num_templates=2, latent_dim=2).train()
-    stream = GHNWeightStream(ghn, TOKENIZER, REGIONS)
-    before = stream.batch(4, generator()).patches
+    stream = GHNWeightStream(ghn, REGIONS)
+    before = encoded(stream, 4, generator()).patches
     assert ghn.training and all(parameter.requires_grad for parameter in ghn.parameters())
     # training it on does not change the stream
     for parameter in ghn.parameters():
         parameter.data += 1
-    assert torch.equal(stream.batch(4, generator()).patches, before)
+    assert torch.equal(encoded(stream, 4, generator()).patches, before)

@@ -139,7 +139,7 @@ this.write(Path(sys.argv[2]), 10**6)
     write(tmp_path / "killed", stop)
     write(tmp_path / "uninterrupted", stop)
     expected, found = files_of(tmp_path / "uninterrupted"), files_of(tmp_path / "killed")
-    assert {name: content for name, content in found.items() if not name.endswith(".tmp")} == expected
+    assert {name: content for name, content in found.items() if ".tmp/" not in name} == expected
 
 
 def test_a_finished_dataset_stays_as_it_is_when_its_script_runs_again(tmp_path):
@@ -159,7 +159,9 @@ def test_networks_are_added_to_a_finished_dataset(tmp_path):
 
 def test_temporary_files_of_a_killed_writer_are_ignored(tmp_path):
     write(tmp_path, 4)
-    (tmp_path / "shards" / ".networks-00001.safetensors.1.tmp").write_bytes(b"half a shard")
+    unfinished = tmp_path / "shards" / ".networks-00001.safetensors.1.tmp"
+    unfinished.mkdir()
+    (unfinished / "networks-00001.safetensors").write_bytes(b"half a shard")
     write(tmp_path, 8)
     assert [path.name for _, path in list_shards(tmp_path)] == [f"networks-0000{n}.safetensors" for n in (0, 1)]
     assert pq.read_table(tmp_path / "index.parquet")["seed"].to_pylist() == list(range(8))

@@ -6,6 +6,7 @@ from pathlib import Path
 import compare_devices
 import pytest
 import torch
+import training_step
 from benchmark_generation import Arguments, main, report_tables
 from launching import fresh_accelerate
 from safetensors.torch import save_file
@@ -104,6 +105,21 @@ def test_the_time_to_a_score_is_that_of_the_first_evaluation_that_reaches_it():
     assert seconds_not_reached(curve, 0.75) == 0.5
     assert seconds_not_reached(curve, 0.2) == 0.0
     assert seconds_not_reached(curve, 0.95) == float("inf")
+
+
+def test_a_training_step_is_timed_in_its_parts(digits_pipeline_folder, tmp_path, capsys):
+    arguments = training_step.Arguments(
+        str(tmp_path / "step.json"), str(digits_pipeline_folder), train_batch_size=4, num_repeats=1
+    )
+    with fresh_accelerate():
+        training_step.main(arguments)
+    report = json.loads((tmp_path / "step.json").read_text())
+    assert (report["device"], report["networks"]) == ("cpu", 4)
+    seconds, operations = report["seconds"], report["operations"]
+    assert seconds["step"] == seconds["prepare"] + seconds["train"]
+    assert 0 < operations["generate"] == operations["prepare"] < operations["train"]
+    assert 0 < report["rates"]["step"]["share_of_matmul_rate"] < 1
+    assert "4 networks on" in capsys.readouterr().out
 
 
 def test_evaluation_steps_grow_apart_and_are_bounded():

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nnit_diffusers import MLP, GraphHyperNetwork, WeightDataset, WeightPatchTokenizer, evaluate
+from nnit_diffusers import MLP, GraphHyperNetwork, WeightDataset, evaluate
 from nnit_diffusers.data import list_shards, shard_path
 
 
@@ -36,7 +36,7 @@ def launch(launcher, output_dir, ghn_folder):
 def data_of(folder):
     """Contents of every file of the dataset except `build.json`."""
     paths = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != "build.json")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.suffix != ".tmp"}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if ".tmp/" not in path.as_posix()}
 
 
 def test_two_processes_write_the_same_dataset_as_one(tmp_path, ghn_folder):
@@ -53,7 +53,7 @@ def test_two_processes_write_the_same_dataset_as_one(tmp_path, ghn_folder):
 
 def test_networks_are_ghn_samples_stored_with_latents_and_scores(tmp_path, ghn_folder, digits):
     script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, seed=3, score=True))
-    dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10))
+    dataset = WeightDataset(tmp_path)
     assert len(dataset) == 11
     ghn = GraphHyperNetwork.from_pretrained(ghn_folder)
     rows = dataset.index.to_pylist()
@@ -72,7 +72,9 @@ def test_an_interrupted_build_resumes(tmp_path, ghn_folder):
     for folder in (complete, killed):
         script.main(arguments(folder, ghn_name_or_path=ghn_folder))
     (killed / "index.parquet").unlink()
-    shard_path(killed, 1).rename(shard_path(killed, 1).with_name(".networks-00001.safetensors.1.tmp"))
+    unfinished = shard_path(killed, 1).with_name(".networks-00001.safetensors.1.tmp")
+    unfinished.mkdir()
+    shard_path(killed, 1).rename(unfinished / shard_path(killed, 1).name)
     kept = shard_path(killed, 2).stat().st_mtime_ns
     script.main(arguments(killed, ghn_name_or_path=ghn_folder))
     assert data_of(killed) == data_of(complete)
@@ -81,7 +83,7 @@ def test_an_interrupted_build_resumes(tmp_path, ghn_folder):
 
 def test_architectures_are_drawn_from_the_requested_region(tmp_path, ghn_folder, digits):
     script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, region="held_out_widths"))
-    dataset = WeightDataset(tmp_path, WeightPatchTokenizer(64, 10), region="held_out_widths")
+    dataset = WeightDataset(tmp_path, region="held_out_widths")
     assert {digits.regions.region_of(a.hidden_sizes) for a in dataset.architectures} == {"held_out_widths"}
     assert dataset.index["score"].null_count == 11
 
@@ -98,10 +100,30 @@ def test_a_users_own_networks_are_imported(tmp_path, digits):
         ("a/2", "held_out_widths", "relu"),
         ("b", "seen", "relu"),
     ]
-    (network,) = WeightDataset(tmp_path / "data", WeightPatchTokenizer(64, 10))
+    (network,) = WeightDataset(tmp_path / "data")
     assert torch.equal(network[0].weight, networks["b"][0].weight)
     (result,) = evaluate([networks["b"]], digits, split="validation")
     assert rows[2]["score"] == result.score
+
+
+def test_hidden_units_of_a_users_networks_are_matched_on_request(tmp_path, digits):
+    first, other = MLP(64, [16, 12], 10), MLP(64, [25], 10)
+    (order,) = torch.randperm(16)[None]
+    shuffled = MLP.from_architecture(first.architecture, {key: t.clone() for key, t in first.state_dict().items()})
+    for tensor in (shuffled[0].weight, shuffled[0].bias):
+        tensor.data = tensor.data[order]
+    shuffled[2].weight.data = shuffled[2].weight.data[:, order]
+    for name, network in {"a": first, "b": other, "c": shuffled}.items():
+        network.save_pretrained(tmp_path / "mine" / name)
+    script.main(arguments(tmp_path / "data", networks_dir=str(tmp_path / "mine"), match_weights=True))
+    dataset = WeightDataset(tmp_path / "data", region=None)
+    for network, expected in zip(dataset, (first, other, first), strict=True):
+        assert all(torch.equal(tensor, expected.state_dict()[key]) for key, tensor in network.state_dict().items())
+
+
+def test_matching_is_refused_for_a_ghn(tmp_path, ghn_folder):
+    with pytest.raises(ValueError, match="`match_weights` must be left out for a GHN"):
+        script.main(arguments(tmp_path, ghn_name_or_path=ghn_folder, match_weights=True))
 
 
 def test_networks_of_another_build_are_not_mixed_in(tmp_path, ghn_folder):

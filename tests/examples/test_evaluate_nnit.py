@@ -54,11 +54,11 @@ class DigitsInEpisodesTask(DigitsTask):
         screening.is_screening = True
         return screening
 
-    def score_batch(self, *args, **kwargs):
+    def score(self, *args, **kwargs):
         if DigitsInEpisodesTask.calls_left == 0:
             raise KeyboardInterrupt
         DigitsInEpisodesTask.calls_left -= 1
-        scores = super().score_batch(*args, **kwargs)
+        scores = super().score(*args, **kwargs)
         metrics = [{} if self.is_screening else {"success_at_end": s.num_successes / s.num_episodes} for s in scores]
         return [replace(score, metrics=of_score) for score, of_score in zip(scores, metrics)]
 

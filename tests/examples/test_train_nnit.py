@@ -109,17 +109,18 @@ def test_the_transformers_of_a_checkpoint_differ_from_the_final_one(trained):
 
 def test_patches_of_training_networks_have_unit_rms(trained, digits):
     pipeline = NNiTPipeline.from_pretrained(trained / "pipeline")
-    stream = GHNWeightStream(pipeline.ghn, pipeline.tokenizer, digits.regions)
-    for rms in rms_of(stream):
+    stream = GHNWeightStream(pipeline.ghn, digits.regions)
+    for rms in rms_of(stream, pipeline.tokenizer):
         assert rms == pytest.approx([1, 1, 1], abs=0.1)
 
 
-def rms_of(source):
+def rms_of(source, tokenizer):
     """Root mean square of the weights and of the biases, of first, hidden and last layers."""
     generator = torch.Generator().manual_seed(7)
-    fitted = source.tokenizer.fit(source.batch(16, generator) for _ in range(40))
+    batches = (tokenizer.encode_state_dicts(*source.networks(16, generator)) for _ in range(40))
+    fitted = tokenizer.with_scales_of(batches)
     return [
-        [after / before for after, before in zip(fitted.config[name], source.tokenizer.config[name])]
+        [after / before for after, before in zip(fitted.config[name], tokenizer.config[name])]
         for name in ("weight_scale", "bias_scale")
     ]
 
@@ -224,8 +225,8 @@ def test_a_transformer_trains_on_a_weight_dataset_and_resumes(tmp_path, ghn_fold
 def test_patches_of_a_weight_dataset_have_unit_rms(tmp_path, ghn_folder):
     dataset = run(build_weight_dataset, tmp_path / "weights", ghn_name_or_path=ghn_folder, num_networks=40)
     config = NNiTTrainingConfig(**{**TINY, "train_batch_size": 16})
-    source = NNiTTrainer(get_task("digits"), str(dataset), config, tmp_path).source
-    for rms in rms_of(source):
+    trainer = NNiTTrainer(get_task("digits"), str(dataset), config, tmp_path)
+    for rms in rms_of(trainer.source, trainer.tokenizer):
         assert rms == pytest.approx([1, 1, 1], abs=0.15)
 
 

@@ -10,7 +10,7 @@ import pytest
 from loopback_hub import TOKEN, LoopbackHub
 
 from nnit_diffusers import NNiTPipeline
-from nnit_diffusers.pipelines.fingerprint import fingerprint
+from nnit_diffusers.pipelines.fingerprint import fingerprints
 
 
 NNIT = Path(sys.executable).with_name("nnit")
@@ -19,9 +19,9 @@ DIGITS = Path(__file__).parents[2] / "nnit" / "digits"
 LOAD = """
 import json
 from nnit_diffusers import NNiTPipeline
-from nnit_diffusers.pipelines.fingerprint import fingerprint
+from nnit_diffusers.pipelines.fingerprint import fingerprints
 
-print(json.dumps(fingerprint(NNiTPipeline.from_pretrained("someone/digits"))))
+print(json.dumps(fingerprints(NNiTPipeline.from_pretrained("someone/digits"))))
 """
 
 
@@ -52,7 +52,7 @@ def test_a_published_folder_is_complete_and_loads_elsewhere_with_the_same_weight
     assert [check["problem"] for check in report["checks"]] == [None] * 7
     here = {path.relative_to(DIGITS).as_posix(): path.read_bytes() for path in DIGITS.rglob("*") if path.is_file()}
     assert files_on(hub) == here
-    assert hub.run(LOAD, tmp_path / "visitor") == fingerprint(NNiTPipeline.from_pretrained(DIGITS))
+    assert hub.run(LOAD, tmp_path / "visitor") == fingerprints(NNiTPipeline.from_pretrained(DIGITS))
 
 
 def test_a_changed_result_and_a_missing_component_are_reported_and_nothing_is_uploaded(hub, tmp_path):

@@ -48,7 +48,7 @@ assert tokenizer.to_json_string() == local.tokenizer.to_json_string()
 assert NNiTArchitectureScheduler.from_pretrained("someone/scheduler").config.num_train_timesteps == 1000
 pushed = MLP.from_pretrained("someone/mlp")
 assert torch.equal(pushed(torch.ones(2, 5)), mlp(torch.ones(2, 5)))
-dataset = WeightDataset("someone/networks", local.tokenizer)
+dataset = WeightDataset("someone/networks")
 print(json.dumps({"pipeline": found["pipeline"], "networks": [network[0].weight.tolist() for network in dataset]}))
 """
 

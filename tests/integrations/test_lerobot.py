@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nnit_diffusers import MLP, export_network
-from nnit_diffusers.networks import stack_state_dicts
 from nnit_diffusers.tasks.maniskill import NoVulkanDeviceError, check_simulator
 from nnit_diffusers.tasks.maniskill.environments import make_environment
-from nnit_diffusers.tasks.maniskill.rollouts import network_policy, run_episodes
+from nnit_diffusers.tasks.maniskill.portable_networks import network_policy
+from nnit_diffusers.tasks.maniskill.rollouts import run_episodes
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
 
 
@@ -109,9 +109,8 @@ def test_lerobot_eval_finds_the_same_success_as_our_rollouts(network, folder, tm
     assert process.returncode == 0, process.stderr
     found = json.loads((tmp_path / "eval" / "eval_info.json").read_text())["per_task"][0]["metrics"]
 
-    weights = {key: tensor.numpy() for key, tensor in stack_state_dicts([network.state_dict()]).items()}
     environment = make_environment("PickCube-v1")
-    episodes = [run_episodes(environment, [seed], network_policy(weights, "relu"))[0] for seed in seeds]
+    episodes = [run_episodes(environment, [seed], network_policy(network))[0] for seed in seeds]
     environment.close()
     assert found["successes"] == [episode.success_once for episode in episodes]
     for returned, episode in zip(found["sum_rewards"], episodes, strict=True):

@@ -11,8 +11,8 @@ from nnit_diffusers.models.weight_patch_tokenizer import (
     BIAS_PATCH,
     WEIGHT_PATCH,
     WeightPatchTokenizer,
-    architecture_of,
 )
+from nnit_diffusers.networks import architecture_of
 
 
 MEAN, STD = [0.5, -20.0, 3.0, 0.0, 1 / 3], [2.0, 0.1, 30.0, 1.0, math.pi]
@@ -173,7 +173,7 @@ def test_fitted_patches_have_unit_rms_in_every_role():
     unfitted = tiny_tokenizer(observation_mean=MEAN, observation_std=STD)
     # fit in two batches
     halves = [unfitted.encode_state_dicts(state_dicts[i::2], architectures[i::2]) for i in range(2)]
-    tokenizer = unfitted.fit(halves)
+    tokenizer = unfitted.with_scales_of(halves)
     batch = tokenizer.encode_state_dicts(state_dicts, architectures)
     kind, layer, behind, _, _ = batch.positions.unbind(-1)
     # RMS per kind and role
@@ -188,7 +188,7 @@ def test_fitted_patches_have_unit_rms_in_every_role():
 def test_fitting_does_not_depend_on_earlier_scales():
     network = MLP(5, [6, 6], 3)
     fitted, again = (
-        tokenizer.fit([tokenizer.encode_state_dicts([network.state_dict()], [network.architecture])])
+        tokenizer.with_scales_of([tokenizer.encode_state_dicts([network.state_dict()], [network.architecture])])
         for tokenizer in (tiny_tokenizer(), measured_tokenizer())
     )
     assert fitted.config.weight_scale == pytest.approx(again.config.weight_scale)
@@ -199,7 +199,7 @@ def test_a_role_that_no_network_has_keeps_the_scale_of_one():
     network = MLP(5, [6], 3)
     network[0].bias.data.zero_()
     unfitted = tiny_tokenizer()
-    tokenizer = unfitted.fit([unfitted.encode_state_dicts([network.state_dict()], [network.architecture])])
+    tokenizer = unfitted.with_scales_of([unfitted.encode_state_dicts([network.state_dict()], [network.architecture])])
     assert tokenizer.config.weight_scale[1] == 1
     assert tokenizer.config.bias_scale[0] == 1
 
@@ -310,6 +310,7 @@ linear = nn.Linear
         (linear(5, 3), "`nn.Sequential` MLPs, but received a Linear"),
         (nn.Sequential(linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), linear(7, 3)), "module 1 is BatchNorm1d"),
         (nn.Sequential(linear(5, 7), nn.Sigmoid(), linear(7, 3)), "module 1 is Sigmoid where an activation of"),
+        (nn.Sequential(linear(5, 7), nn.GELU("tanh"), linear(7, 3)), r"is GELU\(approximate='tanh'\) where an activation"),
         (nn.Sequential(linear(5, 7), nn.ReLU(), nn.Dropout(), linear(7, 3)), "module 2 is Dropout where nn.Linear"),
         (nn.Sequential(linear(5, 7, bias=False), nn.ReLU(), linear(7, 3)), "layer 0 has none"),
         (

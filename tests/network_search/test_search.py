@@ -9,16 +9,16 @@ from PIL import Image
 from tiny import MAX_DEPTH, MAX_WIDTH, MIN_WIDTH, tiny_pipeline
 from tiny_tasks import TinyDataTask, TinyDemandTask
 
-from nnit_diffusers import MLP, MLPArchitecture, evaluate, search
+from nnit_diffusers import MLP, MLPArchitecture, evaluate, get_task, search
 from nnit_diffusers.evaluation import EvaluationResult
-from nnit_diffusers.network_search import Candidate, SearchResult
+from nnit_diffusers.network_search import Candidate, SearchPlan, SearchResult
 from nnit_diffusers.network_search.report import plot_search, search_table
 from nnit_diffusers.network_search.search import episodes_needed, parameter_bands
-from nnit_diffusers.tasks import Score, SearchPlan
-from nnit_diffusers.tasks.maniskill import ManiSkillTask
+from nnit_diffusers.tasks import Score
 
 
 SMALL = {"num_bands": 4, "networks_per_band": 3, "reduction": 2, "num_inference_steps": 1, "progress_bar": False}
+ROBOT_TASKS = ("pickcube", "pushcube", "stackcube", "stackcube-easy")
 NUM_CALLS_THAT_INTERRUPT = [0, 3, 8, 13]
 
 
@@ -83,8 +83,8 @@ def test_screening_scores_only_success_and_confirmation_all_metrics(pipe, finish
             screening.is_screening = True
             return screening
 
-        def score_batch(self, *args, **kwargs):
-            scores = super().score_batch(*args, **kwargs)
+        def score(self, *args, **kwargs):
+            scores = super().score(*args, **kwargs)
             return [Score(s.num_successes, s.num_episodes) for s in scores] if self.is_screening else scores
 
     result = search(pipe, CheaplyScreenedTask(), tmp_path, **SMALL)
@@ -93,24 +93,26 @@ def test_screening_scores_only_success_and_confirmation_all_metrics(pipe, finish
     assert all("num_parameters" in c.confirmation.metrics for c in result.finalists)
 
 
-def test_arguments_override_the_search_plan_of_the_task(pipe, tmp_path):
-    class PlannedTask(TinyDemandTask):
-        search_plan = SearchPlan(2, 2, screen_episodes=(5,), reduction=2, num_confirm_episodes=80)
-
-    task = PlannedTask()
-    result = search(pipe, task, tmp_path / "plan", num_inference_steps=1, progress_bar=False)
+def test_arguments_override_the_plan_of_a_search(pipe, tmp_path):
+    task = TinyDemandTask()
+    plan = {"num_bands": 2, "networks_per_band": 2, "screen_episodes": (5,), "reduction": 2}
+    options = {**plan, "num_confirm_episodes": 80, "num_inference_steps": 1, "progress_bar": False}
+    result = search(pipe, task, tmp_path, **options)
     assert (len(result.candidates), len(result.finalists)) == (4, 2)
     assert set(task.calls) == {("validation", 5, 0), ("test", 80, 1)}
-    task = PlannedTask()
-    search(pipe, task, tmp_path / "override", num_inference_steps=1, num_confirm_episodes=90, progress_bar=False)
-    assert set(task.calls) == {("validation", 5, 0), ("test", 90, 1)}
 
 
-def test_a_search_of_a_robot_task_takes_1860_episodes(pipe, tmp_path):
-    class RobotTask(TinyDemandTask):
-        search_plan = ManiSkillTask.search_plan
+@pytest.mark.parametrize("name", ["digits", "mnist", *ROBOT_TASKS])
+def test_a_search_plans_less_for_tasks_with_slow_episodes(name):
+    planned = SearchPlan(6, 8, (10, 40), 4, 150) if name in ROBOT_TASKS else SearchPlan(8, 8, (25, 100), 4, None)
+    assert SearchPlan.for_task(get_task(name)) == planned
 
-    result = search(pipe, RobotTask(), tmp_path, num_inference_steps=1, progress_bar=False)
+
+def test_a_search_with_slow_episodes_takes_1860_of_them(pipe, tmp_path):
+    class SlowTask(TinyDemandTask):
+        has_slow_episodes = True
+
+    result = search(pipe, SlowTask(), tmp_path, num_inference_steps=1, progress_bar=False)
     assert sum(s.num_episodes for c in result.candidates for s in c.screenings) == 960
     assert sum(c.confirmation.num_episodes for c in result.finalists) == 900
 
@@ -266,6 +268,24 @@ def test_a_folder_of_other_files_or_another_search_is_not_changed(finished, pipe
     with pytest.raises(ValueError, match=r"same settings, but received .* differs in seed \(0 there\)"):
         search(pipe, TinyDemandTask(), finished[0].output_dir, seed=1, **SMALL)
     assert (finished[0].output_dir / "search.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda saved: saved["settings"].pop("sampler_sha256"), r"does not record `sampler_sha256`"),
+        (lambda saved: saved.update(settings=[]), r"must hold the `settings` of a search, but holds \[\]"),
+        (lambda saved: saved.pop("candidates"), r"a search as this package writes it: KeyError: 'candidates'"),
+        (lambda saved: saved["candidates"][0].update(name="../.."), r"search.json must name folders beside it"),
+    ],
+)
+def test_a_state_that_is_not_of_this_search_is_refused_in_one_line(finished, pipe, tmp_path, change, message):
+    saved = json.loads((finished[0].output_dir / "search.json").read_text())
+    change(saved)
+    (tmp_path / "search.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=message) as raised:
+        search(pipe, TinyDemandTask(), tmp_path, **SMALL)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_task_of_other_sizes_is_refused(pipe, tmp_path):

@@ -3,8 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nnit_diffusers import MLP, ArchitectureRegions, ClassificationTask
-from nnit_diffusers.networks import stack_state_dicts
+from nnit_diffusers import MLP, ArchitectureRegions, ClassificationTask, MLPArchitecture
 
 
 class TableTask(ClassificationTask):
@@ -27,10 +26,15 @@ class TableTask(ClassificationTask):
         return inputs, inputs.argmax(axis=1)
 
 
-def stacked_networks(num_networks, hidden_sizes=(5, 4), activation="relu"):
+def random_networks(num_networks, hidden_sizes=(5, 4), activation="relu"):
     torch.manual_seed(0)
-    networks = [MLP(3, hidden_sizes, 3, activation) for _ in range(num_networks)]
-    return networks, stack_state_dicts([network.state_dict() for network in networks])
+    return [MLP(3, hidden_sizes, 3, activation) for _ in range(num_networks)]
+
+
+def network_of(**changed):
+    """The identity of positive inputs, with other weights where given."""
+    weights = {"0.weight": torch.eye(3), "0.bias": torch.zeros(3), "2.weight": torch.eye(3), "2.bias": torch.zeros(3)}
+    return MLP.from_architecture(MLPArchitecture(3, (3,), 3), weights | changed)
 
 
 def test_data_is_float32_and_int64_and_loaded_once():
@@ -114,10 +118,10 @@ def test_the_loss_takes_labels_of_each_networks_own_samples():
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_scores_are_those_of_the_networks_run_one_by_one(activation):
     task = TableTask()
-    networks, stacked = stacked_networks(6, activation=activation)
+    networks = random_networks(6, activation=activation)
     inputs, labels = task.data("validation")
     expected = [int((network(inputs).argmax(dim=1) == labels).sum()) for network in networks]
-    scores = task.score_batch(stacked, activation)
+    scores = task.score(networks)
     assert [score.num_successes for score in scores] == expected
     assert {score.num_episodes for score in scores} == {50}
     assert len(set(expected)) > 1
@@ -125,19 +129,18 @@ def test_scores_are_those_of_the_networks_run_one_by_one(activation):
 
 def test_data_sets_longer_than_one_forward_are_predicted_completely_and_in_order():
     torch.manual_seed(0)
-    networks, stacked = stacked_networks(2)
+    networks = random_networks(2)
     inputs = torch.rand(2500, 3)
-    predictions = TableTask().predict_batch(stacked, "relu", inputs)
+    predictions = TableTask().predict(networks, inputs)
     assert torch.equal(predictions, torch.stack([network(inputs).argmax(dim=1) for network in networks]))
 
 
 def test_samples_with_an_output_that_is_not_finite_count_as_wrong():
     inputs = torch.tensor([[1.0, 0.0, 0.0], [1e30, 0.0, 0.0], [0.0, 1.0, 0.0]])
     task = TableTask(validation=(inputs, inputs.argmax(dim=1)))
-    identity = {"0.weight": torch.eye(3), "0.bias": torch.zeros(3), "2.weight": torch.eye(3), "2.bias": torch.zeros(3)}
-    overflowing = {**identity, "2.weight": 1e20 * torch.eye(3)}
-    broken = {**identity, "2.bias": torch.full((3,), torch.nan)}
-    scores = task.score_batch(stack_state_dicts([identity, overflowing, broken]), "relu")
+    overflowing = network_of(**{"2.weight": 1e20 * torch.eye(3)})
+    broken = network_of(**{"2.bias": torch.full((3,), torch.nan)})
+    scores = task.score([network_of(), overflowing, broken])
     assert [score.num_successes for score in scores] == [3, 2, 0]
     assert [score.metrics["non_finite"] for score in scores] == [0, 1, 3]
 
@@ -147,11 +150,9 @@ def test_num_episodes_draws_that_many_samples_by_seed():
     # Labels are correct only in the first half, so that the score shows which samples were drawn.
     labels = torch.where(torch.arange(60) < 30, inputs.argmax(dim=1), (inputs.argmax(dim=1) + 1) % 3)
     task = TableTask(test=(inputs, labels))
-    identity = {"0.weight": torch.eye(3), "0.bias": torch.zeros(3), "2.weight": torch.eye(3), "2.bias": torch.zeros(3)}
-    stacked = stack_state_dicts([identity])
 
     def drawn_score(num_episodes, seed):
-        (score,) = task.score_batch(stacked, "relu", split="test", num_episodes=num_episodes, seed=seed)
+        (score,) = task.score([network_of()], split="test", num_episodes=num_episodes, seed=seed)
         return score
 
     assert drawn_score(20, seed=1) == drawn_score(20, seed=1)
@@ -162,9 +163,8 @@ def test_num_episodes_draws_that_many_samples_by_seed():
 
 @pytest.mark.parametrize("num_episodes", [0, -1, 51])
 def test_more_episodes_than_the_split_has_are_refused(num_episodes):
-    _, stacked = stacked_networks(1)
     with pytest.raises(ValueError, match=f"1 to 50, the size of 'validation', but received {num_episodes}"):
-        TableTask().score_batch(stacked, "relu", num_episodes=num_episodes)
+        TableTask().score(random_networks(1), num_episodes=num_episodes)
 
 
 def test_the_regions_of_a_task_come_from_its_attributes():

@@ -67,9 +67,12 @@ def test_the_loss_is_each_networks_own_mean_squared_error(task):
 
 
 @pytest.mark.parametrize("has_folder", [True, False])
-def test_without_demonstrations_the_error_names_the_script_that_collects_them(tmp_path, has_folder):
+def test_without_demonstrations_the_error_names_what_collects_them(tmp_path, has_folder):
     task = get_task("stackcube-easy", data_dir=tmp_path if has_folder else None)
-    with pytest.raises(ValueError, match=r"examples/collect_demonstrations\.py --task stackcube-easy") as raised:
+    with pytest.raises(
+        ValueError,
+        match=r"`nnit train stackcube-easy --output DIR` collects them.*training\.collect_demonstrations\(task",
+    ) as raised:
         _ = task.observation_mean
     assert (str(tmp_path) in str(raised.value)) == has_folder
 

@@ -60,8 +60,8 @@ class FollowThePointTask(ImitationTask):
         episodes = [self.run(network, torch.randn(num_episodes, generator=generator))[0] for network in networks]
         return torch.cat(episodes), self.expert(torch.cat(episodes))
 
-    def score_batch(self, stacked_state_dict, activation, **kwargs):
-        return [Score(0, 1)] * len(stacked_state_dict["0.weight"])
+    def score(self, networks, **kwargs):
+        return [Score(0, 1)] * len(networks)
 
 
 def train(output_dir, **settings):
@@ -94,7 +94,8 @@ def test_a_resumed_training_run_learns_from_the_same_rounds(tmp_path, kept):
         shutil.copy(complete / f"dagger-{step}.safetensors", resumed)
     if "unfinished" in kept:
         # killed while writing the round after step 5
-        (resumed / ".dagger-5.safetensors.1.tmp").write_bytes(b"half")
+        (resumed / ".dagger-5.safetensors.1.tmp").mkdir()
+        (resumed / ".dagger-5.safetensors.1.tmp" / "dagger-5.safetensors").write_bytes(b"half")
     train(resumed, resume_from_checkpoint="latest", dagger_steps=(2, 3, 5))
     assert_same_files(resumed / "ghn", complete / "ghn")
     expected = logged(complete, "loss")

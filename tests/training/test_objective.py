@@ -10,10 +10,10 @@ from torch import nn
 from nnit_diffusers import MLP, NNiTArchitectureScheduler
 from nnit_diffusers.architecture import MASK_TOKEN
 from nnit_diffusers.data import GHNWeightStream, WeightDatasetWriter
-from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH
+from nnit_diffusers.evaluation.novelty import participation_ratio
+from nnit_diffusers.models.patches import BIAS_PATCH
 from nnit_diffusers.training import GHNTrainingConfig, NNiTTrainingConfig
 from nnit_diffusers.training.hypernetwork import GHNTrainer
-from nnit_diffusers.evaluation.novelty import participation_ratio
 from nnit_diffusers.training.transformer import NNiTTrainer
 from nnit_diffusers.training.transformer_losses import add_noise, patch_losses, predict
 
@@ -180,8 +180,9 @@ def test_every_network_of_a_batch_has_a_latent_of_its_own(tmp_path):
     assert [str(a) for a in batch.architectures[:3]] == [str(batch.architectures[0])] * 3
     assert len(set(map(tuple, batch.latents.tolist()))) == len(batch.latents) == len(batch.architectures)
     # of the stream too
-    stream = GHNWeightStream(tiny_ghn(), tiny_tokenizer(), TinyDataTask().regions, latents_per_architecture=4)
-    assert len(set(map(tuple, stream.batch(8, generator()).patches.flatten(1).tolist()))) == 8
+    stream = GHNWeightStream(tiny_ghn(), TinyDataTask().regions, latents_per_architecture=4)
+    batch = tiny_tokenizer().encode_state_dicts(*stream.networks(8, generator()))
+    assert len(set(map(tuple, batch.patches.flatten(1).tolist()))) == 8
 
 
 @pytest.mark.parametrize("trainer_of", [nnit_trainer, ghn_trainer])

@@ -17,7 +17,7 @@ from tiny_tasks import TinyDataTask
 
 from nnit_diffusers import MLP
 from nnit_diffusers.data import WeightDatasetWriter, shard_path
-from nnit_diffusers.models.weight_patch_tokenizer import WeightPatchBatch
+from nnit_diffusers.models.patches import WeightPatchBatch
 from nnit_diffusers.training import GHNTrainingConfig, NNiTTrainingConfig, train_ghn, train_nnit
 from nnit_diffusers.training.checkpoints import checkpoint_step, list_checkpoints
 from nnit_diffusers.training.hypernetwork import GHNTrainer

@@ -3,7 +3,7 @@ import torch
 
 from nnit_diffusers import MLP, NNiTArchitectureScheduler, NNiTTransformer, WeightPatchTokenizer
 from nnit_diffusers.architecture import MASK_TOKEN
-from nnit_diffusers.models.weight_patch_tokenizer import BIAS_PATCH
+from nnit_diffusers.models.patches import BIAS_PATCH
 from nnit_diffusers.training.transformer_losses import (
     add_noise,
     architecture_loss,

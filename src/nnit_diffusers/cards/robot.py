@@ -1,28 +1,22 @@
 """Parts of a model card that only robot tasks have: a film, failures, and how to run a rollout."""
 
-import json
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from evaluation_report import REGION_NAMES, architecture_name, percent
-
-from nnit_diffusers.tasks.maniskill import ManiSkillTask
+from ..evaluation.report import Report
+from ..evaluation.tables import REGION_NAMES, architecture_name, percent
+from ..loading.local import read_json_object
+from ..tasks.maniskill import ManiSkillTask
 
 
 TEMPLATE = Path(__file__).with_suffix(".jinja")
-# Files written by `figures/film_rollouts.py`.
+# Files of a film, as `examples/figures/film_rollouts.py` of the repository writes them.
 FILM_FILES = ("rollout.mp4", "rollout.png", "rollout.json")
 # Widths with a lower mean success are listed as failing.
 FAILS_BELOW = 0.5
-DEFINITIONS = {
-    "stackcube-easy": (
-        "StackCubeEasy is our definition, because the paper does not describe its task of this name. It is "
-        "StackCube-v1 with robot `panda` and the same success test. Both cubes start within 0.1 m of the centre in x "
-        "and y, at least 0.08 m apart, and not rotated. Its results are not comparable with the paper's."
-    )
-}
 
 
 def copy_film(film_dir: Path, repo_dir: Path) -> None:
@@ -34,8 +28,8 @@ def copy_film(film_dir: Path, repo_dir: Path) -> None:
     missing = [name for name in FILM_FILES if not (film_dir / name).is_file()]
     if missing:
         raise ValueError(
-            f"`film_dir` must be a folder written by `examples/figures/film_rollouts.py`, but received "
-            f"{str(film_dir)!r}, which lacks {missing}."
+            f"`film_dir` must be a folder with {list(FILM_FILES)}, but received {str(film_dir)!r}, which lacks "
+            f"{missing}."
         )
     for name in FILM_FILES:
         shutil.copyfile(film_dir / name, repo_dir / name)
@@ -45,10 +39,10 @@ def read_film(repo_dir: Path) -> dict[str, Any] | None:
     """The description of the film, or `None` if any of its files is missing."""
     if not all((repo_dir / name).is_file() for name in FILM_FILES):
         return None
-    return json.loads((repo_dir / "rollout.json").read_text(encoding="utf-8"))
+    return read_json_object(repo_dir / "rollout.json")
 
 
-def what_fails(report: dict[str, Any]) -> list[str]:
+def what_fails(report: Report) -> list[str]:
     """The weakest architectures and policies of every region, and the widths that fail, as far as measured."""
     lines = []
     # weakest architecture and policy of every region
@@ -74,8 +68,10 @@ def what_fails(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def robot_tables(task: ManiSkillTask, tables: str, report: dict[str, Any], repo_dir: Path, model_id: str) -> str:
+def robot_tables(task: ManiSkillTask, tables: str, report: Report, repo_dir: Path, model_id: str) -> str:
     """Film, how to run a rollout, failures, and the tables, in Markdown."""
+    import jinja2
+
     template = jinja2.Template(
         TEMPLATE.read_text(encoding="utf-8"), trim_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -67,7 +67,9 @@ class Evaluate(GenerationOptions, Command):
 
     def run(self) -> Report:
         from ..evaluation import evaluate
-        from ..utils import markdown_table, provenance, write_json
+        from ..markdown import markdown_table
+        from ..provenance import provenance
+        from ..writing import write_json
 
         if not self.sources:
             raise ValueError("`SOURCE` must name networks or a pipeline, but received nothing.")
@@ -98,8 +100,8 @@ class Evaluate(GenerationOptions, Command):
         rows = [
             [
                 name,
-                str(list(result.architecture.hidden_sizes)),
-                f"{result.architecture.num_parameters:,}",
+                "-" if result.architecture is None else str(list(result.architecture.hidden_sizes)),
+                "-" if result.architecture is None else f"{result.architecture.num_parameters:,}",
                 f"{result.score:.1%}",
                 "{:.1%} to {:.1%}".format(*result.confidence_interval),
                 f"{result.num_successes:,} of {result.num_episodes:,}",

@@ -94,8 +94,10 @@ class Generate(GenerationOptions, Command):
     """Replace the output folder if this command wrote it."""
 
     def run(self) -> Report:
-        from ..pipelines.fingerprint import fingerprint
-        from ..utils import markdown_table, provenance, replacing_folder, write_json
+        from ..markdown import markdown_table
+        from ..pipelines.fingerprint import fingerprints
+        from ..provenance import provenance
+        from ..writing import replacing_folder, write_json
 
         output = Path(self.output)
         check_new_folder(output, self.force, NETWORKS_NAME)
@@ -115,7 +117,7 @@ class Generate(GenerationOptions, Command):
         payload = {
             "model": self.model,
             "task": task_name_of(fetch(self.model, self.revision)),
-            "weights_sha256": fingerprint(pipe),
+            **fingerprints(pipe),
             "generation": self.generation(),
             "networks": listed,
             "provenance": provenance(),

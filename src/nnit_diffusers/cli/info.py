@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from ..loading.local import check_weights, read_json_object, tensor_headers
 from .command import Command, OptionalStr, Report
-from .sources import NETWORKS_NAME, PIPELINE_NAME, fetch, kind_of, read_json, task_name_of
+from .sources import NETWORKS_NAME, PIPELINE_NAME, fetch, kind_of, task_name_of
 
 
 @dataclass(kw_only=True)
@@ -34,18 +36,21 @@ class Info(Command):
         folder = fetch(self.model, self.revision, ("*.json", "*.safetensors"))
         kind = kind_of(folder, self.model)
         payload: dict[str, Any] = {"name": self.model, "kind": kind, "task": task_name_of(folder)}
-        payload |= {"pipeline": describe_pipeline, "networks": describe_networks, "network": describe_network}[kind](
-            folder
-        )
-        payload |= describe_robot(payload["task"])
-        return Report(payload, "\n".join(_lines(payload)))
+        describe = {"pipeline": describe_pipeline, "networks": describe_networks, "network": describe_network}[kind]
+        try:
+            payload |= describe(folder)
+            payload |= describe_robot(payload["task"])
+            return Report(payload, "\n".join(_lines(payload)))
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{self.model!r} must hold a {kind} as this package writes it: {reason}.") from error
 
 
 def describe_pipeline(folder: Path) -> dict[str, Any]:
     """The sizes of a pipeline's networks and components, and its evaluation results if it has any."""
-    index = read_json(folder / PIPELINE_NAME)
-    tokenizer = read_json(folder / "tokenizer" / "tokenizer_config.json")
-    transformer = read_json(folder / "transformer" / "config.json")
+    index = read_json_object(folder / PIPELINE_NAME)
+    tokenizer = read_json_object(folder / "tokenizer" / "tokenizer_config.json")
+    transformer = read_json_object(folder / "transformer" / "config.json")
 
     # size of every component
     components = {}
@@ -68,7 +73,7 @@ def describe_pipeline(folder: Path) -> dict[str, Any]:
 
     # results for every region of architectures
     if (folder / "evaluation.json").is_file():
-        report = read_json(folder / "evaluation.json")
+        report = read_json_object(folder / "evaluation.json")
         payload["num_inference_steps"] = report["settings"].get("num_inference_steps")
         payload["num_test_episodes"] = report["settings"].get("num_test_episodes")
         # screened policies run in validation episodes, and only the best of them in test episodes
@@ -93,24 +98,22 @@ def describe_robot(task_name: str | None) -> dict[str, Any]:
     from ..tasks import get_task, list_tasks
     from ..tasks.maniskill import ManiSkillTask
     from ..tasks.maniskill.environments import CONTROL_MODE
+    from ..tasks.metadata import describe_layout
 
     task = get_task(task_name) if task_name in list_tasks() else None
     if not isinstance(task, ManiSkillTask):
         return {}
-    # the layout of the observations stands in the docstring of the task
-    documented = " ".join(cls.__doc__ or "" for cls in type(task).__mro__)
-    _, _, layout = " ".join(documented.split()).partition("After the joints: ")
     return {
         "environment": task.env_id,
         "control_mode": CONTROL_MODE,
-        "observation_layout": f"joint positions 0:9, joint velocities 9:18, {layout.partition('.')[0]}",
-        "action_layout": "joints 0:7, fingers 7; each -1 to 1",
+        "observation_layout": describe_layout(task.observation_layout),
+        "action_layout": describe_layout(task.action_layout),
     }
 
 
 def describe_networks(folder: Path) -> dict[str, Any]:
     """A folder written by `nnit generate`: the model, the options and every network."""
-    listed = read_json(folder / NETWORKS_NAME)
+    listed = read_json_object(folder / NETWORKS_NAME)
     return {name: listed[name] for name in ("model", "generation", "networks")}
 
 
@@ -118,7 +121,7 @@ def describe_network(folder: Path) -> dict[str, Any]:
     """Architecture and size of one network."""
     from ..architecture import MLPArchitecture
 
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     names = ("in_features", "hidden_sizes", "out_features")
     if not set(names) <= set(config):
         raise ValueError(f"{str(folder)!r} must hold a network of this package, with {names} in its config.json.")
@@ -132,23 +135,13 @@ def describe_network(folder: Path) -> dict[str, Any]:
 
 
 def _weights(files: list[Path]) -> dict[str, Any]:
-    """Parameter count, dtypes and bytes of safetensors files; reads only their headers."""
-    from safetensors import safe_open
-
-    num_parameters, dtypes = 0, set()
-    # `get_slice` reads no data
+    """Parameter count, dtypes and bytes of safetensors files, which are checked."""
     for path in files:
-        with safe_open(path, framework="np") as file:
-            for key in file.keys():  # noqa: SIM118
-                tensor = file.get_slice(key)
-                size = 1
-                for length in tensor.get_shape():
-                    size *= length
-                num_parameters += size
-                dtypes.add(tensor.get_dtype())
+        check_weights(path)
+    headers = [header for path in files for header in tensor_headers(path).values()]
     return {
-        "num_parameters": num_parameters,
-        "dtypes": sorted(dtypes),
+        "num_parameters": sum(math.prod(shape) for shape, _ in headers),
+        "dtypes": sorted({dtype for _, dtype in headers}),
         "num_bytes": sum(path.stat().st_size for path in files),
     }
 

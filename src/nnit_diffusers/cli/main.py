@@ -25,11 +25,13 @@ from .generate import Generate
 from .info import Info
 from .publish import Publish
 from .search import Search
+from .train import Train
 
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS: dict[str, tuple[type[Command], str]] = {
+    "train": (Train, "Train a pipeline for a task of your own or one of ours."),
     "generate": (Generate, "Generate networks of any width and depth, and save them."),
     "evaluate": (Evaluate, "Score saved or newly generated networks on a task."),
     "search": (Search, "Find the smallest network that reaches a success rate."),
@@ -45,6 +47,7 @@ DESCRIPTION = """Generate ready-to-use MLPs of any width and depth with one diff
     nnit evaluate networks
     nnit export networks --format onnx --output digits.onnx
     nnit search nnit/digits --target 0.95 --output smallest
+    nnit train my_tasks:my_task --output my-pipeline
 
 nnit COMMAND --help shows the options of a command and more examples, nnit --version
 the version. A model is a local folder or the name of a repository on the Hugging Face
@@ -139,7 +142,7 @@ def stdout_for_results() -> Iterator[None]:
 
 def is_users(error: Exception) -> bool:
     """Whether the user can fix an error, in the arguments, a file or the network; any other is a bug."""
-    kinds: list[type[BaseException]] = [ValueError, OSError, ImportError]
+    kinds: list[type[BaseException]] = [ValueError, OSError, ImportError, FloatingPointError]
     # if one of these was raised, its module has been imported
     for module, name in (("huggingface_hub.errors", "HTTPError"), ("safetensors", "SafetensorError")):
         if module in sys.modules:

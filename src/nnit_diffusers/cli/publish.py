@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from ..loading.local import read_json_object
 from .command import Command, OptionalStr, Report
-from .sources import PIPELINE_NAME, read_json
+from .sources import PIPELINE_NAME
 
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ class Publish(Command):
         nnit publish outputs/repo --repo-id me/digits --private
 
     The checks load the pipeline and generate networks. They compare the results in the model card with
-    evaluation.json, and the weights with those that were evaluated. If a check fails, nothing is uploaded and the exit
-    code is 1.
+    evaluation.json, and the weights and the sampler with those that were evaluated. If a check fails, nothing is
+    uploaded and the exit code is 1.
     """
 
     after_interrupt = "The upload may be complete: check the repository's page on the Hub."
 
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]
-    """Folder of a pipeline, made by examples/build_hub_repo.py."""
+    """Folder of a pipeline, with its model card and evaluation.json."""
     repo_id: OptionalStr = None
     """Hub repository to upload to, such as me/digits. Default: the last two parts of the folder's path."""
     private: bool = False
@@ -177,8 +178,8 @@ def check_folder(folder: Path) -> list[Check]:
     with checks.that("the card's tables have the results of the JSON files"):
         check_tables(folder)
     if pipe is not None:
-        with checks.that("evaluation.json was measured with these weights"):
-            check_weights(folder, pipe)
+        with checks.that("evaluation.json was measured with these weights and this sampler"):
+            check_fingerprints(folder, pipe)
     return checks.done
 
 
@@ -232,7 +233,7 @@ def check_card(folder: Path) -> None:
 
 def check_results(folder: Path) -> None:
     """Raises `ValueError` if the results in the card's metadata differ from those of evaluation.json."""
-    report = read_json(folder / "evaluation.json")
+    report = read_json_object(folder / "evaluation.json")
     measured = {region: round(part["nnit"]["mean"], 4) for region, part in report["regions"].items()}
     claimed = {result.dataset_config: result.metric_value for result in _card(folder).data.eval_results or []}
     if claimed != measured:
@@ -246,29 +247,32 @@ def check_tables(folder: Path) -> None:
     """
     # every result shown was measured
     shown = set(RESULT.findall(_card(folder).text))
-    measured = {result for path in folder.glob("*.json") for result in _results(read_json(path))}
+    measured = {result for path in folder.glob("*.json") for result in _results(read_json_object(path))}
     if shown - measured:
         raise ValueError(
             f"README.md must show results of the JSON files beside it, but shows {sorted(shown - measured)}."
         )
 
     # every region is shown
-    for region, part in read_json(folder / "evaluation.json").get("regions", {}).items():
+    for region, part in read_json_object(folder / "evaluation.json").get("regions", {}).items():
         for wanted in _results(part["nnit"]):
             if wanted not in shown:
                 raise ValueError(f"README.md must show {wanted} for region {region!r}, but does not.")
 
 
-def check_weights(folder: Path, pipe: NNiTPipeline) -> None:
-    """Raises `ValueError` if evaluation.json was measured with other weights."""
-    from ..pipelines.fingerprint import fingerprint
+def check_fingerprints(folder: Path, pipe: NNiTPipeline) -> None:
+    """Raises `ValueError` if evaluation.json was measured with other weights or another sampler, or lacks a hash."""
+    from ..pipelines.fingerprint import fingerprints
 
-    evaluated = read_json(folder / "evaluation.json")["settings"]["weights_sha256"]
-    if evaluated != fingerprint(pipe):
-        raise ValueError(
-            f"evaluation.json must be of the weights with SHA-256 {fingerprint(pipe)[:12]}…, but is of "
-            f"{evaluated[:12]}…."
-        )
+    evaluated = read_json_object(folder / "evaluation.json")["settings"]
+    for name, wanted in fingerprints(pipe).items():
+        if name not in evaluated:
+            raise ValueError(f"evaluation.json must record `{name}` in its settings, but lacks it.")
+        if evaluated[name] != wanted:
+            raise ValueError(
+                f"`{name}` of evaluation.json must be {wanted[:12]}…, as of the pipeline, but is "
+                f"{str(evaluated[name])[:12]}…."
+            )
 
 
 def _results(measured: Any) -> Iterator[str]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import sys
 from contextlib import redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..limits import MAX_JSON_BYTES, shown
+from ..loading.limits import shown
+from ..loading.local import check_name, find_folder, read_json_object
 
 
 if TYPE_CHECKING:
@@ -33,17 +30,7 @@ def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = ("
         `ValueError`: If `name` is neither a folder nor a valid name of a repository.
         `OSError`: If the Hub has no such repository, or cannot be reached.
     """
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except HFValidationError:
-        raise ValueError(f"{name!r} is neither a folder nor the name of a Hub repository.") from None
-    except FileNotFoundError as error:
-        raise OSError(f"{name!r} is not a folder, and could not be downloaded from the Hub: {error}") from error
+    return find_folder(name, patterns, revision=revision)
 
 
 def kind_of(folder: Path, name: str) -> str:
@@ -79,12 +66,15 @@ def load_networks(name: str, revision: str | None = None) -> dict[str, MLP]:
         return {name: _load_network(folder)}
     if kind == "pipeline":
         raise ValueError(f"{name!r} must be a saved network or a folder of them, but is a pipeline.")
-    names = [entry["name"] for entry in read_json(folder / NETWORKS_NAME)["networks"]]
-    # an untrusted list must not point outside its folder
-    for entry in names:
-        if Path(entry).name != entry:
-            raise ValueError(f"{NETWORKS_NAME} of {name!r} must name folders beside it, but names {entry!r}.")
-    return {entry: _load_network(folder / entry) for entry in names}
+    return {entry: _load_network(folder / entry) for entry in _listed_names(folder, name)}
+
+
+def _listed_names(folder: Path, name: str) -> list[str]:
+    """The networks that a folder lists. An untrusted list must not point outside its folder."""
+    networks = read_json_object(folder / NETWORKS_NAME).get("networks")
+    if not isinstance(networks, list) or not all(isinstance(entry, dict) for entry in networks):
+        raise ValueError(f"{NETWORKS_NAME} of {name!r} must list networks, but has {shown(networks)}.")
+    return [check_name(f"{NETWORKS_NAME} of {name!r}", entry.get("name")) for entry in networks]
 
 
 def _load_network(folder: Path) -> MLP:
@@ -94,23 +84,17 @@ def _load_network(folder: Path) -> MLP:
         return MLP.from_pretrained(folder)
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of at most `MAX_JSON_BYTES`; errors name the file."""
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{str(path)!r} must have at most {MAX_JSON_BYTES:,} bytes, but has {path.stat().st_size:,}.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} must hold JSON, but does not: {error}.") from error
-
-
 def task_name_of(folder: Path) -> str | None:
     """The task recorded in a folder: in the evaluation of a pipeline, or in the list of saved networks."""
+    recorded: Any = {}
     if (folder / "evaluation.json").is_file():
-        return read_json(folder / "evaluation.json").get("settings", {}).get("task")
-    if (folder / NETWORKS_NAME).is_file():
-        return read_json(folder / NETWORKS_NAME).get("task")
-    return None
+        recorded = read_json_object(folder / "evaluation.json").get("settings")
+    elif (folder / NETWORKS_NAME).is_file():
+        recorded = read_json_object(folder / NETWORKS_NAME)
+    task = recorded.get("task") if isinstance(recorded, dict) else None
+    if task is not None and not isinstance(task, str):
+        raise ValueError(f"The files in {str(folder)!r} must record a task by its name, but have {shown(task)}.")
+    return task
 
 
 def load_task(name: str | None, data_dir: str | None, suggested: str | None = None) -> Task:
@@ -122,7 +106,8 @@ def load_task(name: str | None, data_dir: str | None, suggested: str | None = No
     Raises:
         `ValueError`: If there is neither a name nor a suggestion, or no task of that name.
     """
-    from ..tasks import get_task, list_tasks
+    from ..tasks import list_tasks
+    from ..tasks import load_task as load_named_task
 
     if name is None and suggested is not None and suggested not in list_tasks():
         raise ValueError(
@@ -132,11 +117,4 @@ def load_task(name: str | None, data_dir: str | None, suggested: str | None = No
     name = name or suggested
     if name is None:
         raise ValueError(f"`--task` must name a task, one of {list_tasks()} or `module:name`, but received none.")
-    module, _, name = name.rpartition(":")
-    if module:
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        import_module(module)
-    if name not in list_tasks():
-        raise ValueError(f"`--task` must be one of {list_tasks()} or `module:name`, but received {name!r}.")
-    return get_task(name, **({"data_dir": data_dir} if data_dir else {}))
+    return load_named_task(name, data_dir)

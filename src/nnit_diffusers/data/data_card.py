@@ -30,10 +30,9 @@ Trained multi-layer perceptrons for {tasks}, as plain torch weights. They map ra
 | mean score | {score} |
 
 ```python
-from nnit_diffusers import WeightDataset, WeightPatchTokenizer
+from nnit_diffusers import WeightDataset
 
-tokenizer = WeightPatchTokenizer(in_features={in_features}, out_features={out_features}, activation="{activation}")
-dataset = WeightDataset("path/or/repo", tokenizer)
+dataset = WeightDataset("path/or/repo", region=None)
 dataset[0]  # an MLP
 dataset.index.to_pandas()  # origin and score of every network
 ```
@@ -68,7 +67,6 @@ def data_card(rows: list[dict[str, Any]]) -> str:
         regions=_counts(rows, "region"),
         origins=_counts(rows, "origin"),
         score=f"{sum(scores) / len(scores):.1%} of {len(scores):,}" if scores else "not scored",
-        **{name: rows[0][name] for name in ("in_features", "out_features", "activation")},
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..limits import MAX_ROWS, check_total
+from ..loading.limits import MAX_ROWS, check_total
+from ..writing import replacing_file, write_bytes
 from .data_card import data_card
-from .shards import atomic_file, list_shards, read_rows
+from .shards import list_shards, read_rows
 
 
 INDEX_NAME = "index.parquet"
@@ -63,9 +64,8 @@ def write_index(folder: str | Path) -> None:
     rows = [row for _, path in list_shards(folder) for row in read_rows(path)]
     if not rows:
         raise ValueError(f"`folder` must hold shards of networks, but {str(folder)!r} holds none.")
-    with atomic_file(Path(folder) / "README.md") as temporary:
-        temporary.write_text(data_card(rows), encoding="utf-8")
-    with atomic_file(Path(folder) / INDEX_NAME) as temporary:
+    write_bytes(Path(folder) / "README.md", data_card(rows).encode())
+    with replacing_file(Path(folder) / INDEX_NAME) as temporary:
         pa.parquet.write_table(pa.Table.from_pylist(rows, schema=index_schema()), temporary)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import operator
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from ..models.weight_patch_tokenizer import architecture_of
-from ..networks import layer_keys
-from ..utils import write_bytes
+from ..networks import architecture_of, layer_keys
+from ..writing import write_bytes, write_first_free
 
 
 SHARD_FOLDER = "shards"
 SHARD_PATTERN = re.compile(r"networks-(\d{5,})\.safetensors")
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path of this process to write to; the file is renamed to `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    yield temporary
-    os.replace(temporary, path)
 
 
 @contextmanager
@@ -188,18 +178,9 @@ class ShardWriter:
 
     def write_new(self) -> Path:
         """Writes the file atomically, under the next number if another process has written a shard of this one."""
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}-{id(self)}.tmp")
-        write_bytes(temporary, self._content())
-        try:
-            while True:
-                try:
-                    # unlike a renamed file, a link never replaces another
-                    os.link(temporary, self.path)
-                    return self.path
-                except FileExistsError:
-                    self.number += 1
-        finally:
-            temporary.unlink(missing_ok=True)
+        path = write_first_free((shard_path(self.folder, number) for number in count(self.number)), self._content())
+        self.number = int(path.stem.rpartition("-")[2])
+        return path
 
     def _content(self) -> bytes:
         # One metadata entry only: the order of several varies, so the same shard would give different files.

@@ -11,29 +11,30 @@ from typing import Any
 import torch
 
 from ..architecture import MLPArchitecture
-from ..files import find_folder
-from ..limits import shown
-from ..models.weight_patch_tokenizer import WeightPatchBatch, WeightPatchTokenizer
+from ..loading.limits import shown
+from ..loading.local import find_folder
+from ..models.patches import num_patches
 from ..networks import MLP
 from .index import INDEX_NAME, read_index
 from .shards import SHARD_FOLDER, SHARD_PATTERN, open_shard
-
-
-# Networks of this many batches are drawn at once and sorted by size, so that batches have little padding.
-_POOL_BATCHES = 8
+from .source import POOL_BATCHES, NetworkBatch
 
 
 class WeightDataset:
-    """Networks of a weight dataset that [`WeightDatasetWriter`] or `examples/build_weight_dataset.py` wrote.
+    """Networks of a weight dataset, as [`WeightDatasetWriter`] writes it.
 
     Shards are mapped into memory and only the networks of a batch are read, so a dataset may be larger than memory.
 
+    ```python
+    batch = tokenizer.encode_state_dicts(*dataset.networks(32, generator))
+    ```
+
     Parameters:
         path_or_repo (`str` or `Path`): Folder of the dataset, or its repository on the Hub.
-        tokenizer (`WeightPatchTokenizer`): Cuts the networks into patches.
         region (`str`, *optional*, defaults to `"seen"`): Use only networks of this region; `None` for all.
         revision (`str`, *optional*): Branch, tag or commit of the repository.
         token (`str`, *optional*): Access token for the Hub; by default that of the logged-in user.
+        patch_size (`int`, defaults to 8): Networks of a batch have similar numbers of patches of this size.
 
     Attributes:
         index (`pyarrow.Table`): A row for every network, in the order of the dataset.
@@ -41,27 +42,23 @@ class WeightDataset:
 
     Raises:
         `OSError`: If the dataset does not exist, or a shard of its index is missing.
-        `ValueError`: If the index is damaged, has no network of the region, or has a network that the tokenizer
-            cannot encode.
+        `ValueError`: If the index is damaged, or has no network of the region.
     """
 
     def __init__(
         self,
         path_or_repo: str | os.PathLike,
-        tokenizer: WeightPatchTokenizer,
         region: str | None = "seen",
         revision: str | None = None,
         token: str | None = None,
+        patch_size: int = 8,
     ):
         patterns = (INDEX_NAME, f"{SHARD_FOLDER}/*.safetensors")
         folder = find_folder(path_or_repo, patterns, repo_type="dataset", revision=revision, token=token)
-        self.tokenizer = tokenizer
-        # architectures of the index, which the tokenizer must accept
+        # architectures of the index
         self.index = read_index(folder, region)
         self.architectures = _read_architectures(self.index, folder)
-        for architecture in set(self.architectures):
-            tokenizer.check_architecture(architecture)
-        self._num_patches = torch.tensor([tokenizer.num_patches(a) for a in self.architectures])
+        self._num_patches = torch.tensor([num_patches(a, patch_size) for a in self.architectures])
         # where the weights of every network are
         names = self.index["shard"].to_pylist()
         paths = {name: _checked_shard(folder, name) for name in set(names)}
@@ -113,17 +110,18 @@ class WeightDataset:
                 )
         return state_dict
 
-    def batch(self, num_networks: int, generator: torch.Generator) -> WeightPatchBatch:
-        """Draws networks of similar size; the same state of `generator`, on the CPU, gives the same batch.
+    def networks(self, num_networks: int, generator: torch.Generator) -> NetworkBatch:
+        """Draws networks of raw inputs and similar size, on the CPU.
 
-        All networks are equally likely, and a network may be drawn more than once.
+        All networks are equally likely, and a network may be drawn more than once. The same state of `generator`, on
+        the CPU, gives the same networks.
         """
-        pool = torch.randint(len(self), (num_networks * _POOL_BATCHES,), generator=generator)
+        pool = torch.randint(len(self), (num_networks * POOL_BATCHES,), generator=generator)
         pool = pool[self._num_patches[pool].argsort(stable=True)]
-        start = num_networks * int(torch.randint(_POOL_BATCHES, (), generator=generator))
+        start = num_networks * int(torch.randint(POOL_BATCHES, (), generator=generator))
         indices = pool[start : start + num_networks].tolist()
         architectures = [self.architectures[index] for index in indices]
-        return self.tokenizer.encode_state_dicts(self.state_dicts(indices), architectures, standardised_inputs=False)
+        return NetworkBatch(self.state_dicts(indices), architectures, standardised_inputs=False)
 
 
 def _read_architectures(index: Any, folder: Path) -> list[MLPArchitecture]:

@@ -86,7 +86,7 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool | None = None, t
         repo_id=repo_id,
         repo_type="dataset",
         folder_path=folder,
-        ignore_patterns="*.tmp",
+        ignore_patterns=["*.tmp", "*.tmp/*"],  # what a killed process leaves
         commit_message="Weights of neural networks",
         token=token,
     )

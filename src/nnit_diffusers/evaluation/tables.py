@@ -1,20 +1,17 @@
-"""Tables of an evaluation in Markdown, for the model card and docs/results.md.
+"""Tables of an evaluation in Markdown, for model cards."""
 
-python examples/evaluation_report.py nnit/digits/evaluation.json
-"""
+from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import statistics
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from nnit_diffusers.utils import markdown_table as table
+from ..markdown import markdown_table as table
+from .report import Report
 
 
-# Tasks that are data sets. All other tasks are rollouts of policies.
-DATA_SETS = ("digits", "mnist")
 REGION_NAMES = {
     "seen": "seen in training",
     "held_out_combinations": "held-out combinations",
@@ -72,10 +69,15 @@ def best_of(settings: dict[str, Any]) -> str:
 
 def interval_note(unit: str, settings: dict[str, Any]) -> str:
     """The sentence that names the method of the intervals in a table."""
-    episodes = "samples" if settings["task"] in DATA_SETS else "episodes"
     return (
-        f"Brackets: 95% Student's t interval over {unit}, never narrower than Wilson's interval over all {episodes}."
+        f"Brackets: 95% Student's t interval over {unit}, never narrower than Wilson's interval over all "
+        f"{samples_of(settings)}."
     )
+
+
+def samples_of(settings: dict[str, Any]) -> str:
+    """What networks are scored in: samples of a data set, or episodes."""
+    return f"{settings['sample_name']}s"
 
 
 def at_end(selected: dict[str, Any] | None) -> str:
@@ -130,6 +132,44 @@ def regions_caption(settings: dict[str, Any]) -> str:
     if settings["num_final_episodes"]:
         lines.insert(1, f"{AT_END} is that of the {best_of(settings)}.")
     return " ".join(lines)
+
+
+def direct_table(section: dict[str, Any], settings: dict[str, Any], regions: dict[str, Any]) -> str:
+    rows = []
+    for name, part in section.items():
+        region, _ = name.split("/")
+        generated = _row_of(regions.get(region), part["hidden_sizes"])
+        rows.append(
+            [
+                architecture_name(part["hidden_sizes"]),
+                REGION_NAMES[region],
+                with_interval(part["direct"]),
+                percent(generated["nnit"]["mean"]) if generated else "-",
+                percent(generated["ghn"]["mean"]) if generated else "-",
+                f"{part['training_seconds_per_network']:.1f} s",
+            ]
+        )
+    # means over the same architectures
+    if rows and all(row[3] != "-" for row in rows):
+        means = [statistics.fmean(float(row[column].split("%")[0]) for row in rows) for column in (2, 3, 4)]
+        rows.append(["mean", "", *(f"{mean:.1f}%" for mean in means), ""])
+    header = ["Architecture", "Region", "Trained directly", "NNiT, mean of all", "GHN, mean of all", "Training time"]
+    return table(header, rows)
+
+
+def _row_of(region: dict[str, Any] | None, hidden_sizes: Sequence[int]) -> dict[str, Any] | None:
+    """Row of an architecture in the section `regions`, if it was measured."""
+    rows = region["architectures"] if region else []
+    return next((row for row in rows if row["hidden_sizes"] == list(hidden_sizes)), None)
+
+
+def direct_caption(settings: dict[str, Any]) -> str:
+    return (
+        f"{settings['num_direct_networks']} networks of each architecture, trained one by one with Adam for "
+        f"{settings['direct_steps']:,} steps from their own seeds. Of each training run, the network that is best on "
+        f"validation data is scored, on the same {samples_of(settings)} as generated networks. "
+        f"{interval_note('networks', settings)}"
+    )
 
 
 def widths_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -254,10 +294,10 @@ def steps_caption(settings: dict[str, Any]) -> str:
     )
 
 
-def protocol(report: dict[str, Any]) -> str:
+def protocol(report: Report) -> str:
     """How the networks of the tables were scored, on which data, and which parts are not complete, as a list."""
     settings = report["settings"]
-    samples = "samples" if settings["task"] in DATA_SETS else "episodes"
+    samples = samples_of(settings)
     lines = [
         f"Means are over all generated networks, with {settings['num_inference_steps']} denoising steps.",
         f"Each region has {settings['num_architectures']} architectures with {settings['num_networks']} networks each "
@@ -320,12 +360,12 @@ PICTURES = {
 }
 
 
-def section_fingerprint(report: dict[str, Any], section: str) -> str:
+def section_fingerprint(report: Report, section: str) -> str:
     """SHA-256 of a section. Stored in its picture, it shows whether the picture is up to date."""
     return hashlib.sha256(json.dumps(report[section], sort_keys=True).encode()).hexdigest()
 
 
-def report_tables(report: dict[str, Any], pictures: Collection[str] = (), folder: str = "") -> str:
+def report_tables(report: Report, pictures: Collection[str] = (), folder: str = "") -> str:
     """Tables of all sections of a report, each with its caption.
 
     The sections named in `pictures` have a picture in `folder`, which is shown above their table.
@@ -342,6 +382,3 @@ def report_tables(report: dict[str, Any], pictures: Collection[str] = (), folder
         blocks += [make_caption(report["settings"]), make_table(report[section], report["settings"])]
     return "\n\n".join(blocks)
 
-
-if __name__ == "__main__":
-    print(report_tables(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -17,8 +17,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 from ..architecture import MLPArchitecture, check_activation
-from ..hub import NNiTModelMixin
-from ..limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_sizes, check_statistics, check_total
+from ..loading.hub import NNiTModelMixin
+from ..loading.limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_sizes, check_statistics, check_total
 from ..networks import MLP, fold_observation_statistics, layer_keys
 
 
@@ -178,7 +178,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
             into the first layer, so that its networks take raw inputs.
 
     Raises:
-        `ValueError`: If a size is not a positive integer or exceeds what `limits.py` allows, the activation is
+        `ValueError`: If a size is not a positive integer or exceeds what `loading.limits` allows, the activation is
             unknown, or statistics are not finite.
     """
 

@@ -23,8 +23,8 @@ from torch import nn
 
 from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET
 from ..diffusers_internals import register_transformer_block
-from ..hub import NNiTModelMixin, check_safetensors
-from ..limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_number, check_sizes, check_total
+from ..loading.hub import NNiTModelMixin, check_safetensors
+from ..loading.limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_number, check_sizes, check_total
 
 
 # Distances of a layer from the first and the last layer are clamped to this value, so that layers of a deeper network
@@ -216,7 +216,7 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         dropout (`float`, defaults to 0.0): Dropout in attention and feed-forward.
 
     Raises:
-        `ValueError`: If a size is not a positive integer, or exceeds what `limits.py` allows.
+        `ValueError`: If a size is not a positive integer, or exceeds what `loading.limits` allows.
     """
 
     _supports_gradient_checkpointing = True

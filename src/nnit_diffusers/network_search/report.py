@@ -6,7 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..utils import markdown_table, write_bytes
+from ..markdown import markdown_table
+from ..writing import write_bytes
 from .state import Candidate, SearchResult, measured
 
 

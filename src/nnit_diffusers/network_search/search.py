@@ -18,10 +18,12 @@ from diffusers.utils import logging
 from ..architecture import MLPArchitecture
 from ..evaluation import EvaluationResult, evaluate, wilson_interval
 from ..pipelines import NNiTPipeline
-from ..pipelines.fingerprint import fingerprint
+from ..pipelines.fingerprint import fingerprints
+from ..provenance import provenance
 from ..tasks import Task
-from ..utils import provenance, replacing_folder
+from ..writing import replacing_folder
 from .latency import measure_latencies
+from .plan import SearchPlan
 from .state import WINNER_NAME, Candidate, SearchResult, SearchState, measured
 
 
@@ -57,7 +59,7 @@ def search(
        fewest parameters whose **lower bound** of the 95% Wilson interval reaches `target`. With k finalists, the
        probability that a winner's true rate is below the target is at most 2.5% times k.
 
-    The defaults of the optional arguments come from the task's [`SearchPlan`]. Screening measures only the success
+    The defaults of the optional arguments come from [`SearchPlan`]. Screening measures only the success
     rate ([`~Task.for_screening`]); confirmation measures all metrics of the task.
 
     Results are saved to `output_dir` immediately. The same call resumes an interrupted search and has the same result;
@@ -89,7 +91,7 @@ def search(
     Raises:
         `ValueError`: If an argument is out of range, no network meets a budget, or `output_dir` holds other files.
     """
-    # settings: arguments override the plan of the task
+    # settings: arguments override the plan for the task
     plan = {
         "num_bands": num_bands,
         "networks_per_band": networks_per_band,
@@ -102,7 +104,7 @@ def search(
         "task": task.name,
         "max_parameters": max_parameters,
         "max_latency_us": max_latency_us,
-        **asdict(task.search_plan),
+        **asdict(SearchPlan.for_task(task)),
         **{name: value for name, value in plan.items() if value is not None},
         "num_inference_steps": num_inference_steps,
         "seed": seed,
@@ -111,7 +113,7 @@ def search(
     # new state, or that of an interrupted search
     _check(pipe, task, target, settings)
     bands = parameter_bands(pipe, settings["num_bands"], max_parameters)
-    state = SearchState(output_dir, {**settings, "weights_sha256": fingerprint(pipe)})
+    state = SearchState(output_dir, {**settings, **fingerprints(pipe)})
     state.runs.append(provenance())
 
     # generate, screen, confirm

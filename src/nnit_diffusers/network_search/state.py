@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors.torch import load_file
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 
 from ..architecture import MLPArchitecture
 from ..evaluation import EvaluationResult
+from ..loading.limits import shown
+from ..loading.local import check_name, read_json_object, read_weights
 from ..networks import MLP
 from ..tasks import Score
-from ..utils import replacing_folder, write_json
+from ..writing import replacing_folder, write_json
 
 
 T = TypeVar("T")
@@ -63,14 +65,19 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Candidate:
-        """The inverse of [`~Candidate.to_dict`]."""
+        """The inverse of [`~Candidate.to_dict`].
+
+        Raises:
+            `ValueError`: If its name is not that of a folder, or its architecture is invalid.
+        """
         architecture = MLPArchitecture(**saved["architecture"])
         results = [
             None if result is None else _result_from_dict(result, architecture)
             for result in (*saved["screenings"], saved["confirmation"])
         ]
         screenings = [result for result in results[:-1] if result is not None]
-        return cls(saved["name"], saved["band"], architecture, saved["latency_us"], screenings, results[-1])
+        name = check_name(STATE_NAME, saved["name"])
+        return cls(name, saved["band"], architecture, saved["latency_us"], screenings, results[-1])
 
 
 def _result_to_dict(result: EvaluationResult) -> dict[str, Any]:
@@ -153,9 +160,15 @@ def _pareto_front(candidates: Sequence[Candidate], cost: Callable[[Candidate], f
 
 
 def load_network(output_dir: Path, candidate: Candidate) -> MLP:
-    """Loads a candidate's network; unlike `MLP.from_pretrained`, without printing a line for each."""
-    state_dict = load_file(output_dir / NETWORKS_NAME / candidate.name / "model.safetensors")
-    return MLP.from_architecture(candidate.architecture, state_dict).eval()
+    """Loads a candidate's network; unlike `MLP.from_pretrained`, without printing a line for each.
+
+    Raises:
+        `OSError`: If the file is missing, truncated or altered.
+        `ValueError`: If its weights do not fit the candidate's architecture.
+    """
+    path = output_dir / NETWORKS_NAME / candidate.name / SAFETENSORS_SINGLE_FILE
+    weights = read_weights(path, candidate.architecture.tensor_shapes)
+    return MLP.from_architecture(candidate.architecture, weights).eval()
 
 
 class SearchState:
@@ -185,17 +198,34 @@ class SearchState:
             )
 
     def _read(self, path: Path) -> None:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        names = sorted({*self.settings, *saved["settings"]})
-        others = [name for name in names if self.settings.get(name) != saved["settings"].get(name)]
+        saved = read_json_object(path)
+        settings = saved.get("settings")
+        if not isinstance(settings, dict):
+            raise ValueError(f"{str(path)!r} must hold the `settings` of a search, but holds {shown(settings)}.")
+        self._check_settings(path, settings)
+        try:
+            self.candidates = [Candidate.from_dict(candidate) for candidate in saved["candidates"]]
+            self.bands_done, self.runs = saved["bands_done"], saved["runs"]
+        except (AttributeError, KeyError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{str(path)!r} must hold a search as this package writes it: {reason}.") from error
+
+    def _check_settings(self, path: Path, saved: dict[str, Any]) -> None:
+        """Raises `ValueError` unless the saved settings are those of this search."""
+        lacking = sorted(self.settings.keys() - saved.keys())
+        if lacking:
+            raise ValueError(
+                f"`output_dir` must be a new folder or a search of this version, but {str(path)!r} does not record "
+                f"{', '.join(f'`{name}`' for name in lacking)}."
+            )
+        names = sorted({*self.settings, *saved})
+        others = [name for name in names if self.settings.get(name) != saved.get(name)]
         if others:
-            differences = ", ".join(f"{n} ({saved['settings'].get(n)} there)" for n in others)
+            differences = ", ".join(f"{name} ({shown(saved.get(name))} there)" for name in others)
             raise ValueError(
                 f"`output_dir` must be a new folder or a search with the same settings, but received "
                 f"{str(self.output_dir)!r}, which differs in {differences}."
             )
-        self.candidates = [Candidate.from_dict(candidate) for candidate in saved["candidates"]]
-        self.bands_done, self.runs = saved["bands_done"], saved["runs"]
 
     def save(self, result: SearchResult | None = None) -> None:
         """Writes the state, and the summary of `result` if given."""

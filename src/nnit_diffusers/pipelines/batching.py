@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..models.weight_patch_tokenizer import WeightPatchBatch
+from ..models.patches import WeightPatchBatch
 
 
 MAX_PATCHES_PER_FORWARD = 16384

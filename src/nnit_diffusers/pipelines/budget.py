@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET, MLPArchitecture, check_width
-from ..limits import shown
+from ..loading.limits import shown
 
 
 ArchitectureLike = MLPArchitecture | Sequence[int | None]

@@ -1,14 +1,24 @@
-"""Fingerprint of a pipeline, stored with results so that those of the same pipeline can be matched."""
+"""Fingerprints of a pipeline, stored with results so that those of the same pipeline can be matched."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from typing import Any
 
 from .pipeline_nnit import NNiTPipeline
 
 
-def fingerprint(pipe: NNiTPipeline) -> str:
+def fingerprints(pipe: NNiTPipeline) -> dict[str, str]:
+    """What decides which networks a pipeline generates: `weights_sha256` and `sampler_sha256`.
+
+    Both stay the same when the pipeline is saved and loaded.
+    """
+    return {"weights_sha256": weights_sha256(pipe), "sampler_sha256": sampler_sha256(pipe)}
+
+
+def weights_sha256(pipe: NNiTPipeline) -> str:
     """SHA-256 of all weights, GHN included, and of the tokenizer; unchanged if half precision is loaded as float32."""
     config = {name: value for name, value in pipe.tokenizer.config.items() if not name.startswith("_")}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
@@ -16,3 +26,35 @@ def fingerprint(pipe: NNiTPipeline) -> str:
         for key, tensor in sorted(component.state_dict().items()):
             digest.update(key.encode() + tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def sampler_sha256(pipe: NNiTPipeline) -> str:
+    """SHA-256 of what samples with those weights: both schedulers, and the widths and depths that may be chosen."""
+    most = pipe.config.max_depth
+    sampler = {
+        "scheduler": _settings(pipe.scheduler),
+        "architecture_scheduler": _settings(pipe.architecture_scheduler),
+        "min_width": pipe.config.min_width,
+        "max_width": pipe.transformer.config.max_width,
+        "min_depth": pipe.config.min_depth,
+        "max_depth": pipe.tokenizer.config.max_depth if most is None else most,
+    }
+    return hashlib.sha256(json.dumps(sampler, sort_keys=True).encode()).hexdigest()
+
+
+def _settings(scheduler: Any) -> dict[str, Any]:
+    """Class of a scheduler, and the public entries of its configuration that differ from the default.
+
+    Defaults are left out because a release of diffusers may add entries, with a default that changes nothing.
+    """
+    parameters = inspect.signature(type(scheduler).__init__).parameters
+    # as it is written to a file, where a tuple is a list
+    content = json.loads(scheduler.to_json_string())
+    defaults = {name: _default(parameter) for name, parameter in parameters.items()}
+    public = {name: value for name, value in content.items() if not name.startswith("_")}
+    changed = {name: value for name, value in public.items() if name not in defaults or value != defaults[name]}
+    return {"class": type(scheduler).__name__, **changed}
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    return list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..limits import shown
+from ..loading.limits import shown
 
 
 def generator_per_network(

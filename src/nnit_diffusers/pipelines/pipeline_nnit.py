@@ -11,33 +11,31 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.hooks import HookRegistry
-from diffusers.utils import logging
 from diffusers.utils.torch_utils import randn_tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from ..architecture import MASK_TOKEN, MLPArchitecture
 from ..flow import NUM_TRAIN_TIMESTEPS, velocity_of
-from ..limits import MAX_NETWORKS, MAX_TIMESTEPS, check_count, check_size, check_total
+from ..loading.limits import MAX_NETWORKS, check_size, check_total
+from ..loading.pipelines import SafePipeline, check_fit
 from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.patches import POSITION_FIELDS, WeightPatchBatch
 from ..models.transformer_nnit import NNiTTransformer
-from ..models.weight_patch_tokenizer import POSITION_FIELDS, WeightPatchBatch, WeightPatchTokenizer
-from ..networks import MLP
+from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
 from .batching import split_batch
 from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
 from .generators import generator_per_network
-from .loading import SafePipeline, check_fit
-from .pipeline_output import NNiTPipelineOutput
+from .pipeline_output import NNiTPipelineOutput, decode_latents
+from .requests import CALLBACK_TENSORS, check_request, check_space
+from .timesteps import set_timesteps
 
 
-logger = logging.get_logger(__name__)
-
-OUTPUT_TYPES = ("mlp", "state_dict", "pt", "latent")
+StepEnd = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Called with a step's index, timestep and latents; returns the latents to proceed with."""
 
 
 class NNiTPipeline(SafePipeline):
@@ -75,7 +73,7 @@ class NNiTPipeline(SafePipeline):
     """
 
     model_cpu_offload_seq = "transformer"
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs = list(CALLBACK_TENSORS)
     _optional_components = ["ghn"]
 
     def __init__(
@@ -103,30 +101,6 @@ class NNiTPipeline(SafePipeline):
             ghn=ghn,
         )
         self.register_to_config(min_width=min_width, min_depth=min_depth, max_depth=max_depth)
-
-    def check_inputs(
-        self,
-        num_networks: int,
-        num_inference_steps: int,
-        min_parameters: int | None,
-        max_parameters: int | None,
-        output_type: str,
-        callback_on_step_end_tensor_inputs: Sequence[str],
-    ) -> None:
-        """Raises `ValueError` if an argument is out of range; the message names the allowed and the received value."""
-        check_count("num_networks", num_networks, MAX_NETWORKS)
-        check_count("num_inference_steps", num_inference_steps, MAX_TIMESTEPS)
-        for name, value in (("min_parameters", min_parameters), ("max_parameters", max_parameters)):
-            if value is not None:
-                check_count(name, value, sys.maxsize)
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, but received {output_type!r}.")
-        unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` must be of {self._callback_tensor_inputs}, but received "
-                f"{unknown}."
-            )
 
     def prepare_spaces(
         self,
@@ -161,19 +135,8 @@ class NNiTPipeline(SafePipeline):
             )
             for hidden_sizes in parse_architectures(arch)
         ]
-        # refuse what cannot be generated, and warn of networks smaller than in training
         for space in spaces:
-            space.check()
-            if space.narrowest < space.min_width:
-                logger.warning(
-                    f"`arch` has a layer of {space.narrowest} units, but the narrowest that the model was trained on "
-                    f"have {space.min_width}: expect a network that does not work."
-                )
-            if space.hidden_sizes and len(space.hidden_sizes) < space.min_depth:
-                logger.warning(
-                    f"`arch` has {len(space.hidden_sizes)} hidden layer(s), but the fewest that the model was trained "
-                    f"on are {space.min_depth}: expect a network that does not work."
-                )
+            check_space(space)
         return spaces
 
     def sample_architectures(
@@ -240,23 +203,6 @@ class NNiTPipeline(SafePipeline):
             latents[row, :num_patches] = randn_tensor(shape, generators[row], device=latents.device)
         return latents * batch.element_mask
 
-    def prepare_timesteps(self, num_inference_steps: int, device: torch.device) -> torch.Tensor:
-        """Sets the scheduler's timesteps: evenly spaced noise levels from 1 to 0, before the scheduler's own shift.
-
-        Raises:
-            `ValueError`: If the scheduler's configuration leads to timesteps that are not finite.
-        """
-        accepts_sigmas = "sigmas" in inspect.signature(self.scheduler.set_timesteps).parameters
-        if accepts_sigmas and not self.scheduler.config.get("use_flow_sigmas", False):
-            sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
-            self.scheduler.set_timesteps(sigmas=sigmas, device=device)
-        else:
-            self.scheduler.set_timesteps(num_inference_steps, device=device)
-        self.scheduler.set_begin_index(0)
-        if not self.scheduler.timesteps.isfinite().all():
-            raise ValueError(f"`scheduler` must have finite timesteps, but has {self.scheduler.timesteps.tolist()}.")
-        return self.scheduler.timesteps
-
     def predict_clean_patches(
         self,
         latents: torch.Tensor,
@@ -279,26 +225,38 @@ class NNiTPipeline(SafePipeline):
             clean[rows, :num_patches] = predicted.to(clean.dtype)
         return clean
 
-    def decode_latents(
-        self, latents: torch.Tensor, architectures: Sequence[MLPArchitecture], output_type: str = "mlp"
-    ) -> list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor:
-        """Converts clean patches to the requested `output_type`, on the device of the patches."""
-        if output_type == "latent":
-            return latents
-        # on the CPU, because the tokenizer needs float64, which not every accelerator has
-        state_dicts = [
-            {key: tensor.to(latents.device) for key, tensor in state_dict.items()}
-            for state_dict in self.tokenizer.decode(latents.cpu(), architectures)
-        ]
-        if output_type == "state_dict":
-            return state_dicts
-        if output_type == "pt":
-            vectors = [torch.cat([tensor.flatten() for tensor in state_dict.values()]) for state_dict in state_dicts]
-            return pad_sequence(vectors, batch_first=True)
-        return [
-            MLP.from_architecture(architecture, state_dict).eval()
-            for architecture, state_dict in zip(architectures, state_dicts, strict=True)
-        ]
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        batch: WeightPatchBatch,
+        num_inference_steps: int,
+        generators: list[torch.Generator],
+        attention_kwargs: dict[str, Any] | None = None,
+        on_step_end: StepEnd | None = None,
+    ) -> torch.Tensor:
+        """Clean patches `[B, P, p * p]` from initial noise, of networks whose architectures `batch` holds."""
+        # Not every cache keeps parts separate, so with a cache all networks are one part.
+        parts = split_batch(batch, sys.maxsize) if self.transformer.is_cache_enabled else split_batch(batch)
+        timesteps = set_timesteps(self.scheduler, num_inference_steps, latents.device)
+        self._num_timesteps = len(timesteps)
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        step_kwargs = {"generator": generators} if takes_generator else {}
+        with self.progress_bar(total=len(timesteps)) as progress_bar:
+            for i, t in enumerate(timesteps):
+                if self.interrupt:
+                    continue
+                self._current_timestep = t
+                clean = self.predict_clean_patches(latents, t, parts, attention_kwargs)
+                sigma = t / self.scheduler.config.num_train_timesteps
+                velocity = velocity_of(latents, clean, sigma)
+                # flow-matching step
+                latents = self.scheduler.step(velocity, t, latents, **step_kwargs, return_dict=False)[0]
+                latents = latents * batch.element_mask
+                if on_step_end is not None:
+                    latents = on_step_end(i, t, latents)
+                progress_bar.update()
+        self._current_timestep = None
+        return latents
 
     @property
     def attention_kwargs(self) -> dict[str, Any] | None:
@@ -371,20 +329,19 @@ class NNiTPipeline(SafePipeline):
                 is allowed.
         """
         # check inputs
+        tensor_inputs = callback_on_step_end_tensor_inputs
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        self.check_inputs(
-            num_networks,
-            num_inference_steps,
-            min_parameters,
-            max_parameters,
-            output_type,
-            callback_on_step_end_tensor_inputs,
-        )
+            tensor_inputs = callback_on_step_end.tensor_inputs
+        check_request(num_networks, num_inference_steps, min_parameters, max_parameters, output_type, tensor_inputs)
         self._attention_kwargs = attention_kwargs
         self._current_timestep = None
         self._interrupt = False
-        device = self._execution_device
+
+        def on_step_end(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+            if callback_on_step_end is None:
+                return latents
+            callback_kwargs = dict.fromkeys(tensor_inputs, latents)
+            return callback_on_step_end(self, step, timestep, callback_kwargs).pop("latents", latents)
 
         # sample architectures
         spaces = self.prepare_spaces(arch, min_parameters, max_parameters)
@@ -395,39 +352,13 @@ class NNiTPipeline(SafePipeline):
             spaces, num_inference_steps, generators, temperature, attention_kwargs
         )
 
-        # prepare latents
-        batch = self.tokenizer.layout(architectures).to(device)
-        # Not every cache keeps parts separate, so with a cache all networks are one part.
-        parts = split_batch(batch, sys.maxsize) if self.transformer.is_cache_enabled else split_batch(batch)
+        # generate weights
+        batch = self.tokenizer.layout(architectures).to(self._execution_device)
         latents = self.prepare_latents(batch, generators, latents)
-
-        # prepare timesteps
-        timesteps = self.prepare_timesteps(num_inference_steps, device)
-        self._num_timesteps = len(timesteps)
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        step_kwargs = {"generator": generators} if takes_generator else {}
-
-        # denoising loop
-        with self.progress_bar(total=len(timesteps)) as progress_bar:
-            for i, t in enumerate(timesteps):
-                if self.interrupt:
-                    continue
-                self._current_timestep = t
-                clean = self.predict_clean_patches(latents, t, parts, attention_kwargs)
-                sigma = t / self.scheduler.config.num_train_timesteps
-                velocity = velocity_of(latents, clean, sigma)
-                # flow-matching step
-                latents = self.scheduler.step(velocity, t, latents, **step_kwargs, return_dict=False)[0]
-                latents = latents * batch.element_mask
-
-                if callback_on_step_end is not None:
-                    callback_kwargs = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
-                    latents = callback_on_step_end(self, i, t, callback_kwargs).pop("latents", latents)
-                progress_bar.update()
-        self._current_timestep = None
+        latents = self.denoise(latents, batch, num_inference_steps, generators, attention_kwargs, on_step_end)
 
         # decode latents into networks
-        networks = self.decode_latents(latents, architectures, output_type)
+        networks = decode_latents(self.tokenizer, latents, architectures, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return networks, architectures

@@ -1,14 +1,23 @@
-"""What [`NNiTPipeline`] returns."""
+"""What [`NNiTPipeline`] returns.
+
+Shape legend: B networks, P patches, p side of a patch, N parameters of the longest network.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from diffusers.utils import BaseOutput
+from torch.nn.utils.rnn import pad_sequence
 
 from ..architecture import MLPArchitecture
+from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..networks import MLP
+
+
+OUTPUT_TYPES = ("mlp", "state_dict", "pt", "latent")
 
 
 @dataclass
@@ -24,3 +33,28 @@ class NNiTPipelineOutput(BaseOutput):
 
     networks: list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor
     architectures: list[MLPArchitecture]
+
+
+def decode_latents(
+    tokenizer: WeightPatchTokenizer,
+    latents: torch.Tensor,
+    architectures: Sequence[MLPArchitecture],
+    output_type: str = "mlp",
+) -> list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor:
+    """Converts clean patches `[B, P, p * p]` to one of `OUTPUT_TYPES`, on the device of the patches."""
+    if output_type == "latent":
+        return latents
+    # on the CPU, where the tokenizer computes in float64, so that networks are the same whatever the device
+    state_dicts = [
+        {key: tensor.to(latents.device) for key, tensor in state_dict.items()}
+        for state_dict in tokenizer.decode(latents.cpu(), architectures)
+    ]
+    if output_type == "state_dict":
+        return state_dicts
+    if output_type == "pt":
+        vectors = [torch.cat([tensor.flatten() for tensor in state_dict.values()]) for state_dict in state_dicts]
+        return pad_sequence(vectors, batch_first=True)
+    return [
+        MLP.from_architecture(architecture, state_dict).eval()
+        for architecture, state_dict in zip(architectures, state_dicts, strict=True)
+    ]

@@ -16,8 +16,8 @@ from diffusers.utils import BaseOutput
 
 from ..architecture import MASK_TOKEN
 from ..flow import NUM_TRAIN_TIMESTEPS
-from ..hub import NNiTHubMixin
-from ..limits import MAX_TIMESTEPS, MAX_WIDTH, check_size, shown
+from ..loading.hub import NNiTHubMixin
+from ..loading.limits import MAX_TIMESTEPS, MAX_WIDTH, check_size, shown
 
 
 AllowedTokens = Callable[[int, list[int], int], torch.Tensor]
@@ -50,7 +50,7 @@ class NNiTArchitectureScheduler(NNiTHubMixin, SchedulerMixin, ConfigMixin):
         mask_token_id (`int`, defaults to 0): Token of an unknown slot.
 
     Raises:
-        `ValueError`: If an argument is not an integer, or out of the range that `limits.py` allows.
+        `ValueError`: If an argument is not an integer, or out of the range that `loading.limits` allows.
     """
 
     order = 1

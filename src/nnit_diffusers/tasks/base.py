@@ -5,13 +5,16 @@ Shape legend: B networks, N samples, I/O input and output features of the task.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from ..networks import Network
 from ..regions import ArchitectureRegions
+from .metadata import Features, Metric
 
 
 DATA_SPLITS = ("train", "validation", "test")
@@ -38,32 +41,13 @@ class Score:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class SearchPlan:
-    """Defaults of a task for the arguments of the same names of [`search`].
-
-    Parameters:
-        num_bands (`int`, defaults to 8): Bands of parameter counts.
-        networks_per_band (`int`, defaults to 8): Networks generated in each band.
-        screen_episodes (`tuple[int, ...]`, defaults to (25, 100)): Validation episodes in each screening round.
-        reduction (`int`, defaults to 4): A screening round keeps one network in `reduction` of each band.
-        num_confirm_episodes (`int`, *optional*): Test episodes of each finalist; the task's own number by default.
-    """
-
-    num_bands: int = 8
-    networks_per_band: int = 8
-    screen_episodes: tuple[int, ...] = (25, 100)
-    reduction: int = 4
-    num_confirm_episodes: int | None = None
-
-
 class Task(ABC):
     """The problem that networks are generated for: training batches, a loss, and a way to score networks.
 
-    `examples/train_ghn.py` trains on [`~Task.training_batch`] and [`~Task.loss`] alone. Every reported metric comes
-    from [`~Task.score_batch`]. Subclass [`ClassificationTask`] for labelled data that fits in memory. Subclass this
-    class for anything else, such as a simulator. There `training_batch` draws from demonstrations, and `score_batch`
-    runs `num_episodes` episodes in `num_workers` processes.
+    Training uses [`~Task.training_batch`] and [`~Task.loss`] alone. Every reported metric comes from [`~Task.score`].
+    Subclass [`ClassificationTask`] for labelled data that fits in memory. Subclass this class for anything else, such
+    as a simulator. There `training_batch` draws from demonstrations, and `score` runs `num_episodes` episodes in
+    `num_workers` processes. [`NetworkBatch`] runs many networks as one.
 
     `train`, `validation` and `test` (`DATA_SPLITS`) are disjoint sets of samples or of episode seeds. Networks are
     chosen on `validation`; `test` is for the final evaluation only.
@@ -74,8 +58,15 @@ class Task(ABC):
         activation (`str`, defaults to `"relu"`): Activation of networks in training.
         min_width, max_width (`int`, default to 16 and 64): Inclusive range of widths in training.
         min_depth, max_depth (`int`, default to 1 and 3): Inclusive range of the number of hidden layers.
-        networks_per_batch (`int`, defaults to 64): Maximum number of networks in one call of [`~Task.score_batch`].
-        search_plan ([`SearchPlan`]): Defaults of a search, lower for tasks with slow episodes.
+        networks_per_batch (`int`, defaults to 64): Maximum number of networks that [`evaluate`] scores in one call.
+        default_num_episodes (`int`, defaults to 100): Episodes of each network by default.
+        has_slow_episodes (`bool`, defaults to `False`):
+            Whether an episode takes a noticeable part of a second. A search then plans fewer of them.
+        metric ([`Metric`]): What the share of successes is called; the success rate by default.
+        hub_task (`str`, *optional*): Task of the Hub that this is an instance of, such as `"robotics"`.
+        sample_name (`str`, defaults to `"episode"`): Word for what a network is scored on; its plural adds an s.
+        observation_layout (`tuple[Features, ...]`, defaults to `()`): Meaning of the inputs; empty if not described.
+        action_layout (`tuple[Features, ...]`, defaults to `()`): Meaning of the outputs; empty if not described.
     """
 
     name: str
@@ -87,7 +78,30 @@ class Task(ABC):
     min_depth: int = 1
     max_depth: int = 3
     networks_per_batch: int = 64
-    search_plan: SearchPlan = SearchPlan()
+    default_num_episodes: int = 100
+    has_slow_episodes: bool = False
+    metric: Metric = Metric("success_rate", "Success rate")
+    hub_task: str | None = None
+    sample_name: str = "episode"
+
+    @property
+    def title(self) -> str:
+        """Name for people; the name in the registry by default."""
+        return self.name
+
+    @property
+    def description(self) -> str:
+        """One or two sentences about the task; the first sentence of the class's docstring by default."""
+        documented = " ".join((type(self).__doc__ or "").split())
+        return re.split(r"(?<=[.!?]) ", documented, maxsplit=1)[0]
+
+    @property
+    def observation_layout(self) -> tuple[Features, ...]:
+        return ()
+
+    @property
+    def action_layout(self) -> tuple[Features, ...]:
+        return ()
 
     @property
     def regions(self) -> ArchitectureRegions:
@@ -131,27 +145,36 @@ class Task(ABC):
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Differentiable training loss `[B]` of B networks, from their outputs `[B, N, O]`."""
 
+    def num_evaluation_samples(self, split: str) -> int:
+        """Episodes (samples) of a split that [`~Task.score`] uses by default; `default_num_episodes` for all splits.
+
+        Raises:
+            `ValueError`: If `split` is unknown.
+        """
+        check_data_split(split)
+        return self.default_num_episodes
+
     @abstractmethod
-    def score_batch(
+    def score(
         self,
-        stacked_state_dict: Mapping[str, torch.Tensor],
-        activation: str,
+        networks: Sequence[Network],
         *,
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
         num_workers: int | None = None,
     ) -> list[Score]:
-        """Scores B networks of the same shape; they take raw inputs.
+        """Scores networks, which take raw inputs. [`evaluate`] checks their sizes first, and adds intervals.
 
         Parameters:
-            stacked_state_dict (`Mapping[str, torch.Tensor]`):
-                Weights of the networks, every tensor with a leading B; see [`~networks.stack_state_dicts`].
-            activation (`str`): Activation of the networks.
+            networks (`Sequence[Network]`):
+                [`MLP`]s, other modules, or functions from inputs `[N, I]` to outputs `[N, O]`.
             split (`str`, defaults to `"validation"`): One of `DATA_SPLITS`.
-            num_episodes (`int`, *optional*): Episodes for each network; the task's own number by default.
+            num_episodes (`int`, *optional*):
+                Episodes of each network; [`~Task.num_evaluation_samples`] by default.
             seed (`int`, defaults to 0): Chooses the episodes of the split, the same ones for every network.
-            num_workers (`int`, *optional*): Processes that run episodes; ignored by tasks without a simulator.
+            num_workers (`int`, *optional*):
+                Processes that run episodes, or 0 for this process alone; ignored by tasks without a simulator.
 
         Returns:
             `list[Score]`: One per network.

@@ -6,15 +6,16 @@ Shape legend: B networks, N samples, I/O input features and classes of the task.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
-from ..networks import batched_forward
+from ..networks import Network, NetworkBatch
 from .base import Score, Task, check_data_split
+from .metadata import Features, Metric
 
 
 # Samples in one forward pass: with `Task.networks_per_batch` networks of width 256, 64 MiB of activations.
@@ -47,8 +48,15 @@ class ClassificationTask(Task):
             `torch.nn.functional.cross_entropy`.
     """
 
+    metric = Metric("accuracy", "Accuracy")
+    hub_task = "tabular-classification"
+    sample_name = "sample"
     min_observation_std: float = 1e-3
     label_smoothing: float = 0.0
+
+    @property
+    def action_layout(self) -> tuple[Features, ...]:
+        return (Features("class logits", self.out_features),)
 
     @abstractmethod
     def load(self, split: str) -> tuple[ArrayLike, ArrayLike]:
@@ -113,29 +121,34 @@ class ClassificationTask(Task):
         )
         return losses_BN.mean(dim=1)
 
-    def predict_batch(
-        self, stacked_state_dict: Mapping[str, torch.Tensor], activation: str, inputs: torch.Tensor
-    ) -> torch.Tensor:
+    def num_evaluation_samples(self, split: str) -> int:
+        """Samples of a split.
+
+        Raises:
+            `ValueError`: If `split` is unknown.
+        """
+        return len(self.data(split)[1])
+
+    @torch.no_grad()
+    def predict(self, networks: Sequence[Network], inputs: torch.Tensor) -> torch.Tensor:
         """Classes `[B, N]` that B networks predict for raw inputs `[N, I]`; -1 where an output is not finite."""
-        predictions = []
-        for chunk in inputs.to(stacked_state_dict["0.weight"].device).split(_SAMPLES_PER_FORWARD):
-            outputs_BNO = batched_forward(stacked_state_dict, chunk, activation)
+        batch, predictions = NetworkBatch(networks), []
+        for chunk in inputs.split(_SAMPLES_PER_FORWARD):
+            outputs_BNO = batch(chunk)
             finite_BN = outputs_BNO.isfinite().all(dim=-1)
             predictions.append(outputs_BNO.argmax(dim=-1).where(finite_BN, -1).cpu())
         return torch.cat(predictions, dim=1)
 
-    @torch.no_grad()
-    def score_batch(
+    def score(
         self,
-        stacked_state_dict: Mapping[str, torch.Tensor],
-        activation: str,
+        networks: Sequence[Network],
         *,
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
         num_workers: int | None = None,
     ) -> list[Score]:
-        """Scores B networks of the same shape; see [`~Task.score_batch`].
+        """Scores networks; see [`~Task.score`].
 
         With `num_episodes`, `seed` draws that many samples without replacement; otherwise all samples are used.
         `num_workers` is ignored.
@@ -154,7 +167,7 @@ class ClassificationTask(Task):
             inputs, labels = inputs[drawn], labels[drawn]
 
         # count correct predictions
-        predictions_BN = self.predict_batch(stacked_state_dict, activation, inputs)
+        predictions_BN = self.predict(networks, inputs)
         num_correct = (predictions_BN == labels).sum(dim=1).tolist()
         num_non_finite = (predictions_BN == -1).sum(dim=1).tolist()
         return [

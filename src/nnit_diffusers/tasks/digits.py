@@ -15,6 +15,8 @@ class DigitsTask(ImageTask):
     The `train` split has 1,077 samples, `validation` and `test` have 360 each. All have the same share of every digit.
     """
 
+    title = "Digits"
+    description = "Handwritten digits of scikit-learn: 1,797 scans of 8 x 8 pixels in 10 classes."
     in_features = 64
     out_features = 10
     image_size = 8

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from .classification import ClassificationTask
+from .metadata import Features
 
 
 def random_affine(
@@ -52,9 +53,14 @@ class ImageTask(ClassificationTask):
         noise_std (`float`, defaults to 0): Standard deviation of the noise added to every pixel, in raw units.
     """
 
+    hub_task = "image-classification"
     image_size: int
     max_shift: float
     noise_std: float = 0.0
+
+    @property
+    def observation_layout(self) -> tuple[Features, ...]:
+        return (Features("pixels", self.in_features),)
 
     def augment(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         images = inputs.view(-1, self.image_size, self.image_size)

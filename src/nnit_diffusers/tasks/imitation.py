@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..networks import MLP
+from ..networks import Network
 from .base import Task
 
 
@@ -55,11 +55,18 @@ class ImitationTask(Task):
         min_observation_std (`float`, defaults to 1e-3): Minimum of [`~ImitationTask.observation_std`], in raw units.
     """
 
+    hub_task = "robotics"
     min_observation_std: float = 1e-3
 
     def __init__(self, data_dir: str | Path | None = None):
         self.data_dir = None if data_dir is None else Path(data_dir)
         self._added: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def read_from(self, data_dir: str | Path) -> None:
+        """Reads demonstrations from another folder from now on; those that were added are dropped."""
+        self.data_dir, self._added = Path(data_dir), []
+        for name in ("_collected", "demonstrations", "observation_mean", "observation_std"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def _collected(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,8 +75,8 @@ class ImitationTask(Task):
             received = None if self.data_dir is None else str(self.data_dir)
             raise ValueError(
                 f"`data_dir` must be a folder of demonstrations to train on {self.name!r}, but received {received!r}, "
-                f"which has none. To collect them, run `python examples/collect_demonstrations.py --task {self.name} "
-                f"--output_dir {received or f'outputs/{self.name}/demonstrations'}`."
+                f"which has none. `nnit train {self.name} --output DIR` collects them and trains. To collect them "
+                "only, call `nnit_diffusers.training.collect_demonstrations(task, output_dir)`."
             )
         observations, actions = zip(*map(read_demonstrations, paths))
         return self._checked(torch.cat(observations), torch.cat(actions))
@@ -122,15 +129,15 @@ class ImitationTask(Task):
 
     @abstractmethod
     def collect(
-        self, networks: Sequence[MLP], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
+        self, networks: Sequence[Network], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Runs networks and labels every observation with the expert's action: the samples of a DAgger round.
 
         Parameters:
-            networks (`Sequence[MLP]`): Networks of any shapes; they take raw observations.
+            networks (`Sequence[Network]`): Networks of any shapes; they take raw observations.
             seed (`int`, defaults to 0): Chooses the episodes, different ones for every network.
             num_episodes (`int`, defaults to 1): Episodes of each network.
-            num_workers (`int`, *optional*): Processes that run episodes.
+            num_workers (`int`, *optional*): Processes that run episodes, or 0 for this process alone.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor]`: Every observation, `[N, I]`, and the expert's action in it, `[N, O]`.

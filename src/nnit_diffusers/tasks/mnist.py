@@ -47,6 +47,8 @@ class MNISTTask(ImageTask):
             Folder with the four IDX files in `MNIST/raw`, gzipped or not; missing files are downloaded.
     """
 
+    title = "MNIST"
+    description = "Handwritten digits of MNIST: 70,000 images of 28 x 28 pixels in 10 classes."
     in_features = 784
     out_features = 10
     max_width = 128

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .base import Task
@@ -56,3 +59,41 @@ def get_task(name: str, **kwargs: Any) -> Task:
     if name not in _CLASSES:
         import_module(_PATHS[name].rpartition(".")[0])
     return _CLASSES[name](**kwargs)
+
+
+def load_task(name: str, data_dir: str | Path | None = None) -> Task:
+    """The task that a user names: one of the registry, or one of their own as `module:name`.
+
+    The module, which may be in the working directory, is imported. `name` is then a name that it registered, or that
+    of a [`Task`] in the module: a class, or an object.
+
+    Parameters:
+        name (`str`): Name of the task.
+        data_dir (`str` or `Path`, *optional*): Folder of the task's data, if it reads any.
+
+    Raises:
+        `ValueError`: If the module can't be imported, there is no task of that name, or it takes no `data_dir`.
+    """
+    module_name, _, task_name = name.rpartition(":")
+    found: Any = None
+    if module_name:
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        try:
+            found = getattr(import_module(module_name), task_name, None)
+        except ImportError as error:
+            raise ValueError(
+                f"`task` must name a module that can be imported, but received {name!r}: {error}."
+            ) from error
+    options = {"data_dir": data_dir} if data_dir is not None else {}
+    if isinstance(found, Task) and not options:
+        return found
+    task_class = found if isinstance(found, type) and issubclass(found, Task) else None
+    if task_class is None and task_name not in _PATHS:
+        raise ValueError(f"`task` must be one of {list_tasks()} or `module:name`, but received {name!r}.")
+    if task_class is not None and not hasattr(task_class, "name"):
+        register_task(task_name)(task_class)
+    try:
+        return task_class(**options) if task_class is not None else get_task(task_name, **options)
+    except TypeError as error:
+        raise ValueError(f"Task {name!r} can't be made with {options or 'no arguments'}: {error}.") from error

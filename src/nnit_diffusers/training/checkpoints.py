@@ -14,8 +14,9 @@ from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
-from ..files import read_json_object
-from ..utils import provenance, write_json
+from ..loading.local import read_json_object
+from ..provenance import provenance
+from ..writing import replace_folder, write_json
 from .config import OPERATIONAL_FIELDS, TrainingConfig
 
 
@@ -156,8 +157,7 @@ def save_checkpoint(accelerator: Accelerator, output_dir: str | Path, step: int,
     accelerator.wait_for_everyone()
     # rename the complete checkpoint, then remove old ones
     if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        replace_folder(partial, final)
         if total_limit is not None:
             # A newer one can only be a damaged one that was passed over on resuming.
             until_now = [folder for folder in list_checkpoints(output_dir) if checkpoint_step(folder) <= step]

@@ -7,7 +7,7 @@ from safetensors.torch import save
 
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..tasks.imitation import ImitationTask, read_demonstrations
-from ..utils import write_bytes
+from ..writing import write_bytes
 
 
 # Architectures drawn for each policy. The smallest of the pool are run, since small networks fail most often.

@@ -7,10 +7,11 @@ from pathlib import Path
 from huggingface_hub import create_repo, upload_folder
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
-from ..files import read_json_object
-from ..hub import model_card
+from ..loading.hub import model_card
+from ..loading.local import read_json_object
+from ..loading.pipelines import PIPELINE_FILE, PIPELINE_FILE_NAME
 from ..pipelines import NNiTPipeline
-from ..pipelines.loading import PIPELINE_FILE, PIPELINE_FILE_NAME
+from ..writing import write_bytes
 
 
 def check_upload(repo_id: str) -> None:
@@ -43,5 +44,5 @@ def upload(folder: str | Path, repo_id: str) -> str:
     config = read_json_object(Path(folder, NNiTPipeline.config_name if is_pipeline else "config.json"))
     model_card(repo_id, config["_class_name"]).save(Path(folder) / "README.md")
     if is_pipeline:
-        Path(folder, PIPELINE_FILE_NAME).write_text(PIPELINE_FILE, encoding="utf-8")
+        write_bytes(Path(folder, PIPELINE_FILE_NAME), PIPELINE_FILE.encode())
     return upload_folder(repo_id=repo_id, folder_path=folder, commit_message="End of training").commit_url

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
+from accelerate.logging import get_logger
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
-from ..data import GHNWeightStream, WeightDataset
+from ..data import GHNWeightStream, WeightDataset, measure_alignment
 from ..evaluation import evaluate
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.transformer_nnit import NNiTTransformer
@@ -34,11 +36,15 @@ from .transformer_losses import (
 )
 
 
+logger = get_logger(__name__)
+
 # Batches for the tokenizer's statistics, and their random stream.
 STATISTICS_BATCHES, STATISTICS_STREAM = 16, 1
 # Networks of each architecture that are scored in validation.
 VALIDATION_NETWORKS = 2
 MUON_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
+# Networks of one architecture that the alignment of a dataset is measured on.
+ALIGNMENT_NETWORKS = 4
 # Relative to the task's standard deviations: statistics of the same data, computed elsewhere, differ by less.
 STATISTICS_TOLERANCE = 0.1
 
@@ -65,6 +71,25 @@ def check_statistics(task: Task, ghn: GraphHyperNetwork) -> None:
             f"`ghn` must have the observation statistics of task {task.name!r}, but its means differ by up to "
             f"{mean_error:.3g} standard deviations and its standard deviations by up to {std_error:.1%}. It was "
             "trained on other data, such as other demonstrations."
+        )
+
+
+def warn_unless_aligned(dataset: WeightDataset, task: Task) -> None:
+    """Warns if hidden units of the networks are in different orders, as those of networks trained apart are.
+
+    It is measured on the architecture with the most networks. Without two networks of one architecture, nothing is.
+    """
+    (architecture, count), *_ = Counter(dataset.architectures).most_common(1)
+    if count < 2:
+        return
+    indices = [index for index, other in enumerate(dataset.architectures) if other == architecture]
+    statistics = (task.observation_mean.tolist(), task.observation_std.tolist())
+    alignment = measure_alignment(dataset.state_dicts(indices[:ALIGNMENT_NETWORKS]), statistics)
+    if not alignment.is_aligned:
+        logger.warning(
+            f"The networks of the dataset are not aligned: the cosine similarity of {architecture} networks is "
+            f"{alignment.before:.2f}, and {alignment.after:.2f} once hidden units are matched. A transformer hardly "
+            "learns such weights. Build the dataset with `--match_weights`, or train on a GHN."
         )
 
 
@@ -104,11 +129,12 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         """The transformer, within the pipeline that is saved in the end."""
         task, config = self.task, self.config
         self.source = self._open_source()
+        self.tokenizer = self._create_tokenizer()
         self.pipeline = NNiTPipeline(
             transformer=self._create_transformer(),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=config.scheduler_shift),
             architecture_scheduler=NNiTArchitectureScheduler(),
-            tokenizer=self.source.tokenizer,
+            tokenizer=self.tokenizer,
             ghn=self.source.ghn if self._include_ghn and isinstance(self.source, GHNWeightStream) else None,
             min_width=task.min_width,
             min_depth=task.min_depth,
@@ -117,7 +143,23 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         return self.pipeline.transformer
 
     def _open_source(self) -> GHNWeightStream | WeightDataset:
-        """Source of training networks, with a tokenizer whose scales fit networks drawn from it."""
+        """Source of training networks."""
+        task, config = self.task, self.config
+        if isinstance(self._source, GraphHyperNetwork):
+            stream = GHNWeightStream(
+                self._source, task.regions, config.latents_per_architecture, config.narrow_fraction, config.patch_size
+            )
+            stream.ghn.to(self.accelerator.device)
+            return stream
+        # what users bring is what is trained on, whatever its region
+        return WeightDataset(self._source, region=None, patch_size=config.patch_size)
+
+    def _create_tokenizer(self) -> WeightPatchTokenizer:
+        """A tokenizer whose scales fit networks of the source.
+
+        Raises:
+            `ValueError`: If the source is a dataset with a network that the tokenizer cannot encode.
+        """
         task, config = self.task, self.config
         tokenizer = WeightPatchTokenizer(
             in_features=task.in_features,
@@ -128,25 +170,16 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             observation_mean=task.observation_mean.tolist(),
             observation_std=task.observation_std.tolist(),
         )
-        source: GHNWeightStream | WeightDataset
-        if isinstance(self._source, GraphHyperNetwork):
-            source = GHNWeightStream(
-                self._source,
-                tokenizer,
-                task.regions,
-                config.latents_per_architecture,
-                config.narrow_fraction,
-            )
-            source.ghn.to(self.accelerator.device)
-        else:
-            # what users bring is what is trained on, whatever its region
-            source = WeightDataset(self._source, tokenizer, region=None)
+        if isinstance(self.source, WeightDataset):
+            for architecture in set(self.source.architectures):
+                tokenizer.check_architecture(architecture)
+            warn_unless_aligned(self.source, task)
         # scales of the patches
         generators = [
             step_generator(config.seed, index, stream=STATISTICS_STREAM) for index in range(STATISTICS_BATCHES)
         ]
-        source.tokenizer = tokenizer.fit(source.batch(config.train_batch_size, generator) for generator in generators)
-        return source
+        drawn = (self.source.networks(config.train_batch_size, generator) for generator in generators)
+        return tokenizer.with_scales_of(tokenizer.encode_state_dicts(*networks) for networks in drawn)
 
     def _create_transformer(self) -> NNiTTransformer:
         """The transformer to begin with: the pretrained one, otherwise one for the task's architectures."""
@@ -180,9 +213,9 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
 
     def prepare_batch(self, generator: torch.Generator) -> NNiTBatch:
         """Clean networks, architecture-only samples and inputs; then noise levels, noise and masks."""
-        config, tokenizer = self.config, self.source.tokenizer
+        config, tokenizer = self.config, self.tokenizer
         # draw networks, architectures and inputs
-        batch = self.source.batch(config.train_batch_size, generator)
+        batch = tokenizer.encode_state_dicts(*self.source.networks(config.train_batch_size, generator))
         architectures = self.task.regions.sample("seen", config.architecture_batch_size, generator)
         tokens = torch.tensor([architecture.tokens(tokenizer.config.max_depth) for architecture in architectures])
         inputs = None
@@ -232,7 +265,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
                     prediction.patches[decided].float(),
                     noised.clean.patches[decided],
                     [noised.clean.architectures[index] for index in decided],
-                    self.source.tokenizer,
+                    self.tokenizer,
                     inputs,
                 )
             losses["function"] = errors.sum() / counts["decided"]

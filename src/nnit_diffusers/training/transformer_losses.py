@@ -15,8 +15,9 @@ import torch.nn.functional as F
 
 from ..architecture import MLPArchitecture
 from ..flow import NUM_TRAIN_TIMESTEPS, interpolate, timestep_of, velocity_weight
-from ..models.weight_patch_tokenizer import BIAS_PATCH, WeightPatchBatch, WeightPatchTokenizer, group_by_architecture
-from ..networks import batched_forward, stack_state_dicts
+from ..models.patches import BIAS_PATCH, WeightPatchBatch, computing_dtype, group_by_architecture
+from ..models.weight_patch_tokenizer import WeightPatchTokenizer
+from ..networks import batched_forward
 from ..schedulers import NNiTArchitectureScheduler
 
 
@@ -63,21 +64,22 @@ def add_noise(
     masked_fraction: float,
     generator: torch.Generator,
 ) -> NoisedBatch:
-    """Noises patches and masks architectures, with noise and masks from a CPU generator.
+    """Noises patches and masks architectures, all on the device of the patches.
+
+    Everything random is drawn on the CPU, so that a seed gives the same noise on every device.
 
     Parameters:
         batch (`WeightPatchBatch`): B clean networks.
-        sample_tokens (`torch.Tensor`): `[M, S]`, tokens of architectures without patches.
+        sample_tokens (`torch.Tensor`): `[M, S]`, tokens of architectures without patches, on the CPU.
         sigmas (`torch.Tensor`): `[B]`, noise levels of the patches.
         scheduler (`NNiTArchitectureScheduler`): Masks architectures.
         masked_fraction (`float`): Fraction of the networks whose architecture is masked as well, with its own time.
         generator (`torch.Generator`): Source of randomness, on the CPU.
     """
-    device, num_networks = batch.patches.device, len(batch.architectures)
+    device, (num_networks, num_slots) = batch.patches.device, batch.architecture_tokens.shape
 
     def mask(tokens: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        noisy = scheduler.add_noise(tokens.cpu(), times * scheduler.config.num_train_timesteps, generator=generator)
-        return noisy.to(tokens.device)
+        return scheduler.add_noise(tokens, times * scheduler.config.num_train_timesteps, generator=generator)
 
     # patches
     noise = torch.randn(batch.patches.shape, generator=generator).to(device) * batch.element_mask
@@ -86,12 +88,15 @@ def add_noise(
     # architectures of some networks, each with its own time
     is_masked = torch.rand(num_networks, generator=generator) < masked_fraction
     times = torch.rand(num_networks, generator=generator) * is_masked
-    noisy_tokens = mask(batch.architecture_tokens, times)
+    # Not the tokens of the batch, which would have to come back from the device.
+    tokens = torch.tensor([architecture.tokens(num_slots) for architecture in batch.architectures])
+    noisy_tokens = mask(tokens, times)
     # architecture-only samples, with evenly spread times
     num_samples = len(sample_tokens)
     sample_times = (torch.arange(num_samples) + torch.rand(1, generator=generator)) / num_samples
     noisy_samples = mask(sample_tokens, sample_times)
-    return NoisedBatch(batch, patches, sigmas, noisy_tokens, times, sample_tokens, noisy_samples, sample_times)
+    noised = NoisedBatch(batch, patches, sigmas, noisy_tokens, times, sample_tokens, noisy_samples, sample_times)
+    return noised.to(device)
 
 
 class Prediction(NamedTuple):
@@ -137,10 +142,11 @@ def element_weights(batch: WeightPatchBatch, bias_weight: float) -> torch.Tensor
     is_bias = (batch.positions[..., 0] == BIAS_PATCH).long()
     group = 2 * batch.positions[..., 1] + is_bias
     per_patch = batch.element_mask.sum(dim=-1).float()
-    per_group = torch.zeros(len(group), int(group.max()) + 1, device=group.device).scatter_add_(1, group, per_patch)
+    depths = [architecture.depth for architecture in batch.architectures]
+    per_group = torch.zeros(len(group), 2 * (max(depths) + 1), device=group.device).scatter_add_(1, group, per_patch)
     # share of each element in its group, and of each group in its network
     weights = (1 - (1 - bias_weight) * is_bias) / per_group.gather(1, group).clamp(min=1)
-    num_layers = torch.tensor([architecture.depth + 1 for architecture in batch.architectures], device=group.device)
+    num_layers = torch.tensor(depths, device=group.device) + 1
     return batch.element_mask * (weights / (1 + bias_weight) / num_layers[:, None])[..., None]
 
 
@@ -180,14 +186,16 @@ def function_errors(
         tokenizer (`WeightPatchTokenizer`): Decodes patches into networks.
         inputs (`torch.Tensor`): `[N, I]`, raw inputs, the same for every network.
     """
-    networks = [tokenizer.decode(patches, architectures) for patches in (predicted, clean)]
     errors = predicted.new_zeros(len(architectures))
+
+    def outputs(patches: torch.Tensor, architecture: MLPArchitecture) -> torch.Tensor:
+        precise = patches.to(computing_dtype(patches, torch.float32))
+        stacked = {key: tensor.float() for key, tensor in tokenizer.decode_stacked(precise, architecture).items()}
+        return batched_forward(stacked, inputs, architecture.activation)
+
     # run the networks of each architecture together
     for architecture, indices in group_by_architecture(architectures).items():
-        predicted_BNO, clean_BNO = (
-            batched_forward(stack_state_dicts([of[index] for index in indices]), inputs, architecture.activation)
-            for of in networks
-        )
+        predicted_BNO, clean_BNO = (outputs(patches[indices], architecture) for patches in (predicted, clean))
         squared_errors_B = (predicted_BNO - clean_BNO).square().mean(dim=(1, 2))
         variances_B = clean_BNO.var(dim=1, correction=0).mean(dim=1)
         errors[indices] = squared_errors_B / variances_B.clamp(min=MIN_VARIANCE)

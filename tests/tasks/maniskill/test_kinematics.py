@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnit_diffusers.tasks.maniskill.kinematics import joint_actions, joint_frames, turn_between
+from nnit_diffusers.tasks.maniskill.kinematics import RADIANS_PER_ACTION, joint_actions, joint_frames, turn_between
 
 
 REST = np.array([0.0, np.pi / 8, 0.0, -np.pi * 5 / 8, 0.0, np.pi * 3 / 4, np.pi / 4])
@@ -40,6 +40,23 @@ def test_small_moves_are_made_and_the_gripper_keeps_its_orientation():
     np.testing.assert_allclose(tcp(qpos + 0.1 * actions) - tcp(qpos), moves, atol=1.5e-3)
     _, axes, _ = joint_frames(qpos + 0.1 * actions)
     np.testing.assert_allclose(axes[:, 6], np.broadcast_to([0, 0, -1], (6, 3)), atol=0.01)
+
+
+def test_the_redundant_joint_returns_to_the_rest_posture_while_the_gripper_stays():
+    # the null space of the gripper's pose: motions of the joints that keep it
+    positions, axes, _ = joint_frames(REST[None])
+    linear = np.cross(axes, tcp(REST[None])[:, None] - positions)
+    jacobian = np.concatenate([linear, axes], axis=-1)[0].T
+    null = np.linalg.svd(jacobian)[2][-1]
+
+    # start away from the rest posture, with the gripper where it is at rest
+    qpos = np.stack([REST + turn * null for turn in (-0.2, 0.2)])
+    start = tcp(qpos)
+    before = np.abs(qpos - REST)[:, :6].max(axis=1)
+    for _ in range(60):
+        qpos = qpos + RADIANS_PER_ACTION * joint_actions(qpos, poses(qpos), np.zeros((2, 3)), DOWN)
+    assert (np.abs(qpos - REST)[:, :6].max(axis=1) < 0.2 * before).all()
+    assert np.linalg.norm(tcp(qpos) - start, axis=1).max() < 0.02
 
 
 def test_large_moves_scale_all_joints_down_together():

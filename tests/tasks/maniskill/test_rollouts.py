@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from nnit_diffusers import MLP, evaluate, get_task
-from nnit_diffusers.networks import stack_state_dicts
 from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob, run_in_parallel
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
 from nnit_diffusers.tasks.maniskill.tasks import stack_episodes
@@ -91,6 +91,46 @@ def test_results_do_not_depend_on_the_number_of_workers_or_on_other_networks(tas
     assert len({result.metrics["mean_return"] for result in together}) == 3
 
 
+class Saturated(nn.Module):
+    """A network that is no MLP: its actions can't leave -1 to 1, in training only half of the time."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.dropout = network, nn.Dropout(0.5)
+
+    def forward(self, observations):
+        return self.dropout(self.network(observations).clamp(-1, 1))
+
+
+def test_networks_that_are_no_mlps_score_the_same_in_workers_and_in_this_process(task, networks):
+    expected = evaluate(networks, task, num_episodes=2, split="validation", num_workers=2)
+    others = [Saturated(network) for network in networks]
+    for num_workers in (2, 0):
+        results = evaluate(others, task, num_episodes=2, split="validation", num_workers=num_workers)
+        # One network and many take different paths through torch's matrix products.
+        for result, of_mlp in zip(results, expected, strict=True):
+            assert result.metrics == pytest.approx(of_mlp.metrics, rel=1e-3)
+        assert {result.architecture for result in results} == {None}
+    assert all(network.training and network.dropout.training for network in others)
+
+
+def test_a_function_that_can_not_be_pickled_runs_in_this_process_on_request(task, networks):
+    expected = evaluate(networks[:1], task, num_episodes=1, split="validation")
+    policy = lambda observations: networks[0](observations)  # noqa: E731
+    with pytest.raises(ValueError, match="picklable.*received '<lambda>' .*pass `num_workers=0`"):
+        evaluate([policy], task, num_episodes=1, split="validation", num_workers=1)
+    (result,) = evaluate([policy], task, num_episodes=1, split="validation", num_workers=0)
+    assert result.metrics == pytest.approx(expected[0].metrics, rel=1e-3)
+    with pytest.raises(ValueError, match="`num_workers` must be 0 or more, but received -1"):
+        evaluate(networks, task, num_episodes=1, num_workers=-1)
+
+
+def test_dagger_in_this_process_visits_the_same_states(task, networks):
+    there, _ = task.collect(networks[:1], seed=3, num_workers=1)
+    here, _ = task.collect(networks[:1], seed=3, num_workers=0)
+    assert torch.equal(here, there)
+
+
 def test_different_seeds_and_splits_choose_different_episodes(task, networks):
     returns = {
         evaluate(networks[:1], task, num_episodes=1, split=split, seed=seed)[0].metrics["mean_return"]
@@ -122,14 +162,13 @@ def test_episodes_of_a_worker_that_is_killed_are_run_again(task, networks):
 
 def test_parallel_simulation_gives_the_same_results_as_the_workers(task, imitating_network):
     # The code for the GPU, with one environment, which the CPU can simulate as well.
-    stacked = stack_state_dicts([imitating_network.state_dict()])
     seeds = episode_seeds("validation", 0, 2)
     on_cpu = {"max_environments": 1, "sim_backend": "physx_cpu", "render_backend": "cpu"}
-    ((first, second),) = run_in_parallel(task.env_id, stacked, "relu", seeds, **on_cpu)
-    (stopped,) = run_in_parallel(task.env_id, stacked, "relu", seeds, stop_at_success=True, **on_cpu)
+    ((first, second),) = run_in_parallel(task.env_id, [imitating_network], seeds, **on_cpu)
+    (stopped,) = run_in_parallel(task.env_id, [imitating_network], seeds, stop_at_success=True, **on_cpu)
     assert [each.success_once for each in stopped] == [first.success_once, second.success_once]
     assert {each.success_at_end for each in stopped} == {None}
-    (score,) = task.score_batch(stacked, "relu", num_episodes=2)
+    (score,) = task.score([imitating_network], num_episodes=2)
     assert [first.seed, second.seed] == list(seeds)
     assert score.metrics["mean_return"] == pytest.approx((first.episode_return + second.episode_return) / 2)
 
@@ -164,9 +203,7 @@ def test_a_video_shows_every_step_of_every_episode(task, networks, tmp_path):
     path = tmp_path / "videos" / "rollout.mp4"
     seeds = episode_seeds("test", 5, 2)
     episodes = record_video(networks[0], task, path, seeds)
-    (score,) = task.score_batch(
-        stack_state_dicts([networks[0].state_dict()]), "relu", split="test", seed=5, num_episodes=2
-    )
+    (score,) = task.score(networks[:1], split="test", seed=5, num_episodes=2)
     assert np.mean([episode.episode_return for episode in episodes]) == pytest.approx(score.metrics["mean_return"])
     video = cv2.VideoCapture(str(path))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 101

@@ -16,8 +16,7 @@ VULKAN_HINT = (
     "ManiSkill needs a Vulkan device, even if nothing is rendered, and found none. An NVIDIA driver provides one. "
     "Without a GPU, use Mesa's software device, release 23.1 or later. On Debian 12, as root, add the suite "
     "bookworm-backports to the Debian sources and run `apt-get install -t bookworm-backports mesa-vulkan-drivers "
-    "libvulkan1`. On newer Debian or Ubuntu, run `apt-get install mesa-vulkan-drivers libvulkan1`. "
-    "`scripts/install_vulkan.sh` of the repository does this."
+    "libvulkan1`. On newer Debian or Ubuntu, run `apt-get install mesa-vulkan-drivers libvulkan1`."
 )
 
 

@@ -6,20 +6,24 @@ Shape legend: N environments side by side, T steps of an episode, B networks, I/
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...networks import batched_forward
+from ...networks import Network, NetworkBatch
+from ...workers import WorkerPool
 from .environments import import_simulator, make_environment
 from .experts import Expert
 from .noise import ActionNoise
+from .portable_networks import PortableNetwork, network_policy
 
 
-Policy = Callable[[torch.Tensor], torch.Tensor]
+# An episode takes a fifth of a second, but much longer if other processes have priority.
+_EPISODE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def max_episode_steps(environment: Any) -> int:
 def run_episodes(
     environment: Any,
     seeds: Sequence[int],
-    policy: Policy | None,
+    policy: Network | None,
     expert: Expert | None = None,
     noise: bool = False,
     stop_at_success: bool = False,
@@ -130,42 +134,43 @@ class EpisodeJob:
 
     Parameters:
         seed (`int`): Seed of the environment.
-        weights (`dict[str, np.ndarray]`, *optional*):
-            State dict of the network that acts, every array with a leading 1; the expert acts by default.
-        activation (`str`, defaults to `"relu"`): Activation of the network.
+        network (`PortableNetwork` or `Network`, *optional*): The network that acts; the expert acts by default.
         record (`bool`, defaults to `False`): Record the observations, with the expert's actions as labels.
         noise (`bool`, defaults to `False`): Add noise to the executed actions.
         stop_at_success (`bool`, defaults to `False`): Stop at the first success; measures only `success_once`.
     """
 
     seed: int
-    weights: Mapping[str, np.ndarray] | None = None
-    activation: str = "relu"
+    network: PortableNetwork | Network | None = None
     record: bool = False
     noise: bool = False
     stop_at_success: bool = False
 
 
 class EpisodeRunner:
-    """Runs the jobs of a worker process in one environment, which it keeps.
+    """Runs the jobs of a process in one environment, which it keeps.
 
     Parameters:
         env_id (`str`): Name of the environment.
         expert (`Callable`): Expert of the task.
+        is_worker (`bool`, defaults to `True`): Whether the process does nothing else, so that it can be tuned for it.
     """
 
-    def __init__(self, env_id: str, expert: Expert):
-        torch.set_num_threads(1)
+    def __init__(self, env_id: str, expert: Expert, is_worker: bool = True):
+        if is_worker:
+            torch.set_num_threads(1)
         import_simulator()
-        # ManiSkill runs garbage collection for every scene it builds. Excluding all imported objects makes that fast.
-        gc.freeze()
+        if is_worker:
+            # ManiSkill runs garbage collection for every scene it builds. Excluding all imported objects makes that
+            # fast.
+            gc.freeze()
         self.environment = make_environment(env_id)
         self.reward_mode = self.environment.unwrapped.reward_mode
         self.expert = expert
 
     def __call__(self, job: EpisodeJob) -> Episode:
-        is_recorded = job.record or job.weights is None
-        policy = None if job.weights is None else network_policy(job.weights, job.activation)
+        is_recorded = job.record or job.network is None
+        policy = None if job.network is None else network_policy(job.network)
         expert = self.expert if is_recorded else None
         # Computing the dense reward takes an eighth of a step. ManiSkill sets the mode when an environment is created,
         # and reads it from this attribute at every step. If a release renames it, screening is only slower.
@@ -174,17 +179,52 @@ class EpisodeRunner:
         return episode
 
 
-def network_policy(weights: Mapping[str, np.ndarray], activation: str) -> Policy:
-    """The policy of one network; its arrays have a leading 1."""
-    state_dict = {key: torch.from_numpy(array) for key, array in weights.items()}
-    return lambda observations_NI: batched_forward(state_dict, observations_NI, activation)[0]
+class EpisodePool(WorkerPool[EpisodeJob, Episode]):
+    """Runs episodes in worker processes, or in the calling process if their number is 0.
+
+    Parameters:
+        env_id (`str`): Name of the environment.
+        expert (`Callable`): Expert of the task; pickled.
+    """
+
+    def __init__(self, env_id: str, expert: Expert):
+        super().__init__(partial(EpisodeRunner, env_id, expert), _EPISODE_SECONDS)
+        self._env_id, self._expert = env_id, expert
+        self._here: EpisodeRunner | None = None
+
+    def run(
+        self, jobs: Sequence[EpisodeJob], num_workers: int, progress: Callable[[], Any] | None = None
+    ) -> list[Episode]:
+        """Runs jobs and returns their episodes, in order of the jobs; see [`~WorkerPool.run`].
+
+        Raises:
+            `ValueError`: If `num_workers` is negative.
+        """
+        if num_workers < 0:
+            raise ValueError(f"`num_workers` must be 0 or more, but received {num_workers}.")
+        if num_workers > 0:
+            return super().run(jobs, num_workers, progress)
+        if self._here is None:
+            self._here = EpisodeRunner(self._env_id, self._expert, is_worker=False)
+        episodes = []
+        for job in jobs:
+            episodes.append(self._here(job))
+            if progress is not None:
+                progress()
+        return episodes
+
+    def close(self) -> None:
+        """Ends the workers, and closes the environment of this process; the next run starts new ones."""
+        super().close()
+        if self._here is not None:
+            self._here.environment.close()
+            self._here = None
 
 
 @torch.no_grad()
 def run_in_parallel(
     env_id: str,
-    stacked_state_dict: Mapping[str, torch.Tensor],
-    activation: str,
+    networks: Sequence[Network],
     seeds: Sequence[int],
     max_environments: int = 1024,
     stop_at_success: bool = False,
@@ -197,8 +237,7 @@ def run_in_parallel(
 
     Parameters:
         env_id (`str`): Name of the environment.
-        stacked_state_dict (`Mapping[str, torch.Tensor]`): Weights of B networks, which take raw observations.
-        activation (`str`): Activation of the networks.
+        networks (`Sequence[Network]`): B networks, which take raw observations.
         seeds (`Sequence[int]`): Seeds of the episodes, the same for every network.
         max_environments (`int`, defaults to 1024): Maximum number of environments at a time.
         stop_at_success (`bool`, defaults to `False`):
@@ -209,14 +248,14 @@ def run_in_parallel(
         `list[list[Episode]]`: For every network, its episodes in the order of `seeds`.
     """
     # an environment for each network and seed
-    num_networks = len(stacked_state_dict["0.weight"])
+    num_networks = len(networks)
     seeds_at_once = min(len(seeds), max(1, max_environments // num_networks))
     settings = {"sim_backend": "physx_cuda", "render_backend": "gpu", **kwargs}
     environment = make_environment(env_id, num_envs=num_networks * seeds_at_once, **settings)
-    state_dict = {key: tensor.to(environment.unwrapped.device) for key, tensor in stacked_state_dict.items()}
+    batch = NetworkBatch(networks).to(environment.unwrapped.device)
 
     def policy(observations: torch.Tensor) -> torch.Tensor:
-        return batched_forward(state_dict, observations.unflatten(0, (num_networks, -1)), activation).flatten(0, 1)
+        return batch(observations.unflatten(0, (num_networks, -1))).flatten(0, 1)
 
     episodes: list[list[Episode]] = [[] for _ in range(num_networks)]
     try:

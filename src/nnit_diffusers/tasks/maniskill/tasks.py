@@ -1,34 +1,44 @@
 """The robot tasks: a Panda arm in ManiSkill3, observed by state and controlled by joint deltas.
 
-An action of `pd_joint_delta_pos` has 8 numbers in -1…1: 7 joints and the fingers. An observation begins with 9 joint
-positions and 9 joint velocities.
+The layouts of observations and actions are those of ManiSkill's `state` mode and of `pd_joint_delta_pos`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
-from ...networks import MLP, stack_state_dicts
-from ...workers import WorkerPool, default_num_workers
-from ..base import Score, SearchPlan, check_data_split
+from ...networks import Network
+from ...workers import default_num_workers
+from ..base import Score, check_data_split
 from ..imitation import ImitationTask
+from ..metadata import Features
 from ..registry import register_task
 from . import experts
-from .rollouts import Episode, EpisodeJob, EpisodeRunner, run_in_parallel
+from .portable_networks import PortableNetwork
+from .rollouts import Episode, EpisodeJob, EpisodePool, run_in_parallel
 from .seeds import episode_seeds
 
 
-# An episode takes a fifth of a second, but much longer if other processes have priority.
-_EPISODE_SECONDS = 300.0
+# Every observation begins with the state of the robot.
+_JOINTS = (
+    Features("joint positions", 7, "rad"),
+    Features("finger positions", 2, "m"),
+    Features("joint velocities", 7, "rad/s"),
+    Features("finger velocities", 2, "m/s"),
+)
 # Most runs are short and show no progress bar.
 _PROGRESS_BAR_DELAY_SECONDS = 5.0
+
+
+def _pose(name: str) -> tuple[Features, Features]:
+    return Features(f"{name} position", 3, "m"), Features(f"{name} quaternion", 4, "w, x, y, z")
 
 
 class ManiSkillTask(ImitationTask):
@@ -43,24 +53,25 @@ class ManiSkillTask(ImitationTask):
 
     Parameters:
         data_dir (`str` or `Path`, *optional*):
-            Folder of demonstrations, made by `examples/collect_demonstrations.py`. Only training needs them.
+            Folder of demonstrations, made by `nnit train` or [`collect_demonstrations`]. Only training needs them.
         sim_backend (`str`, defaults to `"auto"`):
             `"physx_cpu"`, `"physx_cuda"` or `"auto"`, which is `"physx_cuda"` on a machine with CUDA.
 
     Attributes:
         env_id (`str`): Name of the environment in Gymnasium's registry.
         expert (`Callable`): The scripted expert, from observations `[N, I]` to actions `[N, O]`.
-        default_num_episodes (`int`, defaults to 100): Episodes of each network by default.
     """
 
     out_features = 8
     max_width = 256
     env_id: ClassVar[str]
     expert: ClassVar[staticmethod[[np.ndarray], np.ndarray]]
-    default_num_episodes: int = 100
-    # 960 episodes to screen and 900 to confirm. With 150 episodes, two failures still give a lower bound above 95%;
-    # with 100, none may fail.
-    search_plan = SearchPlan(num_bands=6, screen_episodes=(10, 40), num_confirm_episodes=150)
+    default_num_episodes = 100
+    has_slow_episodes = True
+    action_layout = (
+        Features("joint deltas", 7, "-1 to 1 for -0.1 to 0.1 rad"),
+        Features("fingers", 1, "-1 closed to 1 open"),
+    )
 
     def __init__(
         self,
@@ -87,16 +98,22 @@ class ManiSkillTask(ImitationTask):
         return screening
 
     @cached_property
-    def pool(self) -> WorkerPool[EpisodeJob, Episode]:
+    def pool(self) -> EpisodePool:
         """The worker processes, started when first needed."""
-        return WorkerPool(partial(EpisodeRunner, self.env_id, type(self).expert), _EPISODE_SECONDS)
+        return EpisodePool(self.env_id, type(self).expert)
 
     def close(self) -> None:
         """Ends the worker processes; the next call starts new ones."""
         self.pool.close()
 
     def run(self, jobs: Sequence[EpisodeJob], num_workers: int | None = None) -> list[Episode]:
-        """Runs jobs in `num_workers` processes, by default one per CPU; returns the episodes in order of the jobs."""
+        """Runs jobs in `num_workers` processes, and returns the episodes in order of the jobs.
+
+        By default there is a process for each CPU. With 0, the jobs run in this process.
+
+        Raises:
+            `ValueError`: If `num_workers` is negative.
+        """
         from diffusers.utils import logging
 
         with logging.tqdm(
@@ -106,47 +123,42 @@ class ManiSkillTask(ImitationTask):
             delay=_PROGRESS_BAR_DELAY_SECONDS,
             leave=False,
         ) as bar:
-            return self.pool.run(jobs, num_workers or default_num_workers(), bar.update)
+            return self.pool.run(jobs, default_num_workers() if num_workers is None else num_workers, bar.update)
 
     @torch.no_grad()
-    def score_batch(
+    def score(
         self,
-        stacked_state_dict: Mapping[str, torch.Tensor],
-        activation: str,
+        networks: Sequence[Network],
         *,
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
         num_workers: int | None = None,
     ) -> list[Score]:
-        """Scores B networks of the same shape; see [`~Task.score_batch`].
+        """Scores networks; see [`~Task.score`].
 
+        MLPs are sent to the worker processes as arrays. Any other network has to be picklable, or `num_workers` 0.
         Metrics are `success_at_end`, the fraction of episodes whose last step is a success, and `mean_return`, the sum
         of ManiSkill's normalised dense reward, at most 50. A task for screening has no metrics.
 
         Raises:
-            `ValueError`: If `split` is unknown, or `seed` or `num_episodes` is out of range.
+            `ValueError`: If `split` is unknown, an argument is out of range, or a network can't be pickled.
             `ImportError`: If ManiSkill is not installed.
             `NoVulkanDeviceError`: If there is no Vulkan device.
         """
         check_data_split(split)
-        seeds = episode_seeds(split, seed, self.default_num_episodes if num_episodes is None else num_episodes)
+        num_episodes = self.num_evaluation_samples(split) if num_episodes is None else num_episodes
+        seeds = episode_seeds(split, seed, num_episodes)
 
         # in parallel on a GPU
         if self.sim_backend == "physx_cuda" or (self.sim_backend == "auto" and torch.cuda.is_available()):
-            in_parallel = run_in_parallel(
-                self.env_id, stacked_state_dict, activation, seeds, stop_at_success=self._stop_at_success
-            )
+            in_parallel = run_in_parallel(self.env_id, networks, seeds, stop_at_success=self._stop_at_success)
             return [_score(of_network) for of_network in in_parallel]
 
         # one job per network and episode in worker processes
-        weights = [
-            {key: tensor[index : index + 1].cpu().numpy() for key, tensor in stacked_state_dict.items()}
-            for index in range(len(stacked_state_dict["0.weight"]))
-        ]
         jobs = [
-            EpisodeJob(episode, network, activation, stop_at_success=self._stop_at_success)
-            for network in weights
+            EpisodeJob(episode, network, stop_at_success=self._stop_at_success)
+            for network in _for_jobs(networks, num_workers)
             for episode in seeds
         ]
         episodes = self.run(jobs, num_workers)
@@ -176,16 +188,20 @@ class ManiSkillTask(ImitationTask):
 
     @torch.no_grad()
     def collect(
-        self, networks: Sequence[MLP], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
+        self, networks: Sequence[Network], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         seeds = iter(episode_seeds("dagger", seed, len(networks) * num_episodes))
-        jobs = []
-        for network in networks:
-            stacked = stack_state_dicts([network.state_dict()])
-            weights = {key: tensor.float().cpu().numpy() for key, tensor in stacked.items()}
-            activation = network.architecture.activation
-            jobs += [EpisodeJob(next(seeds), weights, activation, record=True) for _ in range(num_episodes)]
+        jobs = [
+            EpisodeJob(next(seeds), network, record=True)
+            for network in _for_jobs(networks, num_workers)
+            for _ in range(num_episodes)
+        ]
         return stack_episodes(self.run(jobs, num_workers))
+
+
+def _for_jobs(networks: Sequence[Network], num_workers: int | None) -> Sequence[PortableNetwork | Network]:
+    """Networks as worker processes receive them; the networks themselves if there are no worker processes."""
+    return networks if num_workers == 0 else [PortableNetwork.from_network(network) for network in networks]
 
 
 def _score(episodes: Sequence[Episode]) -> Score:
@@ -206,11 +222,11 @@ def stack_episodes(episodes: Sequence[Episode]) -> tuple[torch.Tensor, torch.Ten
 
 @register_task("pushcube")
 class PushCubeTask(ManiSkillTask):
-    """PushCube-v1: push a cube into a region 0.2 m ahead of it.
+    """PushCube-v1: push a cube into a region 0.2 m ahead of it."""
 
-    After the joints: tool centre point (position, quaternion) 18:25, goal 25:28, cube 28:35.
-    """
-
+    title = "PushCube"
+    description = "A robot arm pushes a cube into a region 0.2 m ahead of it."
+    observation_layout = (*_JOINTS, *_pose("tool centre point"), Features("goal position", 3, "m"), *_pose("cube"))
     in_features = 35
     env_id = "PushCube-v1"
     expert = staticmethod(experts.push_cube)
@@ -218,12 +234,19 @@ class PushCubeTask(ManiSkillTask):
 
 @register_task("pickcube")
 class PickCubeTask(ManiSkillTask):
-    """PickCube-v1: grasp a cube, move it to a point in the air, and hold it there.
+    """PickCube-v1: grasp a cube, move it to a point in the air, and hold it there."""
 
-    After the joints: is grasped 18, tool centre point 19:26, goal 26:29, cube 29:36, from the tool centre point to the
-    cube 36:39, from the cube to the goal 39:42.
-    """
-
+    title = "PickCube"
+    description = "A robot arm grasps a cube, moves it to a point in the air, and holds it there."
+    observation_layout = (
+        *_JOINTS,
+        Features("is grasped", 1, "0 or 1"),
+        *_pose("tool centre point"),
+        Features("goal position", 3, "m"),
+        *_pose("cube"),
+        Features("from tool centre point to cube", 3, "m"),
+        Features("from cube to goal", 3, "m"),
+    )
     in_features = 42
     env_id = "PickCube-v1"
     expert = staticmethod(experts.pick_cube)
@@ -233,18 +256,26 @@ class PickCubeTask(ManiSkillTask):
 class StackCubeTask(ManiSkillTask):
     """StackCube-v1: place cube A on cube B and release it. Cubes have random positions and orientations.
 
-    After the joints: tool centre point 18:25, A 25:32, B 32:39, from the tool centre point to A 39:42 and to B 42:45,
-    from A to B 45:48.
-
     The architectures trained on have 2 or 3 hidden layers of 48 units or more, because a single layer needs many more
-    units. These networks were trained directly on StackCubeEasy-v1
-    (`docs/measurements/stackcube-easy_direct.json`):
+    units. These networks were trained directly on StackCubeEasy-v1, as recorded in
+    https://github.com/nnit-diffusers/nnit-diffusers/blob/main/docs/measurements/stackcube-easy_direct.json:
 
     | hidden sizes | `[48]` | `[128]` | `[256]` | `[48, 48]` | `[64, 64]` |
     |---|---|---|---|---|---|
     | success | 0% | 32% | 100% | 88% | 98% |
     """
 
+    title = "StackCube"
+    description = "A robot arm places cube A on cube B and releases it."
+    observation_layout = (
+        *_JOINTS,
+        *_pose("tool centre point"),
+        *_pose("cube A"),
+        *_pose("cube B"),
+        Features("from tool centre point to cube A", 3, "m"),
+        Features("from tool centre point to cube B", 3, "m"),
+        Features("from cube A to cube B", 3, "m"),
+    )
     in_features = 48
     min_width = 48
     min_depth = 2
@@ -259,5 +290,7 @@ class StackCubeEasyTask(StackCubeTask):
     The paper does not describe its task of this name; this definition is ours, see `stack_cube_easy.py`.
     """
 
+    title = "StackCubeEasy"
+    description = "A robot arm places cube A on cube B and releases it. The cubes lie near each other and unturned."
     env_id = "StackCubeEasy-v1"
     expert = staticmethod(experts.stack_cube_easy)

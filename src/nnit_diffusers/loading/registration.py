@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .diffusers_internals import LOADING_TABLES, add_loadable_components
+from ..diffusers_internals import LOADING_TABLES, add_loadable_components
 
 
 LIBRARY = "nnit_diffusers"
@@ -77,7 +77,7 @@ def _is_ours(
     """Whether the model index of a folder, or of a repository as it was just downloaded, names our pipeline."""
     from huggingface_hub import try_to_load_from_cache
 
-    from .files import read_json_object
+    from .local import read_json_object
 
     if custom_pipeline is not None:
         return False

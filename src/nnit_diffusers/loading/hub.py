@@ -13,8 +13,8 @@ from diffusers import ModelMixin
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from huggingface_hub import ModelCard, ModelCardData
 
-from .files import check_tensors, check_weights, find_folder, read_json_object
 from .limits import shown
+from .local import check_tensors, check_weights, find_folder, read_json_object
 
 
 LIBRARY_NAME = "nnit-diffusers"

@@ -11,10 +11,10 @@ from typing import Any
 import diffusers
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from ..files import read_json_object, unavailable
-from ..hub import NNiTHubMixin, check_class, check_safetensors
-from ..limits import MAX_TIMESTEPS, check_number, check_size, shown
-from ..registration import LIBRARY
+from .hub import NNiTHubMixin, check_class, check_safetensors
+from .limits import MAX_TIMESTEPS, check_number, check_size, shown
+from .local import read_json_object, unavailable
+from .registration import LIBRARY
 
 
 COMPONENT_CLASSES = {

@@ -11,7 +11,7 @@ from tiny import tiny_pipeline
 
 import nnit_diffusers
 from nnit_diffusers.diffusers_internals import TESTED_DIFFUSERS
-from nnit_diffusers.registration import COMPONENTS, register_components
+from nnit_diffusers.loading.registration import COMPONENTS, register_components
 
 
 def run_python(code):

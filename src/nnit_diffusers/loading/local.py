@@ -7,13 +7,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from .limits import MAX_JSON_BYTES
+from .limits import MAX_JSON_BYTES, shown
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 _WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
@@ -38,9 +40,15 @@ def find_folder(
     """
     if os.path.isdir(path_or_repo):
         return Path(path_or_repo)
+    # the command line imports this module, and this library only when it needs the Hub
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
     name = os.fspath(path_or_repo)
     try:
         return Path(snapshot_download(name, repo_type=repo_type, allow_patterns=list(allow_patterns), **options))
+    except HFValidationError:
+        raise ValueError(f"{name!r} is neither a folder nor the name of a Hub repository.") from None
     except OSError as error:
         raise unavailable(name, error) from error
 
@@ -72,6 +80,17 @@ def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
+def check_name(where: str, name: Any) -> str:
+    """Returns the name of a folder that a file lists, if it is one beside the file and never elsewhere.
+
+    Raises:
+        `ValueError`: If it is no string, or has more than one part. The message begins with `where`.
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+        raise ValueError(f"{where} must name folders beside it, but names {shown(name)}.")
+    return name
+
+
 def check_weights(path: str | os.PathLike) -> None:
     """Checks that a file is intact safetensors and, in the Hub's cache, the file that was downloaded.
 
@@ -86,7 +105,7 @@ def check_weights(path: str | os.PathLike) -> None:
 
     # opening the file compares its header with its size
     try:
-        with safe_open(path, framework="pt"):
+        with safe_open(path, framework="np"):
             pass
     except SafetensorError as error:
         with path.open("rb") as file:
@@ -103,6 +122,16 @@ def check_weights(path: str | os.PathLike) -> None:
             raise OSError(f"{str(path)!r} was altered after the download. {_remedy(path)}")
 
 
+def tensor_headers(path: str | os.PathLike) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of every tensor of a file that passed [`check_weights`]; only the header is read."""
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    with safe_open(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118, the file is not a dictionary
+            tensor = file.get_slice(name)
+            found[name] = (tuple(tensor.get_shape()), tensor.get_dtype())
+    return found
+
+
 def check_tensors(paths: Sequence[str | os.PathLike], shapes: Mapping[str, Sequence[int]]) -> None:
     """Checks that the files together hold exactly the tensors of these names and shapes, in floating point.
 
@@ -111,13 +140,7 @@ def check_tensors(paths: Sequence[str | os.PathLike], shapes: Mapping[str, Seque
     Raises:
         `ValueError`: If a tensor is missing, unknown, or of another shape or type.
     """
-    # read names, shapes and types
-    found: dict[str, tuple[tuple[int, ...], str]] = {}
-    for path in paths:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118, the file is not a dictionary
-                tensor = file.get_slice(name)
-                found[name] = (tuple(tensor.get_shape()), tensor.get_dtype())
+    found = {name: header for path in paths for name, header in tensor_headers(path).items()}
 
     # compare names
     source = " and ".join(repr(str(path)) for path in paths)

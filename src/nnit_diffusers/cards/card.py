@@ -1,0 +1,148 @@
+"""The model card of a pipeline: `model_card.md` filled in with the pipeline and its evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..evaluation.report import Report
+from ..evaluation.tables import PICTURES, protocol, report_tables
+from ..loading.hub import LIBRARY_NAME
+from ..loading.local import read_json_object
+from ..pipelines import NNiTPipeline
+from ..pipelines.budget import MAX_WIDTH_FACTOR
+from ..tasks.base import Task
+from ..tasks.maniskill import ManiSkillTask
+from .folder import RECIPE_NAME, TRAINING_TITLES
+from .robot import robot_tables
+
+
+CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
+
+
+def write_card(
+    repo_dir: str | Path,
+    task: Task,
+    *,
+    model_id: str | None = None,
+    example_architecture: tuple[int, ...] | None = None,
+    example_budget: int | None = None,
+) -> None:
+    """Writes `README.md` into the folder of a pipeline, from its `evaluation.json` and the pictures that are there.
+
+    Parameters:
+        repo_dir (`str` or `Path`): Folder of the pipeline, with its evaluation.
+        task (`Task`): Task of the pipeline.
+        model_id (`str`, *optional*): Repository that the example loads; the last two parts of the path by default.
+        example_architecture (`tuple[int, ...]`, *optional*): Hidden sizes in the example; those of the evaluation.
+        example_budget (`int`, *optional*): Parameter budget in the example; that of the evaluation.
+
+    Raises:
+        `ImportError`: If jinja2 is not installed.
+        `OSError`, `ValueError`: If the pipeline or its evaluation is missing or damaged.
+    """
+    # pipeline and evaluation
+    repo_dir = Path(repo_dir)
+    model_id = model_id or "/".join(repo_dir.resolve().parts[-2:])
+    report: Report = read_json_object(repo_dir / "evaluation.json")  # type: ignore[assignment]
+    settings, pipeline = report["settings"], NNiTPipeline.from_pretrained(repo_dir)
+    # tables and pictures; for robots, film, failures and how to run a rollout
+    tables = report_tables(report, [name for name in PICTURES if (repo_dir / f"{name}.png").is_file()])
+    if isinstance(task, ManiSkillTask):
+        tables = robot_tables(task, tables, report, repo_dir, model_id)
+    card = ModelCard.from_template(
+        card_data(task, report, model_id),
+        template_path=str(CARD_TEMPLATE),
+        description=task.description,
+        model_id=model_id,
+        example_architecture=list(example_architecture or settings["documented_architecture"]),
+        example_budget=example_budget or settings["max_parameters"],
+        protocol=protocol(report),
+        tables=tables,
+        **_sizes(task, pipeline),
+        **_training(repo_dir, task),
+    )
+    card.save(repo_dir / "README.md")
+
+
+def _sizes(task: Task, pipeline: NNiTPipeline) -> dict[str, Any]:
+    """Sizes of networks and models, for the table at the top of the card."""
+    return {
+        "task": task.name,
+        "in_features": task.in_features,
+        "out_features": task.out_features,
+        "activation": task.activation,
+        "min_width": task.min_width,
+        "max_width": task.max_width,
+        "min_depth": task.min_depth,
+        "max_depth": task.max_depth,
+        "widest": MAX_WIDTH_FACTOR * task.max_width,
+        "num_slots": pipeline.tokenizer.config.max_depth,
+        "transformer_parameters": f"{pipeline.transformer.num_parameters():,}",
+        "ghn_parameters": f"{pipeline.ghn.num_parameters():,}" if pipeline.ghn else "none",
+    }
+
+
+def _training(repo_dir: Path, task: Task) -> dict[str, Any]:
+    """How the pipeline was made: the command that repeats it, and the settings of every training run."""
+    runs = [
+        (title, json.dumps(read_json_object(repo_dir / name)["arguments"], indent=2))
+        for name, title in TRAINING_TITLES.items()
+        if (repo_dir / name).exists()
+    ]
+    recipe = "The settings of every training run are below."
+    if (repo_dir / RECIPE_NAME).exists():
+        recipe = (
+            f"`nnit train {task.name} --recipe {RECIPE_NAME} --output DIR` repeats it: `{RECIPE_NAME}` beside this "
+            "card has the settings and seeds of all stages."
+        )
+    return {"recipe": recipe, "training_runs": runs}
+
+
+def card_data(task: Task, report: Report, model_id: str) -> ModelCardData:
+    """Metadata of the card, with the results of the evaluation as `model-index`."""
+    # screened networks run in validation episodes, and only the best of them in test episodes
+    data_split = "validation" if report["settings"].get("num_final_episodes") else "test"
+    results = [
+        EvalResult(
+            task_type=task.hub_task or "other",
+            dataset_type=task.name,
+            dataset_name=f"{task.name}, networks of region {region}",
+            dataset_config=region,
+            dataset_split=data_split,
+            metric_type=task.metric.name,
+            metric_name=f"mean {task.metric.title.lower()} of all generated networks",
+            metric_value=round(part["nnit"]["mean"], 4),
+            source_name="evaluation.json",
+            source_url=f"https://huggingface.co/{model_id}/blob/main/evaluation.json",
+            **_interval(part["nnit"]),
+        )
+        for region, part in report.get("regions", {}).items()
+    ]
+    is_robot = isinstance(task, ManiSkillTask)
+    return ModelCardData(
+        license="apache-2.0",
+        library_name=LIBRARY_NAME,
+        # the Hub would offer a pipeline of classifiers as a classifier
+        pipeline_tag=task.hub_task if is_robot else None,
+        tags=[
+            "nnit",
+            "weight-generation",
+            "hypernetwork",
+            "diffusion",
+            task.name,
+            *(["maniskill3"] if is_robot else []),
+        ],
+        model_name=model_id,
+        eval_results=results or None,
+    )
+
+
+def _interval(summary: Any) -> dict[str, Any]:
+    """The interval of a result as metadata, if it has one."""
+    if "interval" not in summary:
+        return {}
+    return {"metric_args": {"confidence_interval_95": [round(bound, 4) for bound in summary["interval"]]}}

@@ -1,0 +1,65 @@
+"""The folder of a published pipeline: weights in half precision, `pipeline.py`, and records of its training."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..loading.pipelines import PIPELINE_FILE, PIPELINE_FILE_NAME
+from ..pipelines import NNiTPipeline
+from ..writing import write_json
+
+
+RECIPE_NAME = "recipe.json"
+# Records of training runs, and their titles in the card.
+TRAINING_TITLES = {
+    "training_ghn.json": "the hypernetwork's training run",
+    "training_nnit.json": "the transformer's training run",
+    "training_tuning.json": "the transformer's tuning",
+}
+# Written last: a folder without it holds no pipeline.
+_INDEX = NNiTPipeline.config_name
+
+
+def write_pipeline(
+    pipeline: str | Path | NNiTPipeline, repo_dir: str | Path, records: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a pipeline in half precision into a folder, with the records of its training runs.
+
+    Everything is written beside the folder first, and then moved. Other files of the folder stay, except for the
+    results of other weights: an evaluation, pictures and a card.
+
+    Parameters:
+        pipeline (`str`, `Path` or `NNiTPipeline`): The pipeline, or its folder.
+        repo_dir (`str` or `Path`): Folder to write.
+        records (`Mapping[str, Any]`, *optional*): JSON files to write beside the pipeline, by their names.
+    """
+    repo_dir = Path(repo_dir)
+    repo_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=repo_dir, prefix=".pipeline.", suffix=".tmp") as temporary:
+        # the new pipeline
+        new = Path(temporary) / "new"
+        source = pipeline
+        if isinstance(pipeline, NNiTPipeline):
+            source = Path(temporary) / "source"
+            pipeline.save_pretrained(source)
+        NNiTPipeline.from_pretrained(source, dtype=torch.float16).save_pretrained(new)
+        (new / PIPELINE_FILE_NAME).write_text(PIPELINE_FILE, encoding="utf-8")
+        for name, record in (records or {}).items():
+            write_json(new / name, record)
+        # replace the old one: first its index goes, and the new index comes last
+        (repo_dir / _INDEX).unlink(missing_ok=True)
+        for name in ("evaluation.json", "README.md", "benchmark.json", *TRAINING_TITLES):
+            (repo_dir / name).unlink(missing_ok=True)
+        for picture in repo_dir.glob("*.png"):
+            picture.unlink()
+        for path in sorted(new.iterdir(), key=lambda path: path.name == _INDEX):
+            target = repo_dir / path.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            path.rename(target)

@@ -1,0 +1,108 @@
+"""`nnit train`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from .command import Command, OptionalStr, Report
+
+
+if TYPE_CHECKING:
+    from ..training import Recipe
+
+
+@dataclass(kw_only=True)
+class Train(Command):
+    """Train a pipeline for a task: from data or an expert to a folder that can be loaded, used and published.
+
+    For example:
+
+        nnit train digits --preset small --output my-digits
+        nnit train my_tasks:my_task --output my-pipeline
+
+        # other settings of single stages
+        nnit train digits --output my-digits --set ghn.max_train_steps=3000 evaluation.seed=7
+
+        # only show the settings of all stages
+        nnit train pickcube --preset large --output my-robot --dry-run
+
+    The stages are: demonstrations of the task's expert, the hypernetwork with DAgger, the transformer, its tuning by
+    what networks compute, the evaluation, and a model card with pictures. The output folder is then what every other
+    command takes as MODEL. The same command resumes an interrupted run.
+    """
+
+    after_interrupt = "The same command resumes the run."
+
+    task: Annotated[Positional[str], arg(metavar="TASK")]
+    """Name of the task, or module:name for a task of your own; the module may be in the working directory."""
+    output: str
+    """Folder to create, or folder of a run to resume."""
+    preset: Literal["small", "base", "large"] = "base"
+    """Size of the run. Sizes of patches, models and steps also depend on the task."""
+    recipe: OptionalStr = None
+    """Settings to use in place of a preset: recipe.json of another run, or the folder or Hub repository it is in."""
+    set: Annotated[tuple[str, ...], arg(metavar="STAGE.SETTING=VALUE ...", help_behavior_hint="")] = ()
+    """Other settings, such as nnit.max_train_steps=2000. STAGE=none leaves out demonstrations or tuning."""
+    data_dir: OptionalStr = None
+    """Folder where the task finds or downloads its data or demonstrations. Default: the task's own folder."""
+    force: bool = False
+    """Delete the run in the output folder and begin again."""
+    dry_run: bool = False
+    """Show the settings of all stages as JSON, and train nothing."""
+
+    def run(self) -> Report:
+        from ..tasks import load_task
+        from ..training import Recipe, train
+
+        task = load_task(self.task, self.data_dir)
+        recipe = Recipe.from_pretrained(self.recipe) if self.recipe else Recipe.for_task(task, self.preset)
+        recipe = recipe.with_overrides(parse_settings(self.set))
+        if self.dry_run:
+            return Report(recipe.to_dict(), json.dumps(recipe.to_dict(), indent=2))
+
+        train(task, self.output, recipe=recipe, overwrite=self.force)
+        return self._report(recipe)
+
+    def _report(self, recipe: Recipe) -> Report:
+        """What the evaluation measured, region by region."""
+        from ..evaluation.tables import regions_table
+        from ..loading.local import read_json_object
+
+        evaluation = read_json_object(Path(self.output) / "evaluation.json")
+        regions = evaluation.get("regions", {})
+        payload = {
+            "output": self.output,
+            "task": recipe.task,
+            "measured": {region: part["nnit"] for region, part in regions.items()},
+        }
+        table = f"{regions_table(regions, evaluation['settings'])}\n\n" if regions else ""
+        return Report(payload, f"{table}The pipeline is in {self.output}, its results in {self.output}/README.md.")
+
+
+def parse_settings(settings: Sequence[str]) -> Mapping[str, Mapping[str, Any] | None]:
+    """`("ghn.seed=1", "tuning=none")` as settings by stage. Values are JSON, or words.
+
+    Raises:
+        `ValueError`: If one is not of that form.
+    """
+    parsed: dict[str, dict[str, Any] | None] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        stage, dot, setting = name.partition(".")
+        if equals and not dot and value == "none":
+            parsed[stage] = None
+            continue
+        if not (stage and setting and equals):
+            raise ValueError(f"`--set` must be STAGE.SETTING=VALUE or STAGE=none, but received {text!r}.")
+        try:
+            read: Any = json.loads(value)
+        except ValueError:
+            read = value
+        parsed[stage] = {**(parsed.get(stage) or {}), setting: read}
+    return parsed

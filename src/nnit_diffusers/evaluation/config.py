@@ -1,0 +1,134 @@
+"""Settings of an evaluation. Sizes that are not given are derived from the task's architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..regions import REGIONS
+from ..tasks.base import Task
+
+
+SectionName = Literal["regions", "direct", "widths", "unconditional", "novelty", "steps"]
+RegionName = Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"]
+# Settings that choose what is measured now. They do not change what a part measures.
+CHOICES = frozenset({"sections", "regions"})
+
+# Draws of the seen region that budgets are derived from, and their seed.
+_NUM_DRAWS, _SEED = 500, 0
+
+
+@dataclass
+class EvaluationConfig:
+    """Settings of [`evaluate_pipeline`]."""
+
+    sections: tuple[SectionName, ...] = ("regions", "direct", "widths", "unconditional", "novelty", "steps")
+    """Sections to compute. Parts that the file already has are skipped."""
+    seed: int = 1234
+    """Seed of architectures, networks and episodes. Training does not use it."""
+    num_inference_steps: int = 20
+    """Denoising steps in all sections but `steps`."""
+    num_episodes: int | None = None
+    """Episodes (samples) per network. Default: the number that the task defines."""
+
+    regions: tuple[RegionName, ...] = REGIONS  # type: ignore[assignment]
+    """`regions`: regions to draw architectures from."""
+    num_architectures: int = 10
+    """`regions`: architectures per region; fewer in a region that has fewer."""
+    num_networks: int = 100
+    """`regions`: generated networks per architecture."""
+    num_ghn_networks: int | None = None
+    """`regions`: networks of the GHN per architecture. Default: as many as generated ones."""
+    num_selected: int = 10
+    """`regions`, `unconditional`: best networks, chosen on validation data, per architecture or request."""
+    num_final_episodes: int | None = None
+    """`regions`, `unconditional`: test episodes of the best networks. The rest get validation episodes only."""
+
+    num_direct_architectures: int = 5
+    """`direct`: architectures of each held-out region that networks are trained for directly, the first ones above."""
+    num_direct_networks: int = 3
+    """`direct`: networks trained per architecture, each with its own seed."""
+    direct_steps: int = 2000
+    """`direct`: optimisation steps of each network, with Adam."""
+    direct_batch_size: int = 128
+    """`direct`: samples per step."""
+    direct_learning_rate: float = 3e-3
+    """`direct`: peak learning rate, with cosine decay."""
+
+    widths: tuple[int, ...] | None = None
+    """`widths`: widths of networks with two equal hidden layers. Default: from a quarter of the minimum to three times
+    the maximum of the task."""
+    num_width_networks: int = 30
+    """`widths`: networks per width."""
+
+    num_unconditional_networks: int = 200
+    """`unconditional`: networks without a request."""
+    num_budget_networks: int = 100
+    """`unconditional`: networks for each of the requests below."""
+    max_parameters: int | None = None
+    """`unconditional`: a parameter budget with an upper bound only. Default: the median of the task's architectures."""
+    parameter_range: tuple[int, int] | None = None
+    """`unconditional`: a parameter budget with two bounds. Default: the second fifth of the task's architectures."""
+    fill_in_width: int | None = None
+    """`unconditional`: width of the first of two hidden layers, of which the model chooses the second. Default: three
+    quarters of the maximum of the task."""
+    fill_in_max_parameters: int | None = None
+    """`unconditional`: upper bound of the parameters of these. Default: with a second layer of the mean width."""
+
+    documented_architecture: tuple[int, ...] | None = None
+    """`novelty`: this architecture, and one of every region. Default: two layers, three quarters of the maximum wide."""
+    num_compared_networks: int = 32
+    """`novelty`: generated networks per architecture, and as many of the GHN."""
+    num_references: int = 256
+    """`novelty`: networks of the GHN among which the nearest neighbour is searched."""
+    num_ensemble: int = 10
+    """`novelty`: networks per ensemble, which averages their outputs."""
+
+    steps: tuple[int, ...] = (1, 2, 4, 8, 20, 50)
+    """`steps`: numbers of denoising steps."""
+    num_step_architectures: int = 5
+    """`steps`: architectures in each of two regions, held-out combinations and held-out widths."""
+    num_step_networks: int = 20
+    """`steps`: networks per architecture, from the same noise for every number of steps."""
+
+    def for_task(self, task: Task) -> EvaluationConfig:
+        """The same settings, with everything that is not given derived from the architectures of a task."""
+        regions = task.regions
+        drawn = regions.sample("seen", _NUM_DRAWS, torch.Generator().manual_seed(_SEED))
+        low, middle, high = np.percentile([a.num_parameters for a in drawn], [20, 50, 40]).round().astype(int).tolist()
+        # at least two layers, and as deep as the task demands
+        wide, depth = max(task.min_width, task.max_width * 3 // 4), max(2, task.min_depth)
+        depth = min(depth, task.max_depth)
+        mean_width = (task.min_width + task.max_width) // 2
+        filled = [wide, *[mean_width] * (depth - 1)]
+        derived = {
+            "widths": _widths_of(task.min_width, task.max_width),
+            "max_parameters": middle,
+            "parameter_range": (low, max(high, low + 1)),
+            "fill_in_width": wide,
+            "fill_in_max_parameters": regions.architecture(filled).num_parameters,
+            "documented_architecture": (wide,) * depth,
+        }
+        missing = {name: value for name, value in derived.items() if getattr(self, name) is None}
+        return replace(self, **missing)
+
+
+def _widths_of(min_width: int, max_width: int) -> tuple[int, ...]:
+    """About ten widths from a quarter of the minimum to three times the maximum, at equal ratios."""
+    spaced = np.geomspace(max(1, min_width // 4), 3 * max_width, num=10).round().astype(int)
+    return tuple(dict.fromkeys(spaced.tolist()))
+
+
+def check_choices(config: EvaluationConfig, known: Sequence[str]) -> None:
+    """Raises `ValueError` if a section or region is unknown, or a number is not positive."""
+    for name, allowed in (("sections", known), ("regions", REGIONS)):
+        unknown = [value for value in getattr(config, name) if value not in allowed]
+        if unknown:
+            raise ValueError(f"`{name}` must be among {list(allowed)}, but received {unknown}.")
+    for name in ("num_architectures", "num_networks", "num_selected", "num_inference_steps", "num_direct_networks"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"`{name}` must be 1 or more, but received {getattr(config, name)}.")

@@ -1,0 +1,129 @@
+"""The report of an evaluation: its schema, and its file, to which every part is added as soon as it is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from ..loading.local import read_json_object
+from ..pipelines import NNiTPipeline
+from ..pipelines.fingerprint import fingerprints
+from ..tasks.base import Task
+from ..writing import write_json
+from .config import CHOICES, EvaluationConfig
+
+
+# Attributes of a task that define its seen region.
+GRID = ("min_width", "max_width", "min_depth", "max_depth")
+
+
+class Summary(TypedDict):
+    """Scores of several networks; see [`~summary.summary`] and [`~summary.add_interval`]."""
+
+    mean: float
+    min: float
+    max: float
+    num_episodes: int
+    std: NotRequired[float]
+    success_at_end: NotRequired[float]
+    interval: NotRequired[list[float]]
+    interval_method: NotRequired[str]
+    num_architectures: NotRequired[int]
+    num_networks: NotRequired[int]
+    selected: NotRequired[Summary]
+
+
+class ArchitectureRow(TypedDict):
+    """One architecture of a region."""
+
+    hidden_sizes: list[int]
+    num_parameters: int
+    nnit: Summary
+    ghn: Summary
+    num_networks: int
+    seconds: float
+
+
+class Difference(TypedDict):
+    """Mean difference over architectures; see [`~summary.difference_summary`]."""
+
+    mean: float
+    num_architectures: int
+    interval_method: str
+    interval: NotRequired[list[float]]
+
+
+class Region(TypedDict):
+    """One region of architectures."""
+
+    nnit: Summary
+    ghn: Summary
+    nnit_minus_ghn: Difference
+    num_networks: int
+    architectures: list[ArchitectureRow]
+
+
+class Report(TypedDict):
+    """An evaluation. Other sections than `regions` map the names of their parts to what `sections/` returns."""
+
+    settings: dict[str, Any]
+    runs: list[dict[str, Any]]
+    regions: NotRequired[dict[str, Region]]
+    direct: NotRequired[dict[str, Any]]
+    widths: NotRequired[dict[str, Any]]
+    unconditional: NotRequired[dict[str, Any]]
+    novelty: NotRequired[dict[str, Any]]
+    steps: NotRequired[dict[str, Any]]
+
+
+def settings_of(pipe: NNiTPipeline, task: Task, config: EvaluationConfig) -> dict[str, Any]:
+    """Settings that identify an evaluation: its configuration, pipeline and task, as read back from JSON."""
+    settings = {
+        "task": task.name,
+        **{name: value for name, value in asdict(config).items() if name not in CHOICES},
+        **fingerprints(pipe),
+        "training_grid": {name: getattr(task, name) for name in GRID},
+        "num_test_episodes": config.num_episodes or task.num_evaluation_samples("test"),
+        "sample_name": task.sample_name,
+        "metric": task.metric.title.lower(),
+    }
+    return json.loads(json.dumps(settings))
+
+
+def open_report(path: Path, settings: dict[str, Any]) -> Report:
+    """The evaluation at `path`, or a new one if there is none.
+
+    Settings of a section that the file has no part of may differ.
+
+    Raises:
+        `ValueError`: If the file is of another pipeline or was made with other settings.
+    """
+    if not path.exists():
+        return {"settings": settings, "runs": []}
+    report: Report = read_json_object(path)  # type: ignore[assignment]
+    others = [name for name in settings if report["settings"].get(name) != settings[name]]
+    if others:
+        raise ValueError(
+            f"The evaluation must be a new file, or one with the same settings, but received {str(path)!r}, which "
+            f"differs in {others}."
+        )
+    return report
+
+
+def add_part(
+    path: Path, settings: dict[str, Any], run: dict[str, Any], section: str, store: Callable[[dict[str, Any]], None]
+) -> Report:
+    """Adds a part, and the run that computed it, to the evaluation at `path`, and returns the evaluation.
+
+    The file is read again each time, so that two processes can add to it. If both write at the same instant, one part
+    is lost. The same command, run again, computes it again.
+    """
+    report = open_report(path, settings)
+    store(report.setdefault(section, {}))  # type: ignore[misc]
+    if run not in report["runs"]:
+        report["runs"].append(run)
+    write_json(path, report)
+    return report

@@ -1,0 +1,125 @@
+"""One progress bar for a run of several stages, with an estimate of the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from diffusers.utils import logging
+from tqdm.auto import tqdm
+
+
+@dataclass
+class Stage:
+    """A stage of a run.
+
+    Parameters:
+        name (`str`): What the bar calls it.
+        num_units (`int`): Steps, episodes or parts.
+        seconds_per_unit (`float`): A guess, until the stage has been measured.
+        num_done (`int`, defaults to 0): Units done.
+        first_unit (`int`, defaults to 0): Units that were done when this process came to the stage.
+        seconds (`float`, defaults to 0): Time that this process has spent in it.
+    """
+
+    name: str
+    num_units: int
+    seconds_per_unit: float
+    num_done: int = 0
+    first_unit: int = 0
+    seconds: float = 0.0
+
+    @property
+    def measured(self) -> float | None:
+        """Seconds per unit as measured, or `None` if too little was done."""
+        units = self.num_done - self.first_unit
+        return self.seconds / units if units >= min(3, self.num_units) and units > 0 else None
+
+
+class RunProgress:
+    """A bar over all stages, in seconds as far as they are known.
+
+    Guesses of stages that are still to come are scaled by how far the guesses of the measured ones were off.
+
+    Parameters:
+        stages (`list[Stage]`): The stages, in order.
+        is_shown (`bool`, defaults to `True`): Show the bar.
+    """
+
+    def __init__(self, stages: list[Stage], is_shown: bool = True) -> None:
+        self.stages = {stage.name: stage for stage in stages}
+        self._last: tuple[str, float] | None = None
+        self._bar = tqdm(
+            total=1.0, disable=not is_shown, bar_format="{percentage:3.0f}%|{bar:20}| {elapsed}, {desc}", leave=True
+        )
+
+    def begin(self, name: str) -> None:
+        """A stage begins."""
+        self._last = (name, time.perf_counter())
+        self.show()
+
+    def update(self, name: str, num_done: int) -> None:
+        """A stage has done so many units in all; what an earlier process did counts as done, not as measured."""
+        stage, now = self.stages[name], time.perf_counter()
+        is_first = self._last is None or self._last[0] != name or stage.num_done == stage.first_unit == 0
+        if is_first and num_done > 1:
+            stage.first_unit = stage.num_done = num_done - 1
+        if self._last is not None and self._last[0] == name:
+            stage.seconds += now - self._last[1]
+        stage.num_done, self._last = num_done, (name, now)
+        self.show()
+
+    def finish(self, name: str) -> None:
+        """A stage is complete."""
+        stage = self.stages[name]
+        stage.num_done = stage.num_units
+        self.show()
+
+    def seconds_left(self) -> float:
+        """Estimate of the time left."""
+        known = [(stage.measured, stage.seconds_per_unit) for stage in self.stages.values() if stage.measured]
+        scale = sum(measured / guess for measured, guess in known if measured) / len(known) if known else 1.0
+        return sum(
+            (stage.num_units - stage.num_done) * (stage.measured or scale * stage.seconds_per_unit)
+            for stage in self.stages.values()
+        )
+
+    def show(self) -> None:
+        """Draws the bar: the fraction of the estimated time, the time left, the stage and its units."""
+        left = self.seconds_left()
+        done = sum(
+            stage.num_done * (stage.measured or stage.seconds_per_unit) for stage in self.stages.values()
+        )
+        self._bar.total, self._bar.n = max(done + left, 1e-9), done
+        name = self._last[0] if self._last else next(iter(self.stages))
+        stage = self.stages[name]
+        self._bar.set_description_str(
+            f"about {_words(left)} left: {name}, {stage.num_done:,} of {stage.num_units:,}", refresh=False
+        )
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()
+
+
+def _words(seconds: float) -> str:
+    """A duration in words: `45 s`, `12 min`, `1 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def only_this_bar() -> Iterator[None]:
+    """Hides the bars of everything that is called, so that one bar remains."""
+    were_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            logging.enable_progress_bar()

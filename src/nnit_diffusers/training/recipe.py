@@ -1,0 +1,277 @@
+"""The settings of all stages of a training run: by preset and task, overridden one by one, or read from a file."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from ..evaluation.config import EvaluationConfig
+from ..loading.local import find_folder, read_json_object
+from ..tasks.base import Task
+from ..tasks.imitation import ImitationTask
+from ..tasks.maniskill import ManiSkillTask
+from .config import GHNTrainingConfig, NNiTTrainingConfig
+from .demonstrations import DemonstrationsConfig
+
+
+RECIPE_NAME = "recipe.json"
+PRESETS = ("small", "base", "large")
+# Parameters of the mean network of the task that the numbers of steps below are chosen for: that of `digits`.
+_USUAL_PARAMETERS = 5000
+# Fractions of the hypernetwork's steps after which rounds of DAgger are run.
+_DAGGER_FRACTIONS = (0.22, 0.39, 0.56)
+
+
+@dataclass
+class _Preset:
+    """What a preset decides; the task decides the rest."""
+
+    ghn_steps: int
+    nnit_steps: int
+    tuning_steps: int
+    num_layers: int
+    attention_head_dim: int
+    num_networks: int
+    num_episodes: int
+    sections: tuple[Any, ...]
+
+
+_SECTIONS = ("regions", "direct", "widths", "unconditional", "novelty", "steps")
+_PRESETS = {
+    "small": _Preset(1500, 900, 250, 4, 40, 10, 10, ("regions", "direct", "unconditional")),
+    "base": _Preset(4000, 2500, 600, 6, 52, 30, 20, _SECTIONS),
+    "large": _Preset(10_000, 8000, 2000, 8, 64, 100, 20, _SECTIONS),
+}
+
+
+@dataclass
+class Recipe:
+    """Settings of every stage of [`train`].
+
+    Parameters:
+        task (`str`): Name of the task.
+        demonstrations (`DemonstrationsConfig`, *optional*): Recording of the expert; `None` if the task has its data.
+        ghn (`GHNTrainingConfig`): The hypernetwork.
+        nnit (`NNiTTrainingConfig`): The transformer.
+        tuning (`NNiTTrainingConfig`, *optional*): Its tuning by what networks compute; `None` for none.
+        evaluation (`EvaluationConfig`): The evaluation.
+    """
+
+    task: str
+    demonstrations: DemonstrationsConfig | None
+    ghn: GHNTrainingConfig
+    nnit: NNiTTrainingConfig
+    tuning: NNiTTrainingConfig | None
+    evaluation: EvaluationConfig
+
+    @classmethod
+    def for_task(cls, task: Task, preset: str = "base") -> Recipe:
+        """The recipe of a preset, with sizes chosen from the task.
+
+        Raises:
+            `ValueError`: If there is no such preset.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"`preset` must be one of {list(PRESETS)}, but received {preset!r}.")
+        chosen, is_imitation = _PRESETS[preset], isinstance(task, ImitationTask)
+        needs_expert = isinstance(task, ManiSkillTask) and task.data_dir is None
+        nnit = _nnit_of(task, chosen)
+        return cls(
+            task=task.name,
+            demonstrations=DemonstrationsConfig() if needs_expert else None,
+            ghn=_ghn_of(task, chosen),
+            nnit=nnit,
+            tuning=replace(
+                nnit,
+                seed=1,
+                max_train_steps=_steps_of(task, chosen.tuning_steps),
+                learning_rate=5e-4,
+                muon_learning_rate=0.005,
+                lr_warmup_steps=20,
+                bias_loss_weight=1.0,
+                logit_mean=0.0,
+                function_loss_weight=1.0,
+            ),
+            evaluation=EvaluationConfig(
+                sections=chosen.sections,
+                num_networks=max(2, chosen.num_networks // 3) if is_imitation else chosen.num_networks,
+                num_selected=max(1, chosen.num_networks // 10),
+                num_episodes=chosen.num_episodes if is_imitation else None,
+                num_final_episodes=5 * chosen.num_episodes if is_imitation else None,
+                num_direct_architectures=2 if is_imitation else 5,
+                direct_steps=6000 if is_imitation else 2000,
+                num_unconditional_networks=2 * chosen.num_networks,
+                num_budget_networks=chosen.num_networks,
+                num_width_networks=chosen.num_networks,
+            ),
+        )
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Recipe:
+        """Reads the JSON form.
+
+        Raises:
+            `ValueError`: If a stage or a setting is unknown, missing or of another type.
+        """
+        types_of = get_type_hints(cls)
+        unknown, missing = sorted(content.keys() - types_of), sorted(types_of.keys() - content.keys())
+        if unknown or missing:
+            raise ValueError(f"A recipe must have {list(types_of)}, but has {unknown} besides and lacks {missing}.")
+        stages: dict[str, Any] = {}
+        for name, kind in types_of.items():
+            value = content[name]
+            config_type = next((option for option in (kind, *get_args(kind)) if hasattr(option, "__mro__")), kind)
+            if name == "task" or value is None:
+                stages[name] = _checked(value, kind, name)
+            elif isinstance(value, Mapping):
+                stages[name] = override(config_type(), value, name)
+            else:
+                raise ValueError(f"`{name}` of a recipe must be its settings, but is {value!r}.")
+        return cls(**stages)
+
+    @classmethod
+    def from_pretrained(cls, path_or_repo: str | Path, revision: str | None = None) -> Recipe:
+        """Reads the recipe of a pipeline, from its folder or Hub repository, or a JSON file.
+
+        Raises:
+            `OSError`: If there is none.
+            `ValueError`: If it is damaged; see [`~Recipe.from_dict`].
+        """
+        path = Path(path_or_repo)
+        if not path.is_file():
+            path = find_folder(path_or_repo, (RECIPE_NAME,), revision=revision) / RECIPE_NAME
+        return cls.from_dict(read_json_object(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return asdict(self)
+
+    def with_overrides(self, overrides: Mapping[str, Mapping[str, Any] | None]) -> Recipe:
+        """The same recipe with other settings of some stages; `None` for a stage leaves it out.
+
+        Raises:
+            `ValueError`: If a stage or a setting is unknown, or a value has another type.
+        """
+        changed: dict[str, Any] = {}
+        defaults = {"demonstrations": DemonstrationsConfig(), "tuning": self.nnit}
+        for stage, settings in overrides.items():
+            known = [field.name for field in fields(self) if field.name != "task"]
+            if stage not in known:
+                raise ValueError(f"A stage must be one of {known}, but received {stage!r}.")
+            if settings is None and stage not in defaults:
+                raise ValueError(f"`{stage}` cannot be left out, but received None.")
+            current = getattr(self, stage) or defaults.get(stage)
+            changed[stage] = None if settings is None else override(current, settings, stage)
+        return replace(self, **changed)
+
+
+def override(config: Any, settings: Mapping[str, Any], stage: str) -> Any:
+    """A configuration with other values of some fields.
+
+    Raises:
+        `ValueError`: If a field is unknown, or a value has another type.
+    """
+    types_of = get_type_hints(type(config))
+    values = {}
+    for name, value in settings.items():
+        if name not in types_of:
+            raise ValueError(f"A setting of `{stage}` must be one of {sorted(types_of)}, but received {name!r}.")
+        values[name] = _checked(value, types_of[name], f"{stage}.{name}")
+    return replace(config, **values)
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    """A value of JSON as the type of a field: integers count as numbers, and lists become tuples."""
+    origin, options = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        for option in options:
+            try:
+                return _checked(value, option, name)
+            except ValueError:
+                continue
+    elif origin is Literal and value in options:
+        return value
+    elif origin is tuple and isinstance(value, (list, tuple)):
+        if options[-1] is Ellipsis or len(options) == len(value):
+            inner = options[0]
+            return tuple(_checked(item, inner, name) for item in value)
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    shown = getattr(kind, "__name__", str(kind)) if origin is None else str(kind).replace("typing.", "")
+    raise ValueError(f"`{name}` must be of type {shown}, but received {value!r}.")
+
+
+def _steps_of(task: Task, steps: int) -> int:
+    """Optimisation steps for networks of the task's size: fewer for small ones, more for large ones."""
+    drawn = task.regions.sample("seen", 200, torch.Generator().manual_seed(0))
+    mean = sum(architecture.num_parameters for architecture in drawn) / len(drawn)
+    factor = min(max((mean / _USUAL_PARAMETERS) ** 0.5, 0.4), 1.5)
+    return max(1, round(steps * factor / 10) * 10)
+
+
+def _is_wide(task: Task) -> bool:
+    return task.max_width > 64
+
+
+def _narrow_fraction(task: Task) -> float:
+    """A third of the architectures where few uniformly drawn ones would be narrow."""
+    return 0.34 if task.max_width >= 8 * task.min_width else 0.0
+
+
+def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
+    is_imitation, is_wide = isinstance(task, ImitationTask), _is_wide(task)
+    # an expert's actions have to be met more exactly than a class
+    steps = _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
+    return GHNTrainingConfig(
+        max_train_steps=steps,
+        train_batch_size=256 if is_imitation else 128,
+        num_architectures=6,
+        narrow_fraction=_narrow_fraction(task),
+        latents_per_architecture=4,
+        learning_rate=3e-3,
+        diversity_target=0.85,
+        diversity_weight=0.1 if is_imitation else 0.3,
+        dagger_steps=tuple(round(fraction * steps) for fraction in _DAGGER_FRACTIONS) if is_imitation else (),
+        dagger_policies=60,
+        dagger_episodes=1,
+        node_dim=96,
+        map_channels=32,
+        num_templates=16 if is_wide else 32,
+        upsampling=16 if is_wide else 8,
+        checkpointing_steps=max(1, steps // 6),
+        **_validation_of(task, steps, preset),
+    )
+
+
+def _nnit_of(task: Task, preset: _Preset) -> NNiTTrainingConfig:
+    is_wide, steps = _is_wide(task), _steps_of(task, preset.nnit_steps)
+    return NNiTTrainingConfig(
+        max_train_steps=steps,
+        train_batch_size=8 if is_wide else 16,
+        latents_per_architecture=2,
+        narrow_fraction=_narrow_fraction(task),
+        lr_warmup_steps=min(200, steps // 10),
+        patch_size=16 if is_wide else 8,
+        num_layers=preset.num_layers,
+        attention_head_dim=preset.attention_head_dim,
+        checkpointing_steps=max(1, min(250, steps // 4)),
+        **_validation_of(task, steps, preset),
+    )
+
+
+def _validation_of(task: Task, steps: int, preset: _Preset) -> dict[str, Any]:
+    """A few small validations, and no tracker, whose logs no one asked for."""
+    is_imitation = isinstance(task, ImitationTask)
+    return {
+        "validation_steps": max(1, steps // 3),
+        "validation_architectures": 4,
+        "validation_episodes": preset.num_episodes if is_imitation else None,
+        "report_to": "none",
+    }

@@ -1,0 +1,265 @@
+"""Trains a pipeline from start to end: every stage in one call, which resumes where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from ..cards import draw_pictures, write_card, write_pipeline
+from ..evaluation.pipeline import evaluate_pipeline, num_parts
+from ..loading.local import read_json_object
+from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..pipelines import NNiTPipeline
+from ..tasks.base import Task
+from ..tasks.maniskill import ManiSkillTask
+from ..tasks.registry import get_task
+from ..writing import write_json
+from .checkpoints import RECORD_NAME
+from .config import OPERATIONAL_FIELDS, NNiTTrainingConfig
+from .demonstrations import collect_demonstrations
+from .hypernetwork import train_ghn
+from .progress import RunProgress, Stage, only_this_bar
+from .recipe import RECIPE_NAME, Recipe
+from .transformer import train_nnit
+
+
+# Subfolder of the output with checkpoints and the results of the stages. It is not published.
+WORK_FOLDER = "training"
+# What the last stage needs, to be missed at the beginning instead.
+_NEEDED_PACKAGES = ("jinja2", "matplotlib", "PIL")
+# What this function writes into its folder, which `overwrite` removes.
+_WRITTEN = ("model_index.json", RECIPE_NAME, "evaluation.json", "README.md", "pipeline.py")
+
+
+def train(
+    task: Task | str,
+    output_dir: str | Path,
+    *,
+    preset: str = "base",
+    recipe: Recipe | None = None,
+    overwrite: bool = False,
+    show_progress: bool = True,
+    **overrides: Mapping[str, Any] | None,
+) -> NNiTPipeline:
+    """Trains a pipeline for a task, evaluates it, and writes a folder that can be loaded, used and published.
+
+    The stages are: demonstrations of the expert (if the task has one and no data), the hypernetwork with rounds of
+    DAgger, the transformer, its tuning by what networks compute, the evaluation, and the model card with pictures. The
+    same call, after a kill or on another day, resumes in the stage where the run was stopped.
+
+    ```python
+    pipe = train("digits", "outputs/digits", preset="small", ghn={"max_train_steps": 1000})
+    pipe([48, 40], num_networks=8).networks
+    ```
+
+    Parameters:
+        task (`Task` or `str`): What the networks are for; see [`get_task`].
+        output_dir (`str` or `Path`): Folder of the pipeline. Its subfolder `training` holds all stages.
+        preset (`str`, defaults to `"base"`): Size of the run, `"small"`, `"base"` or `"large"`.
+        recipe (`Recipe`, *optional*): Settings of all stages; those of the preset by default.
+        overwrite (`bool`, defaults to `False`): Remove an earlier run in the folder and begin again.
+        show_progress (`bool`, defaults to `True`): Show one progress bar for the whole run.
+        overrides (`Mapping[str, Any]`):
+            Other settings by stage: `demonstrations`, `ghn`, `nnit`, `tuning`, `evaluation`. `None` leaves out
+            `demonstrations` or `tuning`.
+
+    Returns:
+        `NNiTPipeline`: The pipeline as it is in `output_dir`, with half-precision weights loaded in single precision.
+
+    Raises:
+        `ImportError`: If a package of the extra `training` is missing.
+        `ValueError`: If a setting is unknown or out of range, or the folder holds another run.
+        `OSError`: If a file cannot be written.
+        `FloatingPointError`: If a loss is no longer finite.
+    """
+    _check_environment()
+    task = get_task(task) if isinstance(task, str) else task
+    recipe = (recipe or Recipe.for_task(task, preset)).with_overrides(overrides)
+    if recipe.task != task.name:
+        raise ValueError(f"`recipe` must be of task {task.name!r}, but is of {recipe.task!r}.")
+    output_dir = Path(output_dir)
+    _claim(output_dir, recipe, overwrite)
+    run = _Run(task, output_dir, recipe, show_progress)
+    with only_this_bar():
+        try:
+            return run.all_stages()
+        finally:
+            run.progress.close()
+
+
+class _Run:
+    """The stages of [`train`], each of which skips what is done."""
+
+    def __init__(self, task: Task, output_dir: Path, recipe: Recipe, show_progress: bool) -> None:
+        self.task, self.output_dir, self.recipe = task, output_dir, recipe
+        self.work = output_dir / WORK_FOLDER
+        self.progress = RunProgress(self._stages(), show_progress)
+
+    def _stages(self) -> list[Stage]:
+        """The stages, with guesses of their durations on two CPU cores."""
+        recipe, stages = self.recipe, []
+        if recipe.demonstrations is not None:
+            stages.append(Stage("demonstrations", recipe.demonstrations.num_episodes, 0.3))
+        stages.append(Stage("hypernetwork", recipe.ghn.max_train_steps, 0.2))
+        stages.append(Stage("transformer", recipe.nnit.max_train_steps, 0.6))
+        if recipe.tuning is not None:
+            stages.append(Stage("tuning", recipe.tuning.max_train_steps, 0.7))
+        stages.append(Stage("evaluation", num_parts(self.task, recipe.evaluation), 3.0))
+        return stages
+
+    def all_stages(self) -> NNiTPipeline:
+        """Runs what is left of every stage."""
+        self._demonstrations()
+        ghn = self._hypernetwork()
+        if not (self.output_dir / NNiTPipeline.config_name).is_file():
+            self._publish(self._transformer(ghn))
+        pipeline = NNiTPipeline.from_pretrained(self.output_dir)
+        self._evaluation(pipeline)
+        return pipeline
+
+    def _demonstrations(self) -> None:
+        """Records the expert, and makes the task read what was recorded."""
+        config = self.recipe.demonstrations
+        if config is None:
+            return
+        if not isinstance(self.task, ManiSkillTask):
+            raise ValueError(f"`demonstrations` must be None for task {self.task.name!r}, which has no expert to record.")
+        folder = self.work / "demonstrations"
+        self.progress.begin("demonstrations")
+        collect_demonstrations(
+            self.task, folder, config, on_episodes=lambda done: self.progress.update("demonstrations", done)
+        )
+        self.task.read_from(folder)
+        self.progress.finish("demonstrations")
+
+    def _hypernetwork(self) -> GraphHyperNetwork:
+        """Trains the GHN, or reads it if it is complete."""
+        folder = self.work / "ghn"
+        self.progress.begin("hypernetwork")
+        if (self.output_dir / NNiTPipeline.config_name).is_file():
+            ghn = GraphHyperNetwork.from_pretrained(folder / "ghn")
+        else:
+            ghn = train_ghn(
+                self.task,
+                _resuming(self.recipe.ghn),
+                folder,
+                on_step=lambda step, _: self.progress.update("hypernetwork", step),
+            )
+        self.progress.finish("hypernetwork")
+        return ghn
+
+    def _transformer(self, ghn: GraphHyperNetwork) -> NNiTPipeline:
+        """Trains the transformer, and tunes it."""
+        pipeline = self._trained("transformer", self.recipe.nnit, ghn, None)
+        if self.recipe.tuning is not None:
+            pipeline = self._trained("tuning", self.recipe.tuning, ghn, pipeline)
+        return pipeline
+
+    def _trained(
+        self, name: str, config: NNiTTrainingConfig, ghn: GraphHyperNetwork, before: NNiTPipeline | None
+    ) -> NNiTPipeline:
+        self.progress.begin(name)
+        pipeline = train_nnit(
+            self.task,
+            ghn,
+            _resuming(config),
+            self.work / name,
+            pretrained=None if before is None else before.transformer,
+            on_step=lambda step, _: self.progress.update(name, step),
+        )
+        self.progress.finish(name)
+        return pipeline
+
+    def _publish(self, pipeline: NNiTPipeline) -> None:
+        """Writes the pipeline in half precision, with the recipe and the records of all training runs."""
+        names = {"training_ghn.json": "ghn", "training_nnit.json": "transformer", "training_tuning.json": "tuning"}
+        records = {name: self.work / folder / RECORD_NAME for name, folder in names.items()}
+        write_pipeline(
+            pipeline,
+            self.output_dir,
+            {
+                RECIPE_NAME: self.recipe.to_dict(),
+                **{name: read_json_object(path) for name, path in records.items() if path.is_file()},
+            },
+        )
+
+    def _evaluation(self, pipeline: NNiTPipeline) -> None:
+        """Evaluates the pipeline as it is published, then draws pictures and writes the card."""
+        self.progress.begin("evaluation")
+        report = evaluate_pipeline(
+            pipeline,
+            self.task,
+            self.output_dir / "evaluation.json",
+            self.recipe.evaluation,
+            on_part=lambda done, _total, _name: self.progress.update("evaluation", done),
+        )
+        self.progress.finish("evaluation")
+        draw_pictures(report, self.output_dir)
+        write_card(self.output_dir, self.task)
+
+
+def _check_environment() -> None:
+    """Raises an error for what would fail after hours otherwise."""
+    missing = [name for name in _NEEDED_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"Training needs {missing}: `pip install nnit-diffusers[training]`.")
+    if PartialState().num_processes > 1:
+        raise ValueError(
+            f"`train` must run in one process, but received {PartialState().num_processes}. For more, launch "
+            "`train_ghn` and `train_nnit` with accelerate."
+        )
+
+
+def _resuming(config: Any) -> Any:
+    """The same settings, resumed where the run was stopped."""
+    return replace(config, resume_from_checkpoint="latest")
+
+
+def _claim(output_dir: Path, recipe: Recipe, overwrite: bool) -> None:
+    """Records the recipe of a run in its folder.
+
+    Raises:
+        `ValueError`: If the folder holds another run, or a pipeline that was not trained there.
+    """
+    path = output_dir / WORK_FOLDER / RECIPE_NAME
+    if overwrite and path.exists():
+        shutil.rmtree(path.parent)
+        for name in _WRITTEN:
+            (output_dir / name).unlink(missing_ok=True)
+    if not path.exists():
+        if output_dir.exists() and any(output_dir.iterdir()):
+            raise ValueError(
+                f"`output_dir` must be a new or empty folder, or that of a run to resume, but received "
+                f"{str(output_dir)!r}, which holds {sorted(entry.name for entry in output_dir.iterdir())[:5]}."
+            )
+        write_json(path, recipe.to_dict())
+        return
+    changed = _differences(read_json_object(path), recipe.to_dict())
+    if changed:
+        raise ValueError(
+            f"A resumed run must have the settings it began with, but in {str(path)!r} {'; '.join(changed)}. Choose "
+            "another folder, or begin again with `overwrite=True` (`--force`)."
+        )
+
+
+def _differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Settings of a recipe that shape its result and differ, in words."""
+    differences = []
+    wanted = json.loads(json.dumps(wanted))
+    for stage in wanted:
+        before, now = recorded.get(stage), wanted[stage]
+        if not isinstance(before, dict) or not isinstance(now, dict):
+            if before != now:
+                differences.append(f"`{stage}` is {before!r} there and {now!r} here")
+            continue
+        for name in now.keys() - OPERATIONAL_FIELDS:
+            if before.get(name) != now[name]:
+                differences.append(f"`{stage}.{name}` is {before.get(name)!r} there and {now[name]!r} here")
+    return sorted(differences)
