@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from training_cost import compare_row, measure_training, sgd_curve
 
 from nnit_diffusers import MLP, NNiTPipeline, Task, evaluate, get_task
+from nnit_diffusers.evaluation.summary import with_interval_over_networks
 from nnit_diffusers.markdown import markdown_table as table
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
@@ -39,10 +40,6 @@ from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork
 from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob
 from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
 from nnit_diffusers.writing import write_json
-
-
-sys.path.append(str(Path(__file__).parents[1]))
-from evaluation_summary import with_interval_over_networks
 
 
 @dataclass

@@ -25,11 +25,7 @@ from nnit_diffusers.regions import REGIONS
 from nnit_diffusers.training.randomness import step_generator
 from nnit_diffusers.writing import write_json
 
-
-sys.path.append(str(Path(__file__).parents[1]))
 from evaluate_nnit import open_report
-from evaluation_sections import describe, sum_up
-from evaluation_summary import summary
 
 
 @dataclass

@@ -1,16 +1,23 @@
-"""Defines a custom task: once a subclass is registered, every script and function that takes a task accepts it.
+"""Trains a generator for a task of your own: define the task, register it, train.
 
-    python examples/custom_task.py
+    python examples/custom_task.py --output_dir outputs/breast_cancer
 
-`BreastCancerTask` is a complete task for a table of data. The rest of the script trains two plain networks on it and
-scores them.
+`BreastCancerTask` is a complete task for a table of data. The folder that `train` writes can be loaded, evaluated,
+searched and published like any other pipeline. Once a task is registered, every script and command takes it as
+`module:name`. This is the same from the command line:
+
+    cd examples && nnit train custom_task:breast_cancer --preset small --output breast_cancer
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import tyro
 from sklearn.datasets import load_breast_cancer
 
-from nnit_diffusers import MLP, ClassificationTask, evaluate, get_task, register_task
+from nnit_diffusers import ClassificationTask, evaluate, get_task, register_task
+from nnit_diffusers.training import train
 
 
 @register_task("breast_cancer")
@@ -29,30 +36,23 @@ class BreastCancerTask(ClassificationTask):
         return inputs[rows], labels[rows]
 
 
-def train(task, architecture, num_steps=300):
-    """Trains with Adam on standardised inputs and returns a network that takes raw inputs."""
-    torch.manual_seed(0)
-    network = MLP.from_architecture(architecture)
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(num_steps):
-        inputs, labels = task.training_batch(64, generator)
-        outputs = network((inputs - task.observation_mean) / task.observation_std)
-        loss = task.loss(outputs[None], labels).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    # fold the standardisation into the first layer
-    with torch.no_grad():
-        network[0].weight /= task.observation_std
-        network[0].bias -= network[0].weight @ task.observation_mean
-    return network
+@dataclass
+class Arguments:
+    """Trains a generator of classifiers for the breast cancer table."""
+
+    output_dir: str = "outputs/breast_cancer"
+    """Folder of the pipeline; the same command resumes an interrupted run."""
+    preset: str = "small"
+    """Size of the run: small, base or large."""
 
 
-def main():
+def main(arguments: Arguments) -> None:
     task = get_task("breast_cancer")
-    architectures = [task.regions.architecture(hidden_sizes) for hidden_sizes in ([16], [32, 24])]
-    networks = [train(task, architecture) for architecture in architectures]
+    pipe = train(task, arguments.output_dir, preset=arguments.preset)
+
+    # networks of any shape, also of shapes that training never saw
+    generator = torch.Generator().manual_seed(0)
+    networks = pipe([[16], [27], [32, 24], [13, 21]], num_networks=4, generator=generator).networks
     print(f"{'architecture':>16}  {'accuracy':>8}  95% interval")
     for result in evaluate(networks, task):
         low, high = result.confidence_interval
@@ -60,4 +60,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Arguments, use_underscores=True))

@@ -22,7 +22,7 @@ from nnit_diffusers.tasks.maniskill import NoVulkanDeviceError, check_simulator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "benchmarks"), str(EXAMPLES / "figures")]
+sys.path[:0] = [str(EXAMPLES), str(EXAMPLES.parent / "benchmarks"), str(EXAMPLES / "figures")]
 
 
 @pytest.fixture(scope="session")

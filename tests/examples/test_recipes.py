@@ -1,4 +1,4 @@
-"""Every recipe `examples/<task>.sh` has valid commands, and trains the weights in `nnit/<task>`."""
+"""Every recipe trains the weights in `nnit/<task>`, and every script `examples/<task>.sh` has valid commands."""
 
 import importlib
 import json
@@ -12,38 +12,36 @@ from pathlib import Path
 import pytest
 import tyro
 
+from nnit_diffusers.training import Recipe
+from nnit_diffusers.training.config import OPERATIONAL_FIELDS
+
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NNIT = EXAMPLES.parent / "nnit"
-TASKS = sorted(recipe.stem for recipe in EXAMPLES.glob("*.sh"))
+TASKS = sorted(script.stem for script in EXAMPLES.glob("*.sh"))
 PUBLISHED = sorted(index.parent.name for index in NNIT.glob("*/model_index.json"))
-
-
-def recipe_of(task):
-    return EXAMPLES / f"{task}.sh"
+RECORDS = {"ghn": "training_ghn.json", "nnit": "training_nnit.json", "tuning": "training_tuning.json"}
 
 
 def commands_of(task):
-    """Script and arguments of every command of a recipe."""
-    recipe = recipe_of(task).read_text().replace("\\\n", "")
-    return [shlex.split(command)[1:] for command in re.findall(r"^(?:launch|python) .*$", recipe, re.MULTILINE)]
+    """Script and arguments of every Python command of a script."""
+    script = (EXAMPLES / f"{task}.sh").read_text().replace("\\\n", "")
+    return [shlex.split(command)[1:] for command in re.findall(r"^ *(?:launch|python) .*$", script, re.MULTILINE)]
 
 
-def test_every_published_task_has_a_recipe():
+def in_json_types(config):
+    return json.loads(json.dumps(asdict(config)))
+
+
+def test_every_published_task_has_a_script():
     assert "digits" in PUBLISHED
     assert set(TASKS) >= set(PUBLISHED)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_recipe_is_valid_bash_that_stops_at_the_first_error(task):
-    subprocess.run(["bash", "-n", recipe_of(task)], check=True)
-    assert "set -euo pipefail" in recipe_of(task).read_text()
-
-
-def parse(command):
-    path, *command_line = command
-    script = importlib.import_module(Path(path).stem)
-    return tyro.cli(script.Arguments, args=command_line, use_underscores=True)
+def test_a_script_is_valid_bash_that_stops_at_the_first_error(task):
+    subprocess.run(["bash", "-n", EXAMPLES / f"{task}.sh"], check=True)
+    assert "set -euo pipefail" in (EXAMPLES / f"{task}.sh").read_text()
 
 
 @pytest.mark.parametrize(
@@ -54,60 +52,57 @@ def parse(command):
         for command in commands_of(task)
     ],
 )
-def test_every_command_of_a_recipe_has_valid_arguments(task, command):
-    assert (EXAMPLES.parent / command[0]).is_file()
-    assert getattr(parse(command), "task", task) == task
-
-
-def training_commands_of(task):
-    """Commands of a recipe that train."""
-    return [command for command in commands_of(task) if command[0].startswith("examples/train_")]
+def test_every_command_of_a_script_has_valid_arguments(task, command):
+    path, *command_line = command
+    assert (EXAMPLES.parent / path).is_file()
+    arguments = tyro.cli(importlib.import_module(Path(path).stem).Arguments, args=command_line, use_underscores=True)
+    assert getattr(arguments, "task", task) == task
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_a_recipe_has_the_arguments_that_the_published_weights_were_trained_with(task):
-    """Checks the GHN, the transformer and, if the recipe has one, the tuning."""
-    commands = training_commands_of(task)
-    scripts = ["examples/train_ghn.py", "examples/train_nnit.py", "examples/train_nnit.py"]
-    names = ["training_ghn.json", "training_nnit.json", "training_tuning.json"]
-    assert [command[0] for command in commands] == scripts[: len(commands)]
-    assert [name for name in names if (NNIT / task / name).exists()] == names[: len(commands)]
-    for name, command in zip(names, commands):
-        record = json.loads((NNIT / task / name).read_text())["arguments"]
-        arguments = json.loads(json.dumps(asdict(parse(command))))  # in JSON types
-        # what is left to accelerate was this
-        for setting, value in (("mixed_precision", "no"), ("gradient_accumulation_steps", 1)):
-            arguments[setting] = value if arguments[setting] is None else arguments[setting]
-        # ignore paths, logging, checkpointing and resuming
-        places = {"output_dir", "data_dir", "ghn_name_or_path", "resume_from_checkpoint"}
-        compared = record.keys() - places - {"checkpointing_steps", "report_to"}
-        assert {name: arguments[name] for name in compared} == {name: record[name] for name in compared}
+def test_a_script_trains_by_the_published_recipe(task):
+    script = (EXAMPLES / f"{task}.sh").read_text()
+    assert f"nnit train {task} --recipe nnit/{task} --output outputs/{task}\n" in script
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_every_training_run_of_a_recipe_resumes_and_has_its_own_seed(task):
-    arguments = [parse(command) for command in training_commands_of(task)]
-    assert [each.resume_from_checkpoint for each in arguments] == ["latest"] * len(arguments)
-    # GHN and transformer may share a seed; tuning with it would repeat the draws of the transformer's training run
-    assert [each.seed for each in arguments] == [0, 0, 1][: len(arguments)]
+def test_a_recipe_has_the_settings_that_the_published_weights_were_trained_with(task):
+    recipe = Recipe.from_pretrained(NNIT / task)
+    assert recipe.task == task
+    for stage, name in RECORDS.items():
+        config, path = getattr(recipe, stage), NNIT / task / name
+        assert path.exists() == (config is not None)
+        if config is None:
+            continue
+        record, settings = json.loads(path.read_text())["arguments"], in_json_types(config)
+        shaping = settings.keys() & record.keys() - OPERATIONAL_FIELDS
+        assert {"seed", "max_train_steps", "learning_rate", "train_batch_size"} <= shaping
+        assert {name: settings[name] for name in shaping} == {name: record[name] for name in shaping}
 
 
 @pytest.mark.parametrize("task", PUBLISHED)
-def test_a_recipe_tunes_and_publishes_its_own_transformer(task):
-    training_runs = [parse(command) for command in training_commands_of(task)]
-    (published,) = (parse(command).pipeline_dir for command in commands_of(task) if "--pipeline_dir" in command)
-    for before, after in pairwise(training_runs[1:]):
-        assert after.pretrained_model_name_or_path == f"{before.output_dir}/pipeline"
-    assert published == f"{training_runs[-1].output_dir}/pipeline"
+def test_a_recipe_evaluates_as_the_published_evaluation_did(task):
+    settings = json.loads((NNIT / task / "evaluation.json").read_text())["settings"]
+    evaluation = in_json_types(Recipe.from_pretrained(NNIT / task).evaluation)
+    compared = evaluation.keys() & settings.keys()
+    assert {"seed", "num_networks", "widths", "parameter_range"} <= compared
+    assert {name: evaluation[name] for name in compared} == {name: settings[name] for name in compared}
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_stage_reads_outputs_of_earlier_stages(task):
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_stages_have_their_own_seeds(task):
+    """GHN and transformer may share a seed; tuning with it would repeat the draws of the transformer."""
+    recipe = Recipe.from_pretrained(NNIT / task)
+    assert recipe.tuning is None or recipe.tuning.seed != recipe.nnit.seed
+    assert recipe.evaluation.seed not in (recipe.ghn.seed, recipe.nnit.seed)
+
+
+def test_every_stage_of_stacking_reads_outputs_of_earlier_stages():
+    """The stock StackCube has a hypernetwork alone, which its script trains stage by stage."""
     written = set()
-    inputs = ("data_dir", "ghn_name_or_path", "pipeline_dir", "pretrained_model_name_or_path", "evaluation_path")
-    for _, *command_line in commands_of(task):
+    for _, *command_line in commands_of("stackcube"):
         options = dict(pairwise(command_line))
-        for name in (f"--{name}" for name in inputs):
+        for name in ("--data_dir", "--ghn_name_or_path"):
             if name in options:
                 assert any(options[name].startswith(folder) for folder in written), (name, options[name])
-        written |= {options[name] for name in ("--output_dir", "--repo_dir") if name in options}
+        written |= {options["--output_dir"]} if "--output_dir" in options else set()

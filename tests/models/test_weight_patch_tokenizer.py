@@ -310,7 +310,10 @@ linear = nn.Linear
         (linear(5, 3), "`nn.Sequential` MLPs, but received a Linear"),
         (nn.Sequential(linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), linear(7, 3)), "module 1 is BatchNorm1d"),
         (nn.Sequential(linear(5, 7), nn.Sigmoid(), linear(7, 3)), "module 1 is Sigmoid where an activation of"),
-        (nn.Sequential(linear(5, 7), nn.GELU("tanh"), linear(7, 3)), r"is GELU\(approximate='tanh'\) where an activation"),
+        (
+            nn.Sequential(linear(5, 7), nn.GELU("tanh"), linear(7, 3)),
+            r"is GELU\(approximate='tanh'\) where an activation",
+        ),
         (nn.Sequential(linear(5, 7), nn.ReLU(), nn.Dropout(), linear(7, 3)), "module 2 is Dropout where nn.Linear"),
         (nn.Sequential(linear(5, 7, bias=False), nn.ReLU(), linear(7, 3)), "layer 0 has none"),
         (

@@ -18,6 +18,8 @@ from .config import CHOICES, EvaluationConfig
 
 # Attributes of a task that define its seen region.
 GRID = ("min_width", "max_width", "min_depth", "max_depth")
+# What an evaluation is of: a file without them is not resumed.
+IDENTITY = ("task", "weights_sha256", "sampler_sha256", "training_grid")
 
 
 class Summary(TypedDict):
@@ -96,14 +98,14 @@ def settings_of(pipe: NNiTPipeline, task: Task, config: EvaluationConfig) -> dic
 def open_report(path: Path, settings: dict[str, Any]) -> Report:
     """The evaluation at `path`, or a new one if there is none.
 
-    Settings of a section that the file has no part of may differ.
-
     Raises:
         `ValueError`: If the file is of another pipeline or was made with other settings.
     """
     if not path.exists():
         return {"settings": settings, "runs": []}
     report: Report = read_json_object(path)  # type: ignore[assignment]
+    # settings that the version which began the file did not have: no part of it depends on them
+    report["settings"] |= {name: value for name, value in settings.items() if name not in (*report["settings"], *IDENTITY)}
     others = [name for name in settings if report["settings"].get(name) != settings[name]]
     if others:
         raise ValueError(

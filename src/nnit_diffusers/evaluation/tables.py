@@ -135,24 +135,24 @@ def regions_caption(settings: dict[str, Any]) -> str:
 
 
 def direct_table(section: dict[str, Any], settings: dict[str, Any], regions: dict[str, Any]) -> str:
-    rows = []
+    rows, means = [], []
     for name, part in section.items():
         region, _ = name.split("/")
         generated = _row_of(regions.get(region), part["hidden_sizes"])
+        scores = [part["direct"]["mean"], *(generated[kind]["mean"] for kind in ("nnit", "ghn") if generated)]
+        means.append(scores)
         rows.append(
             [
                 architecture_name(part["hidden_sizes"]),
                 REGION_NAMES[region],
                 with_interval(part["direct"]),
-                percent(generated["nnit"]["mean"]) if generated else "-",
-                percent(generated["ghn"]["mean"]) if generated else "-",
+                *((percent(score) for score in scores[1:]) if generated else ("-", "-")),
                 f"{part['training_seconds_per_network']:.1f} s",
             ]
         )
     # means over the same architectures
-    if rows and all(row[3] != "-" for row in rows):
-        means = [statistics.fmean(float(row[column].split("%")[0]) for row in rows) for column in (2, 3, 4)]
-        rows.append(["mean", "", *(f"{mean:.1f}%" for mean in means), ""])
+    if all(len(scores) == 3 for scores in means):
+        rows.append(["mean", "", *(percent(statistics.fmean(column)) for column in zip(*means)), ""])
     header = ["Architecture", "Region", "Trained directly", "NNiT, mean of all", "GHN, mean of all", "Training time"]
     return table(header, rows)
 
@@ -255,7 +255,7 @@ def novelty_caption(settings: dict[str, Any]) -> str:
         f"The nearest neighbour is searched among {settings['num_references']} networks of the GHN.",
         "Values with a slash are NNiT / GHN.",
     ]
-    if settings["task"] in DATA_SETS:
+    if settings["sample_name"] == "sample":
         lines.append("Agreement is the share of test samples with the same prediction.")
     return " ".join(lines)
 
@@ -338,12 +338,13 @@ class ReportTable(NamedTuple):
     """A table of a report: its section, how it is made, and the text above it."""
 
     section: str
-    make: Callable[[dict[str, Any], dict[str, Any]], str]
+    make: Callable[..., str]
     caption: Callable[[dict[str, Any]], str]
 
 
 TABLES = {
     "Regions of architectures": ReportTable("regions", regions_table, regions_caption),
+    "Networks trained directly": ReportTable("direct", direct_table, direct_caption),
     "Widths": ReportTable("widths", widths_table, widths_caption),
     "Architectures chosen by the model": ReportTable("unconditional", unconditional_table, unconditional_caption),
     "Novelty": ReportTable("novelty", novelty_table, novelty_caption),
@@ -362,7 +363,7 @@ PICTURES = {
 
 def section_fingerprint(report: Report, section: str) -> str:
     """SHA-256 of a section. Stored in its picture, it shows whether the picture is up to date."""
-    return hashlib.sha256(json.dumps(report[section], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(dict(report)[section], sort_keys=True).encode()).hexdigest()
 
 
 def report_tables(report: Report, pictures: Collection[str] = (), folder: str = "") -> str:
@@ -370,15 +371,18 @@ def report_tables(report: Report, pictures: Collection[str] = (), folder: str = 
 
     The sections named in `pictures` have a picture in `folder`, which is shown above their table.
     """
+    sections: dict[str, Any] = dict(report)
     blocks, drawn = [], set()
     for title, (section, make_table, make_caption) in TABLES.items():
-        if section not in report:
+        if section not in sections:
             continue
         blocks.append(f"### {title}")
         # two tables can share a section, whose picture is shown once
         if section in pictures and section not in drawn:
             blocks.append(f"![{PICTURES[section]}]({folder}{section}.png)")
             drawn.add(section)
-        blocks += [make_caption(report["settings"]), make_table(report[section], report["settings"])]
+        # networks trained directly stand beside generated ones of the same architectures
+        others = [sections.get("regions", {})] if section == "direct" else []
+        blocks += [make_caption(report["settings"]), make_table(sections[section], report["settings"], *others)]
     return "\n\n".join(blocks)
 
