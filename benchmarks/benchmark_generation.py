@@ -18,7 +18,6 @@ All measurements are made in one run, so that ratios compare one machine in one 
 """
 
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

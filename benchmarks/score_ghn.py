@@ -9,7 +9,6 @@ resumes an interrupted run.
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +18,15 @@ import tyro
 from tqdm.auto import tqdm
 
 from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
+from nnit_diffusers.evaluation.report import open_report
+from nnit_diffusers.evaluation.sections.base import describe
+from nnit_diffusers.evaluation.sections.regions import sum_up
+from nnit_diffusers.evaluation.summary import summary
 from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.regions import REGIONS
 from nnit_diffusers.training.randomness import step_generator
 from nnit_diffusers.writing import write_json
-
-from evaluate_nnit import open_report
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Arguments:
     regions: tuple[Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = REGIONS
     """Regions to draw architectures from."""
     num_architectures: int = 10
-    """Architectures of each region."""
+    """Architectures of each region; fewer in a region that has fewer."""
     num_networks: int = 10
     """Networks of each architecture."""
     num_episodes: int | None = None
@@ -52,7 +53,7 @@ class Arguments:
 
 def draw(task: Task, region: str, arguments: Arguments) -> list[MLPArchitecture]:
     generator = step_generator(arguments.seed, REGIONS.index(region), stream=1)
-    return task.regions.sample(region, arguments.num_architectures, generator, distinct=True)
+    return task.regions.sample_distinct(region, arguments.num_architectures, generator)
 
 
 def score(ghn: GraphHyperNetwork, task: Task, architecture: MLPArchitecture, arguments: Arguments) -> dict[str, Any]:
@@ -87,15 +88,16 @@ def main(arguments: Arguments) -> None:
     # start or resume the report
     report = open_report(Path(arguments.output_path), json.loads(json.dumps(asdict(arguments))))
     report["runs"].append(provenance())
-    report.setdefault("regions", {})
-    with tqdm(total=len(arguments.regions) * arguments.num_architectures, unit="architecture") as bar:
-        for region in arguments.regions:
-            rows = report["regions"].get(region, {}).get("architectures", [])
+    regions = report.setdefault("regions", {})
+    drawn = {region: draw(task, region, arguments) for region in arguments.regions}
+    with tqdm(total=sum(map(len, drawn.values())), unit="architecture") as bar:
+        for region, architectures in drawn.items():
+            rows = regions.get(region, {}).get("architectures", [])
             bar.update(len(rows))
             # architectures not scored yet
-            for architecture in draw(task, region, arguments)[len(rows) :]:
+            for architecture in architectures[len(rows) :]:
                 rows.append(score(ghn, task, architecture, arguments))
-                report["regions"][region] = {**sum_up(rows), "architectures": rows}
+                regions[region] = {**sum_up(rows), "architectures": rows}
                 write_json(Path(arguments.output_path), report)
                 bar.update()
     print(report_table(report))

@@ -22,6 +22,8 @@ TRAINING_TITLES = {
     "training_nnit.json": "the transformer's training run",
     "training_tuning.json": "the transformer's tuning",
 }
+# Results of the weights that were in the folder before.
+_RESULTS = ("evaluation.json", "README.md", "benchmark.json", "rollout.json", "rollout.mp4")
 # Written last: a folder without it holds no pipeline.
 _INDEX = NNiTPipeline.config_name
 
@@ -32,7 +34,7 @@ def write_pipeline(
     """Writes a pipeline in half precision into a folder, with the records of its training runs.
 
     Everything is written beside the folder first, and then moved. Other files of the folder stay, except for the
-    results of other weights: an evaluation, pictures and a card.
+    results and records of other weights: an evaluation, pictures, a film, a card, a recipe and training runs.
 
     Parameters:
         pipeline (`str`, `Path` or `NNiTPipeline`): The pipeline, or its folder.
@@ -54,7 +56,7 @@ def write_pipeline(
             write_json(new / name, record)
         # replace the old one: first its index goes, and the new index comes last
         (repo_dir / _INDEX).unlink(missing_ok=True)
-        for name in ("evaluation.json", "README.md", "benchmark.json", *TRAINING_TITLES):
+        for name in (*_RESULTS, RECIPE_NAME, *TRAINING_TITLES):
             (repo_dir / name).unlink(missing_ok=True)
         for picture in repo_dir.glob("*.png"):
             picture.unlink()

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..evaluation.report import Report
-from ..evaluation.tables import best_of, section_fingerprint
+from ..evaluation.tables import best_of, section_fingerprint, time_per_network
 from ..writing import write_bytes
 
 
@@ -49,7 +49,7 @@ SCORE_LABELS = {
     "ghn_small_noise": "GHN + noise of 0.2 sigma",
     "ghn_same_distance_noise": "GHN + noise as far as NNiT",
 }
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -246,7 +246,9 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
     figure = Figure(figsize=(8, 3.8))
     axes = figure.subplots()
     for region, marker, colour in (("held_out_combinations", "o", BLUE), ("held_out_widths", "D", GREEN)):
-        summaries = [part[region] for _, part in parts]
+        summaries = [part[region] for _, part in parts if region in part]
+        if not summaries:  # a small grid may have no such architectures
+            continue
         bars = np.concatenate([error_bars(summary) for summary in summaries], axis=1)
         axes.errorbar(
             steps,
@@ -259,7 +261,7 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
         )
     # axes, with times
     axes.set_xscale("log")
-    milliseconds = [1000 * part["held_out_combinations"]["seconds_per_network"] for _, part in parts]
+    milliseconds = [1000 * time_per_network(part) for _, part in parts]
     axes.set_xticks(steps, [f"{count}\n{time:.0f} ms" for count, time in zip(steps, milliseconds)])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlabel=STEPS_LABEL, ylabel=f"{score_name}, mean (%)")

@@ -1,10 +1,10 @@
 """Alignment of networks: whether unit j of a layer means the same in each, and a remedy where it does not.
 
-Hidden units can be permuted without changing what a network computes. Networks trained apart have their units in
-random order, and a transformer hardly learns such weights. Weight matching, as in Git Re-Basin
+Hidden units can be permuted without changing what a network computes. Networks trained apart have theirs in random
+order, and a transformer hardly learns such weights. Weight matching, as in Git Re-Basin
 (https://huggingface.co/papers/2209.04836), permutes the units of one network so that they resemble those of another.
 
-Shape legend: O/I output and input features of a layer.
+Shape legend: O/I output and input features of a layer, N parameters of a network.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ import torch
 from ..networks import layer_keys, unfold_observation_statistics
 
 
+# Aligned networks have this share of their similarity before matching: those of the published GHNs 0.5 to 1, and those
+# of digits trained apart 0.01 to 0.16.
 MIN_SHARE = 0.3
-"""Aligned networks have at least this share of their similarity before matching.
-
-Networks of the published GHNs have 0.5 to 1, networks of digits trained apart 0.01 to 0.16.
-"""
+# Maximum number of passes over the hidden layers; a pass that changes nothing is the last.
 MAX_SWEEPS = 50
-"""Maximum number of passes over the hidden layers; a pass that changes nothing is the last."""
 
 StateDict = Mapping[str, torch.Tensor]
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
@@ -50,13 +48,13 @@ def measure_alignment(networks: Sequence[StateDict], statistics: Statistics | No
     """
     if len(networks) < 2:
         raise ValueError(f"`networks` must be two networks or more, but received {len(networks)}.")
-    reference = networks[0]
-    matched = match_weights(networks[1:], reference, statistics)
+    matched = match_weights(networks[1:], networks[0], statistics)
+    wanted = _vector(_scaled(networks[0], statistics))
     before, after = (
-        sum(_similarity(network, reference, statistics) for network in others) / len(others)
+        torch.stack([torch.cosine_similarity(_vector(_scaled(each, statistics)), wanted, dim=0) for each in others])
         for others in (networks[1:], matched)
     )
-    return Alignment(before, after)
+    return Alignment(before.mean().item(), after.mean().item())
 
 
 def match_weights(
@@ -77,10 +75,8 @@ def match_weights(
     """
     in_features = reference["0.weight"].shape[1]
     if statistics is not None and any(len(numbers) != in_features for numbers in statistics):
-        raise ValueError(
-            f"`statistics` must be {in_features} numbers each, one for every input of the networks, but received "
-            f"{[len(numbers) for numbers in statistics]}."
-        )
+        lengths = [len(numbers) for numbers in statistics]
+        raise ValueError(f"`statistics` must be {in_features} numbers each, but received {lengths}.")
     wanted = {key: tuple(tensor.shape) for key, tensor in reference.items()}
     matched = []
     for network in networks:
@@ -92,15 +88,6 @@ def match_weights(
         layers = _permute([(network[weight], network[bias]) for weight, bias in keys], permutations)
         matched.append({key: tensor for pair in zip(keys, layers, strict=True) for key, tensor in zip(*pair)})
     return matched
-
-
-def _similarity(network: StateDict, other: StateDict, statistics: Statistics | None) -> float:
-    """Cosine similarity of the scaled weights and biases of two networks."""
-    left, right = (
-        torch.cat([tensor.flatten() for layer in _scaled(each, statistics) for tensor in layer])
-        for each in (network, other)
-    )
-    return torch.cosine_similarity(left, right, dim=0).item()
 
 
 def _scaled(network: StateDict, statistics: Statistics | None) -> Layers:
@@ -140,7 +127,8 @@ def _match(layers: Layers, reference: Layers) -> list[torch.Tensor]:
                 permutations[hidden] = _match_layer(layers, reference, permutations, hidden)
             if all(map(torch.equal, before, permutations)):
                 break
-    return max(starts, key=lambda permutations: _product(_permute(layers, permutations), reference))
+    wanted = _vector(reference)
+    return max(starts, key=lambda permutations: (_vector(_permute(layers, permutations)) @ wanted).item())
 
 
 def _match_layer(
@@ -158,7 +146,6 @@ def _match_layer(
     return torch.from_numpy(linear_sum_assignment(products.numpy(), maximize=True)[1])
 
 
-def _product(layers: Layers, reference: Layers) -> float:
-    """Inner product of all weights and biases."""
-    pairs = zip(layers, reference, strict=True)
-    return sum(((left * right).sum().item() for pair in pairs for left, right in zip(*pair, strict=True)), 0.0)
+def _vector(layers: Layers) -> torch.Tensor:
+    """All weights and biases of a network, `[N]`."""
+    return torch.cat([tensor.flatten() for layer in layers for tensor in layer])

@@ -70,17 +70,17 @@ class EvaluationConfig:
     num_budget_networks: int = 100
     """`unconditional`: networks for each of the requests below."""
     max_parameters: int | None = None
-    """`unconditional`: a parameter budget with an upper bound only. Default: the median of the task's architectures."""
+    """`unconditional`: a parameter budget with an upper bound. Default: the median of the task's architectures."""
     parameter_range: tuple[int, int] | None = None
     """`unconditional`: a parameter budget with two bounds. Default: the second fifth of the task's architectures."""
     fill_in_width: int | None = None
-    """`unconditional`: width of the first of two hidden layers, of which the model chooses the second. Default: three
-    quarters of the maximum of the task."""
+    """`unconditional`: width of the first hidden layer; the model chooses the second, and more where a task demands
+    them. Default: three quarters of the maximum of the task. Tasks of one hidden layer skip this request."""
     fill_in_max_parameters: int | None = None
-    """`unconditional`: upper bound of the parameters of these. Default: with a second layer of the mean width."""
+    """`unconditional`: upper bound of the parameters of these. Default: with further layers of the mean width."""
 
     documented_architecture: tuple[int, ...] | None = None
-    """`novelty`: this architecture, and one of every region. Default: two layers, three quarters of the maximum wide."""
+    """`novelty`: this architecture, and one of every region. Default: two layers of three quarters of the maximum."""
     num_compared_networks: int = 32
     """`novelty`: generated networks per architecture, and as many of the GHN."""
     num_references: int = 256
@@ -99,7 +99,9 @@ class EvaluationConfig:
         """The same settings, with everything that is not given derived from the architectures of a task."""
         regions = task.regions
         drawn = regions.sample("seen", _NUM_DRAWS, torch.Generator().manual_seed(_SEED))
-        low, middle, high = np.percentile([a.num_parameters for a in drawn], [20, 50, 40]).round().astype(int).tolist()
+        # counts that architectures have: between two of them, a budget may allow none
+        counts = [architecture.num_parameters for architecture in drawn]
+        low, middle, high = np.percentile(counts, [20, 50, 40], method="lower").tolist()
         # at least two layers, and as deep as the task demands
         wide, depth = max(task.min_width, task.max_width * 3 // 4), max(2, task.min_depth)
         depth = min(depth, task.max_depth)
@@ -132,3 +134,8 @@ def check_choices(config: EvaluationConfig, known: Sequence[str]) -> None:
     for name in ("num_architectures", "num_networks", "num_selected", "num_inference_steps", "num_direct_networks"):
         if getattr(config, name) < 1:
             raise ValueError(f"`{name}` must be 1 or more, but received {getattr(config, name)}.")
+    if "novelty" in config.sections and not 1 <= config.num_ensemble <= config.num_compared_networks:
+        raise ValueError(
+            f"`num_ensemble` must be 1 to `num_compared_networks`, {config.num_compared_networks}, but received "
+            f"{config.num_ensemble}."
+        )

@@ -141,7 +141,7 @@ def ensemble(networks: Sequence[MLP]) -> MLP:
     biases += [torch.stack([bias for _, bias in last]).mean(dim=0)]
     # a network as wide as all of them together
     architecture = networks[0].architecture
-    hidden_sizes = [width * len(networks) for width in architecture.hidden_sizes]
+    hidden_sizes = tuple(width * len(networks) for width in architecture.hidden_sizes)
     return MLP.from_architecture(
         MLPArchitecture(architecture.in_features, hidden_sizes, architecture.out_features, architecture.activation),
         {

@@ -1,4 +1,4 @@
-"""Evaluation of a whole pipeline: every section, resumed part by part, into one JSON file."""
+"""Evaluation of a pipeline: every section, resumed part by part, into one JSON file."""
 
 from __future__ import annotations
 
@@ -74,11 +74,12 @@ def evaluate_pipeline(
 
 def missing_parts(evaluator: Evaluator, report: Report) -> dict[tuple[str, str], Part]:
     """Parts of the wanted sections that a report lacks, by the names of section and part."""
+    stored: dict[str, Any] = dict(report)
     return {
         (section, name): part
         for section in evaluator.config.sections
         for name, part in SECTIONS[section].parts(evaluator).items()
-        if not SECTIONS[section].is_stored(report.get(section, {}), name)  # type: ignore[arg-type]
+        if not SECTIONS[section].is_stored(stored.get(section, {}), name)
     }
 
 

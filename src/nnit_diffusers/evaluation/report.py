@@ -105,7 +105,8 @@ def open_report(path: Path, settings: dict[str, Any]) -> Report:
         return {"settings": settings, "runs": []}
     report: Report = read_json_object(path)  # type: ignore[assignment]
     # settings that the version which began the file did not have: no part of it depends on them
-    report["settings"] |= {name: value for name, value in settings.items() if name not in (*report["settings"], *IDENTITY)}
+    recorded = {*report["settings"], *IDENTITY}
+    report["settings"] |= {name: value for name, value in settings.items() if name not in recorded}
     others = [name for name in settings if report["settings"].get(name) != settings[name]]
     if others:
         raise ValueError(

@@ -275,16 +275,24 @@ def baselines_caption(settings: dict[str, Any]) -> str:
 
 
 def steps_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
+    regions = ("held_out_combinations", "held_out_widths")
     rows = [
         [
             steps,
-            with_interval(part["held_out_combinations"]),
-            with_interval(part["held_out_widths"]),
-            f"{1000 * part['held_out_combinations']['seconds_per_network']:.0f} ms",
+            *(with_interval(part[region]) if region in part else "-" for region in regions),
+            f"{1000 * time_per_network(part):.0f} ms",
         ]
         for steps, part in section.items()
     ]
-    return table(["Steps", "Held-out combinations", "Held-out widths", "Time per network"], rows)
+    # a small grid may have no architectures of one region
+    names = [REGION_NAMES[region].capitalize() for region in regions]
+    return without_empty_columns(["Steps", *names, "Time per network"], rows, names)
+
+
+def time_per_network(part: dict[str, Any]) -> float:
+    """Generation time in seconds of a part of the section `steps`: that of held-out combinations, if there are any."""
+    region = "held_out_combinations" if "held_out_combinations" in part else "held_out_widths"
+    return part[region]["seconds_per_network"]
 
 
 def steps_caption(settings: dict[str, Any]) -> str:
@@ -385,4 +393,3 @@ def report_tables(report: Report, pictures: Collection[str] = (), folder: str = 
         others = [sections.get("regions", {})] if section == "direct" else []
         blocks += [make_caption(report["settings"]), make_table(sections[section], report["settings"], *others)]
     return "\n\n".join(blocks)
-

@@ -87,18 +87,19 @@ class RunProgress:
         )
 
     def show(self) -> None:
-        """Draws the bar: the fraction of the estimated time, the time left, the stage and its units."""
+        """Draws the bar, whose length is the fraction of the estimated time."""
         left = self.seconds_left()
-        done = sum(
-            stage.num_done * (stage.measured or stage.seconds_per_unit) for stage in self.stages.values()
-        )
+        done = sum(stage.num_done * (stage.measured or stage.seconds_per_unit) for stage in self.stages.values())
         self._bar.total, self._bar.n = max(done + left, 1e-9), done
+        self._bar.set_description_str(self.description, refresh=False)
+        self._bar.refresh()
+
+    @property
+    def description(self) -> str:
+        """The time left, the stage and its units."""
         name = self._last[0] if self._last else next(iter(self.stages))
         stage = self.stages[name]
-        self._bar.set_description_str(
-            f"about {_words(left)} left: {name}, {stage.num_done:,} of {stage.num_units:,}", refresh=False
-        )
-        self._bar.refresh()
+        return f"about {_words(self.seconds_left())} left: {name}, {stage.num_done:,} of {stage.num_units:,}"
 
     def close(self) -> None:
         """Ends the bar."""

@@ -267,7 +267,7 @@ def _nnit_of(task: Task, preset: _Preset) -> NNiTTrainingConfig:
 
 
 def _validation_of(task: Task, steps: int, preset: _Preset) -> dict[str, Any]:
-    """A few small validations, and no tracker, whose logs no one asked for."""
+    """A few small validations, and no tracker."""
     is_imitation = isinstance(task, ImitationTask)
     return {
         "validation_steps": max(1, steps // 3),

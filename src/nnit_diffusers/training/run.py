@@ -65,7 +65,7 @@ def train(
         preset (`str`, defaults to `"base"`): Size of the run, `"small"`, `"base"` or `"large"`.
         recipe (`Recipe`, *optional*): Settings of all stages; those of the preset by default.
         overwrite (`bool`, defaults to `False`): Remove an earlier run in the folder and begin again.
-        show_progress (`bool`, defaults to `True`): Show one progress bar for the whole run.
+        show_progress (`bool`, defaults to `True`): Show one progress bar for all stages.
         overrides (`Mapping[str, Any]`):
             Other settings by stage: `demonstrations`, `ghn`, `nnit`, `tuning`, `evaluation`. `None` leaves out
             `demonstrations` or `tuning`.
@@ -130,7 +130,9 @@ class _Run:
         if config is None:
             return
         if not isinstance(self.task, ManiSkillTask):
-            raise ValueError(f"`demonstrations` must be None for task {self.task.name!r}, which has no expert to record.")
+            raise ValueError(
+                f"`demonstrations` must be None for task {self.task.name!r}, which has no expert to record."
+            )
         folder = self.work / "demonstrations"
         self.progress.begin("demonstrations")
         collect_demonstrations(

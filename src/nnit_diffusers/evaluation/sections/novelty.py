@@ -14,7 +14,7 @@ from .base import Evaluator, Part, describe
 
 def novelty_parts(evaluator: Evaluator) -> dict[str, Part]:
     generator = evaluator.generator("comparison")
-    architectures = [evaluator.task.regions.architecture(evaluator.config.documented_architecture)]
+    architectures = [evaluator.task.regions.architecture(evaluator.config.documented_architecture or ())]
     for region in REGIONS:
         architectures += evaluator.sample(region, 1, generator)
     num_networks = evaluator.config.num_compared_networks

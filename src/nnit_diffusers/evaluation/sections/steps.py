@@ -10,20 +10,32 @@ from ..summary import summary, with_interval
 from .base import Evaluator, Part, describe
 
 
+REGIONS_OF_STEPS = ("held_out_combinations", "held_out_widths")
+
+
 def step_parts(evaluator: Evaluator) -> dict[str, Part]:
+    """A part for every number of steps; none if both regions are empty."""
     config = evaluator.config
-    num_networks = 2 * config.num_step_architectures * config.num_step_networks
+    num_architectures = sum(
+        len(evaluator.sample(region, config.num_step_architectures, evaluator.generator("steps", region)))
+        for region in REGIONS_OF_STEPS
+    )
+    if num_architectures == 0:
+        return {}
+    num_networks = num_architectures * config.num_step_networks
     return {str(steps): Part(num_networks, partial(score_steps, evaluator, steps)) for steps in config.steps}
 
 
 def score_steps(evaluator: Evaluator, num_steps: int) -> dict[str, Any]:
-    """Scores and generation time of two regions after `num_steps` denoising steps."""
+    """Scores and generation time of both regions after `num_steps` denoising steps."""
     config = evaluator.config
     result: dict[str, Any] = {}
-    for region in ("held_out_combinations", "held_out_widths"):
+    for region in REGIONS_OF_STEPS:
         # the same architectures and noise for every number of steps
         generator = evaluator.generator("steps", region)
         architectures = evaluator.sample(region, config.num_step_architectures, generator)
+        if not architectures:  # an empty region
+            continue
         # generate, timed
         start = time.perf_counter()
         networks = evaluator.generate(architectures, config.num_step_networks, generator, num_steps)

@@ -15,18 +15,19 @@ from .base import Evaluator, Part
 
 
 def unconditional_parts(evaluator: Evaluator) -> dict[str, Part]:
-    config = evaluator.config
+    config, task = evaluator.config, evaluator.task
+    assert config.parameter_range is not None  # derived from the task
     least, most = config.parameter_range
     # what is requested of the architecture, by the name of the part
-    requests = {
+    requests: dict[str, dict[str, Any]] = {
         "free": {},
         "max_parameters": {"max_parameters": config.max_parameters},
         "parameter_range": {"min_parameters": least, "max_parameters": most},
-        "fill_in": {
-            "arch": [config.fill_in_width, None],
-            "max_parameters": config.fill_in_max_parameters,
-        },
     }
+    # networks of a single layer have no layer to fill in
+    if task.max_depth > 1:
+        arch = [config.fill_in_width, *[None] * (max(2, task.min_depth) - 1)]
+        requests["fill_in"] = {"arch": arch, "max_parameters": config.fill_in_max_parameters}
     parts = {}
     for name, request in requests.items():
         num_networks = config.num_budget_networks if request else config.num_unconditional_networks

@@ -12,7 +12,8 @@ from .base import Evaluator, Part, describe
 def width_parts(evaluator: Evaluator) -> dict[str, Part]:
     num_networks = evaluator.config.num_width_networks
     return {
-        str(width): Part(num_networks, partial(score_width, evaluator, width)) for width in evaluator.config.widths
+        str(width): Part(num_networks, partial(score_width, evaluator, width))
+        for width in evaluator.config.widths or ()
     }
 
 
