@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # what a pipeline's repository may hold: anything else is a mistake, or code that would run where it is loaded
 SUFFIXES = {".json", ".safetensors", ".md", ".png", ".svg", ".gif", ".mp4", ".gitattributes"}
 PIPELINE_FILE = "pipeline.py"
+# subfolder of `nnit train`, as in `training.run`, whose import takes seconds
+WORK_FOLDER = "training"
 # a mean and its interval, as in a model card
 RESULT = re.compile(r"\d+\.\d% \(\d+\.\d to \d+\.\d\)")
 
@@ -118,7 +120,10 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
     repo_id = create_repo(repo_id, private=private, exist_ok=True).repo_id
     try:
         return upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message="Upload with nnit publish", ignore_patterns=[".*"]
+            repo_id=repo_id,
+            folder_path=folder,
+            commit_message="Upload with nnit publish",
+            ignore_patterns=[".*", f"{WORK_FOLDER}/*"],
         ).commit_url
     except (HTTPError, OSError) as error:
         raise OSError(
@@ -187,6 +192,8 @@ def check_files(folder: Path) -> None:
     """Raises `ValueError` if the folder holds a link, a file of an unknown kind, or code other than one import."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if name.split("/")[0] == WORK_FOLDER:  # checkpoints of `nnit train`, which are not uploaded
+            continue
         if path.is_symlink():
             raise ValueError(f"{name} must be a file, but is a link.")
         if path.is_file() and name != PIPELINE_FILE and (path.suffix or path.name) not in SUFFIXES:

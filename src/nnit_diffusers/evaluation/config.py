@@ -17,6 +17,15 @@ SectionName = Literal["regions", "direct", "widths", "unconditional", "novelty",
 RegionName = Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"]
 # Settings that choose what is measured now. They do not change what a part measures.
 CHOICES = frozenset({"sections", "regions"})
+# Sizes that are derived from the task where they are not given.
+DERIVED = (
+    "widths",
+    "max_parameters",
+    "parameter_range",
+    "fill_in_width",
+    "fill_in_max_parameters",
+    "documented_architecture",
+)
 
 # Draws of the seen region that budgets are derived from, and their seed.
 _NUM_DRAWS, _SEED = 500, 0

@@ -13,7 +13,7 @@ from ..pipelines import NNiTPipeline
 from ..provenance import provenance
 from ..tasks.base import Task
 from .config import EvaluationConfig, check_choices
-from .report import Report, add_part, open_report, settings_of
+from .report import Report, add_part, open_report, settings_of, with_stored_sizes
 from .sections import SECTIONS, Evaluator, Part
 
 
@@ -38,7 +38,8 @@ def evaluate_pipeline(
         pipe (`NNiTPipeline`): The pipeline, with its GHN.
         task (`Task`): What its networks are for.
         path (`str` or `Path`): JSON file to write, or to add to.
-        config (`EvaluationConfig`, *optional*): Settings; sizes that are not given are derived from the task.
+        config (`EvaluationConfig`, *optional*): Settings; sizes that are not given are those of the file, or derived
+            from the task.
         on_part (`PartCallback`, *optional*): Called before every part; without it, a progress bar is shown.
 
     Returns:
@@ -49,10 +50,11 @@ def evaluate_pipeline(
     """
     if pipe.ghn is None:
         raise ValueError("`pipe` must have a GHN to compare with, but its `ghn` is None.")
-    config = (config or EvaluationConfig()).for_task(task)
+    path = Path(path)
+    config = with_stored_sizes(config or EvaluationConfig(), path).for_task(task)
     check_choices(config, list(SECTIONS))
     pipe.set_progress_bar_config(disable=True)
-    path, settings, run = Path(path), settings_of(pipe, task, config), provenance()
+    settings, run = settings_of(pipe, task, config), provenance()
     report = open_report(path, settings)
 
     with tqdm(desc="Evaluation", unit="network", disable=on_part is not None) as bar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -13,7 +13,7 @@ from ..pipelines import NNiTPipeline
 from ..pipelines.fingerprint import fingerprints
 from ..tasks.base import Task
 from ..writing import write_json
-from .config import CHOICES, EvaluationConfig
+from .config import CHOICES, DERIVED, EvaluationConfig
 
 
 # Attributes of a task that define its seen region.
@@ -93,6 +93,16 @@ def settings_of(pipe: NNiTPipeline, task: Task, config: EvaluationConfig) -> dic
         "metric": task.metric.title.lower(),
     }
     return json.loads(json.dumps(settings))
+
+
+def with_stored_sizes(config: EvaluationConfig, path: Path) -> EvaluationConfig:
+    """The same settings, with the sizes that are not given as the evaluation at `path` has them, if there is one."""
+    if not path.exists():
+        return config
+    settings = read_json_object(path).get("settings", {})
+    missing = [name for name in DERIVED if getattr(config, name) is None and settings.get(name) is not None]
+    sizes = {name: tuple(settings[name]) if isinstance(settings[name], list) else settings[name] for name in missing}
+    return replace(config, **sizes)
 
 
 def open_report(path: Path, settings: dict[str, Any]) -> Report:

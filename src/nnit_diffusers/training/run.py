@@ -84,6 +84,8 @@ def train(
     recipe = (recipe or Recipe.for_task(task, preset)).with_overrides(overrides)
     if recipe.task != task.name:
         raise ValueError(f"`recipe` must be of task {task.name!r}, but is of {recipe.task!r}.")
+    if recipe.demonstrations is not None and not isinstance(task, ManiSkillTask):
+        raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no expert to record.")
     output_dir = Path(output_dir)
     _claim(output_dir, recipe, overwrite)
     run = _Run(task, output_dir, recipe, show_progress)
@@ -129,10 +131,7 @@ class _Run:
         config = self.recipe.demonstrations
         if config is None:
             return
-        if not isinstance(self.task, ManiSkillTask):
-            raise ValueError(
-                f"`demonstrations` must be None for task {self.task.name!r}, which has no expert to record."
-            )
+        assert isinstance(self.task, ManiSkillTask)
         folder = self.work / "demonstrations"
         self.progress.begin("demonstrations")
         collect_demonstrations(
@@ -235,6 +234,7 @@ def _claim(output_dir: Path, recipe: Recipe, overwrite: bool) -> None:
         shutil.rmtree(path.parent)
         for name in _WRITTEN:
             (output_dir / name).unlink(missing_ok=True)
+        write_json(path, recipe.to_dict())
     if not path.exists():
         if output_dir.exists() and any(output_dir.iterdir()):
             raise ValueError(

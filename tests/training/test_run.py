@@ -1,0 +1,208 @@
+"""All stages in one call: what the folder holds, how a run resumes, and what is refused before hours of training."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from launching import TINY_GHN, TINY_NNIT, fresh_accelerate
+from tiny import PATCH_SIZE
+from tiny_tasks import TinyDataTask
+
+from nnit_diffusers import NNiTPipeline, evaluate
+from nnit_diffusers.training import Recipe, run, train
+from nnit_diffusers.training.hypernetwork import GHNTrainer
+from nnit_diffusers.training.transformer import NNiTTrainer
+
+
+# diffusers' own `EMAModel.from_pretrained` triggers a deprecation warning of diffusers.
+pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
+
+NNIT = {**TINY_NNIT, "patch_size": PATCH_SIZE, "max_train_steps": 4, "checkpointing_steps": 2, "validation_steps": 4}
+TINY = {
+    "ghn": {**TINY_GHN, "upsampling": 4, "max_train_steps": 4, "checkpointing_steps": 2, "validation_steps": 4},
+    "nnit": NNIT,
+    "tuning": {**NNIT, "max_train_steps": 2, "function_batch_size": 4},
+    "evaluation": {
+        "sections": ("regions", "direct"),
+        "num_inference_steps": 1,
+        "num_architectures": 2,
+        "num_networks": 2,
+        "num_selected": 1,
+        "num_direct_architectures": 1,
+        "num_direct_networks": 1,
+        "direct_steps": 5,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def accelerate_of_this_test():
+    with fresh_accelerate():
+        yield
+
+
+def train_tiny(output_dir, **options):
+    return train(TinyDataTask(), output_dir, preset="small", show_progress=False, **{**TINY, **options})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    with fresh_accelerate():
+        train_tiny(folder)
+    return folder
+
+
+@pytest.fixture
+def copy_of(folder, tmp_path):
+    """A copy of the finished run, to be changed."""
+    return shutil.copytree(folder, tmp_path / "tiny")
+
+
+def weights(folder):
+    pipeline = NNiTPipeline.from_pretrained(folder)
+    return {**pipeline.transformer.state_dict(), **{f"ghn.{k}": v for k, v in pipeline.ghn.state_dict().items()}}
+
+
+def assert_same_weights(one, other):
+    ones, others = weights(one), weights(other)
+    assert ones.keys() == others.keys()
+    assert all(torch.equal(ones[name], others[name]) for name in ones)
+
+
+def test_the_folder_is_a_pipeline_with_its_results_and_records(folder):
+    networks = NNiTPipeline.from_pretrained(folder)([5, 7], num_networks=2, num_inference_steps=1).networks
+    assert [network.architecture.hidden_sizes for network in networks] == [(5, 7)] * 2
+    report = json.loads((folder / "evaluation.json").read_text())
+    assert set(report) >= {"settings", "runs", "regions", "direct"}
+    assert report["settings"]["task"] == "tiny_data"
+    names = {path.name for path in folder.iterdir()}
+    assert {"README.md", "regions.png", "recipe.json", "training_ghn.json", "training_tuning.json"} <= names
+    assert "nnit train tiny_data --recipe recipe.json" in (folder / "README.md").read_text()
+
+
+def test_the_recipe_in_the_folder_repeats_the_run(folder, tmp_path):
+    recipe = Recipe.from_pretrained(folder)
+    assert recipe.ghn.max_train_steps == TINY["ghn"]["max_train_steps"]
+    with fresh_accelerate():
+        train(TinyDataTask(), tmp_path / "again", recipe=recipe, show_progress=False)
+    assert_same_weights(tmp_path / "again", folder)
+
+
+def test_tuning_begins_with_the_transformer_of_the_stage_before(folder):
+    before = NNiTPipeline.from_pretrained(folder / "training" / "transformer" / "pipeline").transformer
+    tuned = NNiTPipeline.from_pretrained(folder).transformer
+    differences = [(a - b).abs().max() for a, b in zip(before.parameters(), tuned.parameters())]
+    # as after two small steps, and not as of another initialisation
+    assert 0 < max(differences) < 0.3
+
+
+def test_the_evaluation_is_of_the_published_weights(folder):
+    report = json.loads((folder / "evaluation.json").read_text())
+    row = report["regions"]["held_out_widths"]["architectures"][0]
+    assert 0 <= row["nnit"]["min"] <= row["nnit"]["mean"] <= row["nnit"]["max"] <= 1
+    (result,) = evaluate(
+        NNiTPipeline.from_pretrained(folder)([5], num_inference_steps=1).networks, TinyDataTask(), split="test"
+    )
+    assert result.num_episodes == report["settings"]["num_test_episodes"]
+
+
+def interrupt_at(monkeypatch, kind, method, call):
+    """Stops the run in this call of a method, once."""
+    original, calls = getattr(kind, method), []
+
+    def stopping(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(kind, method, stopping)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "call"),
+    [
+        (GHNTrainer, "train_step", 4),
+        (NNiTTrainer, "train_step", 6),
+        (run._Run, "_publish", 1),
+        (run, "write_card", 1),
+    ],
+    ids=["hypernetwork", "tuning", "publishing", "card"],
+)
+def test_a_run_that_was_stopped_anywhere_resumes_to_the_same_result(kind, method, call, folder, tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, kind, method, call)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "run")
+    with fresh_accelerate():
+        train_tiny(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", folder)
+    assert (tmp_path / "run" / "README.md").exists()
+
+
+def test_a_finished_run_trains_nothing_again(copy_of, monkeypatch):
+    for kind in (GHNTrainer, NNiTTrainer):
+        interrupt_at(monkeypatch, kind, "train_step", 1)
+    (copy_of / "README.md").unlink()
+    train_tiny(copy_of)
+    assert (copy_of / "README.md").exists()
+
+
+def test_other_settings_than_those_of_the_run_are_refused_and_change_nothing(copy_of):
+    before = (copy_of / "training" / "recipe.json").read_text()
+    with pytest.raises(ValueError, match=r"`ghn.seed` is 0 there and 5 here.*another folder.*overwrite"):
+        train_tiny(copy_of, ghn={**TINY["ghn"], "seed": 5})
+    with pytest.raises(ValueError, match=r"`tuning` is .* there and None here"):
+        train_tiny(copy_of, tuning=None)
+    assert (copy_of / "training" / "recipe.json").read_text() == before
+
+
+def test_settings_without_a_part_in_the_weights_may_change(copy_of):
+    train_tiny(copy_of, ghn={**TINY["ghn"], "checkpointing_steps": 3})
+
+
+def test_overwriting_begins_again(copy_of):
+    (copy_of / "notes.txt").write_text("mine")
+    train_tiny(copy_of, ghn={**TINY["ghn"], "seed": 5}, overwrite=True)
+    assert Recipe.from_pretrained(copy_of).ghn.seed == 5
+    assert (copy_of / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"`output_dir` must be a new or empty folder.*which holds \['thesis.txt'\]"):
+        train_tiny(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_recipe_of_another_task_is_refused(folder, tmp_path):
+    class OtherTask(TinyDataTask):
+        name = "other"
+
+    with pytest.raises(ValueError, match="`recipe` must be of task 'other', but is of 'tiny_data'"):
+        train(OtherTask(), tmp_path / "run", recipe=Recipe.from_pretrained(folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_demonstrations_of_a_task_without_an_expert_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`demonstrations` must be None for task 'tiny_data', which has no expert"):
+        train_tiny(tmp_path / "run", demonstrations={"num_episodes": 3})
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_packages_are_missed_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_NEEDED_PACKAGES", ("jinja2", "not_installed_here"))
+    with pytest.raises(ImportError, match=r"Training needs \['not_installed_here'\]: `pip install nnit-diffusers"):
+        train_tiny(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_tuning_the_transformer_is_published_as_trained(tmp_path):
+    train_tiny(tmp_path / "run", tuning=None)
+    assert not (tmp_path / "run" / "training_tuning.json").exists()
+    trained = NNiTPipeline.from_pretrained(tmp_path / "run" / "training" / "transformer" / "pipeline").transformer
+    published = NNiTPipeline.from_pretrained(tmp_path / "run").transformer
+    for one, other in zip(trained.parameters(), published.parameters()):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # half precision
