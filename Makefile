@@ -39,12 +39,13 @@ lowest:  ## the test suite on the oldest versions that setup.py claims, in .venv
 release: $(INSTALLED)  ## sdist and wheel into dist/, checked, and the wheel used in a clean environment
 	TORCH_INDEX=$(TORCH_INDEX) scripts/check_release.sh $(VENV)/bin/python
 
-quality: $(INSTALLED)  ## lint, format, types, the direction of imports, and prose
+quality: $(INSTALLED)  ## lint, format, types, the direction of imports, prose, and sizes
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python scripts/check_prose.py
+	$(VENV)/bin/python scripts/check_sizes.py
 
 style: $(INSTALLED)  ## fix what lint and format can fix
 	$(RUN) ruff check --fix

@@ -44,7 +44,7 @@ PICTURES = [
 EXTRAS = {
     # `make demo`: digits, and a picture of what was generated.
     "demo": [*DIGITS, *PICTURES],
-    # The scripts in examples/.
+    # `nnit train`, the card that it ends with, and the scripts in examples/.
     "training": [
         *DIGITS,
         *PICTURES,
@@ -113,7 +113,9 @@ REPOSITORY = "https://github.com/nnit-diffusers/nnit-diffusers"
 
 
 def version() -> str:
-    return re.search(r'^__version__ = "(.+)"$', (ROOT / "src/nnit_diffusers/__init__.py").read_text(), re.M)[1]
+    match = re.search(r'^__version__ = "(.+)"$', (ROOT / "src/nnit_diffusers/__init__.py").read_text(), re.M)
+    assert match is not None
+    return match[1]
 
 
 setup(
@@ -154,7 +156,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"nnit_diffusers": ["py.typed"]},
+    package_data={"nnit_diffusers": ["py.typed"], "nnit_diffusers.cards": ["*.md", "*.jinja"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["nnit = nnit_diffusers.cli.main:main"]},

@@ -21,6 +21,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from measuring import count_operations, measure_memory, median_seconds, share_of
 from tqdm.auto import tqdm
 from training_cost import compare_row, measure_training, sgd_curve
 
-from nnit_diffusers import MLP, NNiTPipeline, Task, evaluate, get_task
+from nnit_diffusers import MLP, NNiTPipeline, Task, evaluate
 from nnit_diffusers.evaluation.summary import with_interval_over_networks
 from nnit_diffusers.markdown import markdown_table as table
 from nnit_diffusers.provenance import provenance
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork
 from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob
@@ -48,7 +50,7 @@ class Arguments:
     pretrained_model_name_or_path: str = "nnit/digits"
     """Pipeline: a folder or a Hub repository."""
     task: str = "digits"
-    """Name of a registered task."""
+    """Name of a registered task, or `module:name` for a task of your own."""
     data_dir: str | None = None
     """Folder of the task's data or demonstrations, or where to download them, if the task needs any."""
     output_path: str = "nnit/digits/benchmark.json"
@@ -114,7 +116,7 @@ def compare_with_sgd(pipe: NNiTPipeline, task: Task, arguments: Arguments, bar: 
     for steps in arguments.steps:
         bar.set_postfix_str(f"{steps} steps")
         rows[str(steps)] = {
-            "seconds": median_seconds(lambda steps=steps: generate(pipe, arguments, 1, steps), arguments.num_repeats),
+            "seconds": median_seconds(partial(generate, pipe, arguments, 1, steps), arguments.num_repeats),
             **score(generate(pipe, arguments, arguments.num_scored, steps), task, arguments.num_episodes),
         }
         bar.update()
@@ -142,7 +144,7 @@ def measure_batches(pipe: NNiTPipeline, arguments: Arguments, bar: tqdm) -> dict
             return generate(pipe, arguments, num_networks, num_steps)
 
         # operations of one step, times the number of steps
-        num_operations = count_operations(lambda run=run: run(1)) * arguments.steps[-1]
+        num_operations = count_operations(partial(run, 1)) * arguments.steps[-1]
         seconds = median_seconds(run, arguments.num_repeats)
         rows[str(num_networks)] = {
             "seconds": seconds,
@@ -246,10 +248,9 @@ def measure(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, A
     """The report."""
     # Loads the data untimed, so that missing demonstrations raise an error before anything is measured.
     task.training_batch(1, torch.Generator().manual_seed(0))
-    is_robot = isinstance(task, ManiSkillTask)
     # number of measurements, for the progress bar
     num_measurements = len(arguments.steps) + len(arguments.sgd_seeds) + len(arguments.batches) + 2
-    num_measurements += len(arguments.evaluation_workers) if is_robot else 0
+    num_measurements += len(arguments.evaluation_workers) if isinstance(task, ManiSkillTask) else 0
     with tqdm(total=num_measurements, desc="Benchmark", unit="measurement") as bar:
         # generation, for every task
         report = {
@@ -268,7 +269,7 @@ def measure(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, A
         if pipe.ghn is not None:
             report["training"] = measure_training(pipe, arguments)
         bar.update()
-        if is_robot:
+        if isinstance(task, ManiSkillTask):
             report["rollouts"] = measure_rollouts(pipe, task, arguments, bar)
     return report
 
@@ -276,7 +277,7 @@ def measure(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, A
 def main(arguments: Arguments) -> None:
     pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     pipe.set_progress_bar_config(disable=True)
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    task = load_task(arguments.task, arguments.data_dir)
     try:
         report = measure(pipe, task, arguments)
     finally:

@@ -44,7 +44,8 @@ print(json.dumps(time_training(Arguments(**json.loads(arguments)))))
 
 def available_devices() -> tuple[str, ...]:
     """The CPU, and the accelerator if there is one."""
-    return ("cpu", torch.accelerator.current_accelerator().type) if torch.accelerator.is_available() else ("cpu",)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return ("cpu",) if accelerator is None else ("cpu", accelerator.type)
 
 
 @dataclass

@@ -21,11 +21,12 @@ import torch
 import tyro
 from tqdm.auto import tqdm
 
-from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, get_task
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task
 from nnit_diffusers.flow import interpolate, timestep_of
 from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
 from nnit_diffusers.provenance import provenance
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training.transformer_losses import function_errors
 from nnit_diffusers.writing import write_json
 
@@ -39,7 +40,7 @@ class Arguments:
     pretrained_model_name_or_path: str = "nnit/digits"
     """Pipeline: a folder or a Hub repository."""
     task: str = "digits"
-    """Name of a registered task."""
+    """Name of a registered task, or `module:name` for a task of your own."""
     data_dir: str | None = None
     """Folder of the task's data or demonstrations, or where to download them, if the task needs any."""
     region: Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"] = "held_out_widths"
@@ -122,7 +123,7 @@ def main(arguments: Arguments) -> None:
             "`pretrained_model_name_or_path` must be a pipeline with a GHN, but received "
             f"{arguments.pretrained_model_name_or_path!r}, which has none."
         )
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    task = load_task(arguments.task, arguments.data_dir)
     # draw architectures
     generator = torch.Generator().manual_seed(arguments.seed)
     architectures = task.regions.sample(arguments.region, arguments.num_architectures, generator, distinct=True)

@@ -11,20 +11,21 @@ resumes an interrupted run.
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import tyro
 from tqdm.auto import tqdm
 
-from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
+from nnit_diffusers import GraphHyperNetwork, MLPArchitecture, Task, evaluate
 from nnit_diffusers.evaluation.report import open_report
 from nnit_diffusers.evaluation.sections.base import describe
 from nnit_diffusers.evaluation.sections.regions import sum_up
 from nnit_diffusers.evaluation.summary import summary
 from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.provenance import provenance
-from nnit_diffusers.regions import REGIONS
+from nnit_diffusers.regions import REGIONS, RegionName
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training.randomness import step_generator
 from nnit_diffusers.writing import write_json
 
@@ -38,8 +39,8 @@ class Arguments:
     output_path: str
     """JSON file to write or to add to."""
     task: str = "digits"
-    """Name of a registered task."""
-    regions: tuple[Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"], ...] = REGIONS
+    """Name of a registered task, or `module:name` for a task of your own."""
+    regions: tuple[RegionName, ...] = REGIONS
     """Regions to draw architectures from."""
     num_architectures: int = 10
     """Architectures of each region; fewer in a region that has fewer."""
@@ -84,9 +85,9 @@ def report_table(report: dict[str, Any]) -> str:
 
 def main(arguments: Arguments) -> None:
     ghn = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path)
-    task = get_task(arguments.task)
+    task = load_task(arguments.task)
     # start or resume the report
-    report = open_report(Path(arguments.output_path), json.loads(json.dumps(asdict(arguments))))
+    report: dict[str, Any] = {**open_report(Path(arguments.output_path), json.loads(json.dumps(asdict(arguments))))}
     report["runs"].append(provenance())
     regions = report.setdefault("regions", {})
     drawn = {region: draw(task, region, arguments) for region in arguments.regions}

@@ -16,11 +16,12 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm.auto import trange
 from training_cost import sgd_step
 
-from nnit_diffusers import MLP, Task, evaluate, get_task
+from nnit_diffusers import MLP, Task, evaluate
 from nnit_diffusers.evaluation import wilson_interval
 from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.networks import fold_observation_statistics
 from nnit_diffusers.provenance import provenance
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.writing import write_json
 
 
@@ -33,7 +34,7 @@ class Arguments:
     output_path: str
     """JSON file to write."""
     task: str = "digits"
-    """Name of a registered task."""
+    """Name of a registered task, or `module:name` for a task of your own."""
     data_dir: str | None = None
     """Folder of the task's data or demonstrations, or where to download them, if the task needs any."""
     sgd_seeds: tuple[int, ...] = (0, 1, 2)
@@ -95,7 +96,7 @@ def measure(task: Task, name: str, arguments: Arguments) -> dict[str, Any]:
 
 
 def main(arguments: Arguments) -> None:
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    task = load_task(arguments.task, arguments.data_dir)
     # train and score, one architecture after another
     report = {
         "what": "Networks trained one by one, without a hypernetwork: validation score over all seeds, its 95% Wilson "

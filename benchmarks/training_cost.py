@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from measuring import count_operations, median_seconds, share_of_matmul_rate
 
-from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, get_task
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task
 from nnit_diffusers.networks import fold_observation_statistics
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training import NNiTTrainingConfig
 from nnit_diffusers.training.transformer import NNiTTrainer
 
@@ -141,7 +142,7 @@ def training_config(pipe: NNiTPipeline, arguments: Any) -> NNiTTrainingConfig:
 @contextmanager
 def open_trainer(pipe: NNiTPipeline, arguments: Any, **settings: Any) -> Iterator[NNiTTrainer]:
     """A training run like the pipeline's own, with other `settings` if given, in a temporary folder."""
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    task = load_task(arguments.task, arguments.data_dir)
     config = replace(training_config(pipe, arguments), **settings)
     with tempfile.TemporaryDirectory() as folder:
         yield NNiTTrainer(task, pipe.ghn, config, folder, pretrained=copy.deepcopy(pipe.transformer))

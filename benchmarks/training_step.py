@@ -76,14 +76,15 @@ def measure(pipe: NNiTPipeline, arguments: Arguments) -> dict[str, Any]:
     with open_trainer(pipe, arguments, **settings) as trainer:
         device, num_micro_steps = trainer.accelerator.device, trainer.num_micro_steps
         # time and count every part; `train` is of all micro-steps, the others of one
-        seconds, operations = {}, {}
+        seconds: dict[str, float] = {}
+        operations: dict[str, int] = {}
         for name, part in parts_of(trainer).items():
             repeats = 1 if name == "train" else num_micro_steps
             operations[name] = repeats * count_operations(part)
             seconds[name] = repeats * median_seconds(part, arguments.num_repeats)
         seconds["noise"] = max(0.0, seconds["prepare"] - seconds["generate"] - seconds["encode"])
-        for total in (seconds, operations):
-            total["step"] = total["prepare"] + total["train"]
+        seconds["step"] = seconds["prepare"] + seconds["train"]
+        operations["step"] = operations["prepare"] + operations["train"]
         # relative to a matmul
         dtype = MATMUL_DTYPES[arguments.mixed_precision]
         shares = {

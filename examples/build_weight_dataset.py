@@ -25,9 +25,10 @@ from accelerate import Accelerator
 from accelerate.logging import get_logger
 from tqdm.auto import tqdm
 
-from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, evaluate, get_task
+from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, evaluate
 from nnit_diffusers.data import ShardWriter, list_shards, match_weights, push_to_hub, shard_path, write_index
 from nnit_diffusers.provenance import provenance
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training.randomness import step_generator
 from nnit_diffusers.writing import write_json
 
@@ -42,7 +43,7 @@ class Arguments:
     output_dir: str
     """Folder to write the dataset to."""
     task: str = "digits"
-    """Name of a registered task."""
+    """Name of a registered task, or `module:name` for a task of your own."""
     data_dir: str | None = None
     """Folder of the task's data, or where to download it, if the task needs any."""
     ghn_name_or_path: str | None = None
@@ -172,7 +173,7 @@ def main(arguments: Arguments) -> None:
     # Without `cpu`, accelerate treats each CPU process of torchrun as the only one.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    task = load_task(arguments.task, arguments.data_dir)
     source = open_source(task, arguments, accelerator.device)
 
     # record the arguments that determine the networks

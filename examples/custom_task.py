@@ -28,7 +28,7 @@ class BreastCancerTask(ClassificationTask):
     out_features = 2
     min_width, max_width, max_depth = 8, 32, 2
 
-    def load(self, split):
+    def load(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         inputs, labels = load_breast_cancer(return_X_y=True)
         order = np.random.RandomState(0).permutation(len(labels))
         train, validation, test = np.split(order, [341, 455])

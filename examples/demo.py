@@ -12,19 +12,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, NNiTPipeline, evaluate, get_task
+from nnit_diffusers import MLP, EvaluationResult, NNiTPipeline, evaluate, get_task
 from nnit_diffusers.evaluation import mean_interval, predict, select_top
 from nnit_diffusers.networks import unfold_observation_statistics
+from nnit_diffusers.tasks.images import ImageTask
 
 
 MAX_PARAMETERS = 4000
-REQUESTS = {
+REQUESTS: dict[str, dict[str, Any]] = {
     "held-out combination": {"arch": [48, 40]},
     "held-out widths": {"arch": [58, 42]},
     "deeper than trained": {"arch": [40, 32, 48, 24]},
@@ -62,7 +64,7 @@ class Outcome:
         return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
 
 
-def generate(pipe: NNiTPipeline, task: ClassificationTask, num_networks: int, seed: int) -> dict[str, Outcome]:
+def generate(pipe: NNiTPipeline, task: ImageTask, num_networks: int, seed: int) -> dict[str, Outcome]:
     """Networks for every request, scored."""
     outcomes = {}
     for name, request in REQUESTS.items():
@@ -126,7 +128,7 @@ def draw_weights(figure: Figure | SubFigure, titled_rows: dict[str, list[torch.T
         axes.set_title(title, fontsize=10, loc="left")
 
 
-def draw_digits(figure: SubFigure, network: MLP, task: ClassificationTask) -> None:
+def draw_digits(figure: SubFigure, network: MLP, task: ImageTask) -> None:
     """Draws test digits with one network's predictions."""
     inputs, labels = task.data("test")
     predictions = predict([network], task)[0]
@@ -161,11 +163,11 @@ def draw_accuracies(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def draw(outcomes: dict[str, Outcome], task: ClassificationTask, path: Path) -> None:
+def draw(outcomes: dict[str, Outcome], task: ImageTask, path: Path) -> None:
     """Draws weights, predictions and accuracies, and saves the picture to `path`."""
     # left: weights of the best network of each request
     figure = Figure(figsize=(12, 7), layout="constrained", dpi=120)
-    left, right = figure.subfigures(1, 2, width_ratios=(0.95, 1))
+    left, right = figure.subfigures(1, 2, width_ratios=(0.95, 1), squeeze=False).flat
     left.suptitle("Generated weights, layer by layer (magnitude)", fontsize=12)
     best = {name: outcome.networks[outcome.best] for name, outcome in outcomes.items()}
     mean, std = task.observation_mean.tolist(), task.observation_std.tolist()
@@ -175,7 +177,7 @@ def draw(outcomes: dict[str, Outcome], task: ClassificationTask, path: Path) -> 
     }
     draw_weights(left, titled_rows)
     # right: predictions and accuracies
-    top, bottom = right.subfigures(2, 1, height_ratios=(0.8, 1))
+    top, bottom = right.subfigures(2, 1, height_ratios=(0.8, 1), squeeze=False).flat
     first = next(iter(outcomes.values()))
     top.suptitle(f"Predictions of a generated {first.title} network", fontsize=12)
     draw_digits(top, first.networks[first.best], task)
@@ -203,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pipe = NNiTPipeline.from_pretrained(parsed.pipeline)
     pipe.set_progress_bar_config(desc="Generating", leave=False)
     task = get_task("digits")
+    assert isinstance(task, ImageTask)
     outcomes = generate(pipe, task, parsed.num_networks, parsed.seed)
     print_table(outcomes)
     draw(outcomes, task, Path(parsed.output))

@@ -91,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         demo.main(["--pipeline", parsed.digits_pipeline, "--output", str(Path(parsed.output_dir) / "digits.png")])
         return
     task = get_task(parsed.task)
+    if not isinstance(task, ManiSkillTask):
+        raise ValueError(f"`task` must be a robot task, but received {parsed.task!r}.")
     try:
         show_policy(parsed, task)
     finally:

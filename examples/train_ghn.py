@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import tyro
 from accelerate import PartialState
 
-from nnit_diffusers import get_task
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training import GHNTrainingConfig, train_ghn
 
 
@@ -22,14 +22,14 @@ class Arguments(GHNTrainingConfig):
     output_dir: str
     """Folder for checkpoints, logs and the final GHN (`ghn/`)."""
     task: str = "digits"
-    """Name of a registered task."""
+    """Name of a registered task, or `module:name` for a task of your own."""
     data_dir: str | None = None
     """Folder of the task's data, or where to download it, if the task needs any."""
 
 
 def main(arguments: Arguments) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    task = load_task(arguments.task, arguments.data_dir)
     train_ghn(task, arguments, arguments.output_dir)
     PartialState().destroy_process_group()
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import tyro
 from accelerate import PartialState
 
-from nnit_diffusers import GraphHyperNetwork, NNiTTransformer, get_task
+from nnit_diffusers import GraphHyperNetwork, NNiTTransformer
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training import NNiTTrainingConfig, train_nnit
 
 
@@ -23,7 +24,7 @@ class Arguments(NNiTTrainingConfig):
     output_dir: str
     """Folder for checkpoints, logs and the final pipeline (`pipeline/`)."""
     task: str = "digits"
-    """Name of a registered task."""
+    """Name of a registered task, or `module:name` for a task of your own."""
     data_dir: str | None = None
     """Folder of the task's data, or where to download it, if the task needs any."""
     ghn_name_or_path: str | None = None
@@ -43,11 +44,11 @@ def main(arguments: Arguments) -> None:
         raise ValueError(
             f"One of `ghn_name_or_path` and `dataset_name` must be given, but received {ghn!r} and {dataset!r}."
         )
-    task = get_task(arguments.task, **({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    task = load_task(arguments.task, arguments.data_dir)
     pretrained = arguments.pretrained_model_name_or_path
     train_nnit(
         task,
-        GraphHyperNetwork.from_pretrained(ghn) if ghn else dataset,
+        GraphHyperNetwork.from_pretrained(ghn) if dataset is None else dataset,
         arguments,
         arguments.output_dir,
         pretrained=NNiTTransformer.from_pretrained(pretrained, subfolder="transformer") if pretrained else None,

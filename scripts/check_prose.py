@@ -24,13 +24,13 @@ DOCUMENTS = (
     "*.md",
     "docs/**/*.md",
     "nnit/*/README.md",
+    "space/*.md",
     "examples/**/*.md",
-    "examples/*.jinja",
     "src/**/*.jinja",
     "src/**/*.md",
     ".github/**/*.md",
 )
-CODE = ("src/**/*.py", "examples/**/*.py", "scripts/*.py", "setup.py")
+CODE = ("src/**/*.py", "examples/**/*.py", "benchmarks/*.py", "space/*.py", "scripts/*.py", "setup.py")
 MAX_WORDS = 40
 
 # The field's word for a thing, and what not to write instead. A word with another, common meaning is matched only

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from nnit_diffusers.evaluation.report import Report
 from nnit_diffusers.evaluation.tables import PICTURES
 
 
@@ -17,8 +18,8 @@ def read(path: str) -> dict[str, Any]:
     return json.loads((ROOT / path).read_text(encoding="utf-8"))
 
 
-def evaluation(task: str) -> dict[str, Any]:
-    return read(f"nnit/{task}/evaluation.json")
+def evaluation(task: str) -> Report:
+    return cast(Report, read(f"nnit/{task}/evaluation.json"))
 
 
 def source(*paths: str) -> str:

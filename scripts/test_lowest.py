@@ -48,8 +48,7 @@ def setup_arguments() -> dict[str, Any]:
     """What setup.py passes to `setup`; nothing is built or installed."""
     given: dict[str, Any] = {}
     stand_in = ModuleType("setuptools")
-    stand_in.find_packages = lambda where: []
-    stand_in.setup = given.update
+    vars(stand_in).update(find_packages=lambda where: [], setup=given.update)
     before = sys.modules.get("setuptools")
     sys.modules["setuptools"] = stand_in
     try:
@@ -75,7 +74,7 @@ def install(venv: Path, torch_index: str) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
     constraints = venv / "floors.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in oldest.items()), encoding="utf-8")
-    pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--constraint", constraints]
+    pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--constraint", constraints]
     subprocess.run([*pip, *(["--index-url", torch_index] if torch_index else []), "torch"], check=True)
     subprocess.run([*pip, "--editable", f"{ROOT}[{','.join(EXTRAS)}]"], check=True)
     print(constraints.read_text(), end="", flush=True)

@@ -15,6 +15,7 @@ import argparse
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Page:
 
     def generate(
         self, name: str, how: str, budget: int, networks: int, steps: int, seed: int, depth: int, *widths: int
-    ):
+    ) -> Iterator[tuple[Any, ...]]:
         """Shows the networks as soon as they are generated, then their scores, then a robot's video."""
         model = self.models[name]
         chosen, limit = (widths[:depth], None) if how == FREE else (None, budget)
@@ -251,7 +252,7 @@ class Page:
         """Applies the limits of another task and clears the results of the previous one."""
         model = self.models[name]
         least, most = model.budgets
-        limits = {"minimum": model.min_width, "maximum": model.max_width}
+        limits: dict[str, Any] = {"minimum": model.min_width, "maximum": model.max_width}
         widths = model.compared_widths()
         return [
             # cleared results

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 
 from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
 from nnit_diffusers.cli.sources import fetch, load_pipeline, load_task, task_name_of
@@ -217,7 +219,9 @@ class Model:
         self.check(request)
         start = time.perf_counter()
 
-        def stop_in_time(pipe, step, timestep, tensors):
+        def stop_in_time(
+            pipe: NNiTPipeline, step: int, timestep: torch.Tensor, tensors: dict[str, Any]
+        ) -> dict[str, Any]:
             if time.perf_counter() - start > MAX_SECONDS:
                 raise TimeoutError(f"Stopped after {MAX_SECONDS:.0f} s: request fewer or smaller networks.")
             return tensors
@@ -277,6 +281,7 @@ class Model:
         """Films the network shown in its first episodes; returns the video's path and the number of successes."""
         from nnit_diffusers.tasks.maniskill.video import record_video
 
+        assert isinstance(self.task, ManiSkillTask)
         path = made.folder / "rollout.mp4"
         seeds = episode_seeds("validation", 0, NUM_FILMED)
         episodes = record_video(made.shown, self.task, path, seeds)
@@ -300,7 +305,7 @@ class Model:
         }[self.regions.region_of(architecture.hidden_sizes)]
 
     @torch.no_grad()
-    def read(self, networks: Sequence[MLP], digit) -> torch.Tensor:
+    def read(self, networks: Sequence[MLP], digit: ArrayLike) -> torch.Tensor:
         """Class probabilities of B networks for one raw input: `[B, O]`."""
         inputs = torch.as_tensor(digit, dtype=torch.float32).reshape(1, -1)
         return torch.cat([network(inputs) for network in networks]).softmax(dim=-1)

@@ -3,6 +3,11 @@
 import ast
 import re
 import runpy
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -124,3 +129,33 @@ def test_the_sdist_includes_files_that_exist():
     included = [name for line in lines for name in line.split()]
     assert {"CHANGELOG.md", "SECURITY.md"} <= set(included)
     assert [name for name in included if not (ROOT / name).is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    """Names of the files in the sdist and in the wheel that is built from it, outside of the checkout."""
+    pytest.importorskip("build", reason="the extra `release` is not installed")
+    checkout, built = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("built")
+    ignored = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "demo", "dist", "nnit", "outputs")
+    shutil.copytree(ROOT, checkout, symlinks=True, ignore=ignored, dirs_exist_ok=True)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", built, checkout]
+    subprocess.run(build, check=True, capture_output=True)
+    (sdist,), (wheel,) = built.glob("*.tar.gz"), built.glob("*.whl")
+    with tarfile.open(sdist) as tar, zipfile.ZipFile(wheel) as archive:
+        return {name.partition("/")[2] for name in tar.getnames()}, set(archive.namelist())
+
+
+def test_the_wheel_holds_all_of_the_package_and_nothing_else(distributions):
+    _, wheel = distributions
+    files = {str(path.relative_to(ROOT / "src")) for path in ROOT.glob("src/nnit_diffusers/**/*") if path.is_file()}
+    package = {name for name in files if "__pycache__" not in name}
+    assert {"nnit_diffusers/py.typed", "nnit_diffusers/cards/model_card.md"} <= package
+    assert {name for name in wheel if ".dist-info/" not in name} == package
+
+
+def test_the_sdist_holds_the_package_and_its_documents_but_no_tests_or_scripts(distributions):
+    sdist, _ = distributions
+    assert {"src/nnit_diffusers/cards/model_card.md", "src/nnit_diffusers/cards/robot.jinja"} <= sdist
+    assert {"CHANGELOG.md", "LICENSE", "README.md", "constraints.txt", "docs/results.md", "setup.py"} <= sdist
+    folders = {name.partition("/")[0] for name in sdist if "/" in name}
+    assert folders == {"docs", "src"}

@@ -20,9 +20,10 @@ import tyro
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from nnit_diffusers import MLP, GraphHyperNetwork, NNiTPipeline, get_task
+from nnit_diffusers import MLP, GraphHyperNetwork, NNiTPipeline, Task
 from nnit_diffusers.evaluation import wilson_interval
 from nnit_diffusers.provenance import provenance
+from nnit_diffusers.tasks import load_task
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.environments import make_environment
 from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork, network_policy
@@ -121,8 +122,8 @@ class Clip:
         }
 
 
-def check_arguments(arguments: Arguments, task: Any) -> None:
-    """Raises `ValueError` for a task that is not a robot task, or for sizes out of range."""
+def check_arguments(arguments: Arguments, task: Task) -> ManiSkillTask:
+    """The task. Raises `ValueError` if it is not a robot task, or for sizes out of range."""
     if not isinstance(task, ManiSkillTask):
         raise ValueError(f"`task` must be a robot task, but received {arguments.task!r}.")
     if arguments.frame_size < BLOCK or arguments.frame_size % BLOCK:
@@ -131,6 +132,7 @@ def check_arguments(arguments: Arguments, task: Any) -> None:
         raise ValueError(
             f"`num_shown` must be 1 to `num_searched`, {arguments.num_searched}, but received {arguments.num_shown}."
         )
+    return task
 
 
 def make_policies(arguments: Arguments, task: ManiSkillTask) -> list[MLP]:
@@ -163,7 +165,7 @@ def make_camera(task: ManiSkillTask, frame_size: int, folder: str) -> Any:
     from mani_skill.utils.wrappers import RecordEpisode
 
     class Camera(RecordEpisode):
-        def step(self, action):
+        def step(self, action: Any) -> Any:
             outcome = super().step(action)
             self.successes.append(bool(outcome[-1]["success"]))
             return outcome
@@ -237,6 +239,7 @@ def write_video(frames: Sequence[np.ndarray], path: Path) -> None:
     """
     from mani_skill.utils.visualization.misc import images_to_video
 
+    content = b""
     with tempfile.TemporaryDirectory() as folder:
         for quality in (8, 6, 4, 2):
             images_to_video(frames, folder, "rollout", fps=STEPS_PER_SECOND, quality=quality, verbose=False)
@@ -334,8 +337,7 @@ def film_rounds(
 
 def main(arguments: Arguments) -> None:
     # generate policies and run them without filming
-    task = get_task(arguments.task)
-    check_arguments(arguments, task)
+    task = check_arguments(arguments, load_task(arguments.task))
     policies = make_policies(arguments, task)
     try:
         outcomes = run_policies(policies, task, episode_seeds("test", arguments.seed, arguments.num_searched))

@@ -7,6 +7,7 @@ The weights in the picture are those of a network that the pipeline generates.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -83,7 +84,7 @@ def matrices(canvas: Axes, x: float, y: float, weights: list[torch.Tensor], patc
             interpolation="nearest",
             zorder=2,
         )
-        lines = {"color": "white", "lw": 0.6, "zorder": 3}
+        lines: dict[str, Any] = {"color": "white", "lw": 0.6, "zorder": 3}
         for column in range(patch_size, columns, patch_size):
             canvas.plot([left + column * inches_per_unit] * 2, [bottom, bottom + height], **lines)
         for row in range(patch_size, rows, patch_size):
@@ -98,16 +99,22 @@ def draw(network: MLP, patch_size: int, generator: torch.Generator) -> Figure:
     canvas = figure.add_axes((0, 0, 1, 1))
     weights = [tensor.detach() for name, tensor in network.state_dict().items() if name.endswith("weight")]
     weights = [matrix / matrix.square().mean().sqrt() for matrix in weights]
-
-    # Two lanes.
+    # two lanes
     for bottom, title in ((2.95, "Training, once for a task"), (0.15, "Generating, in one call")):
         lane = FancyBboxPatch(
             (0.15, bottom), WIDTH - 0.3, 2.5, boxstyle="round,pad=0,rounding_size=0.15", fc=GREY, ec="none", zorder=-1
         )
         canvas.add_patch(lane)
         canvas.text(0.38, bottom + 2.24, title, fontsize=12.5, weight="bold", color=INK, va="center")
+    draw_training(canvas, weights, patch_size)
+    draw_generation(canvas, weights, patch_size, generator)
+    canvas.set(xlim=(0, WIDTH), ylim=(0, HEIGHT), aspect="equal")
+    canvas.set_axis_off()
+    return figure
 
-    # Training: a task teaches the hypernetwork, whose networks teach the transformer.
+
+def draw_training(canvas: Axes, weights: list[torch.Tensor], patch_size: int) -> None:
+    """The upper lane: a task teaches the hypernetwork, whose networks teach the transformer."""
     box(canvas, 0.4, 3.3, 1.9, 1.55, "Task", "labelled data, or a\nsimulator and an\nexpert to imitate", INK)
     arrow(canvas, (2.35, 4.07), (2.85, 4.07))
     box(
@@ -129,7 +136,9 @@ def draw(network: MLP, patch_size: int, generator: torch.Generator) -> Figure:
     canvas.text(tokens_from, 3.86, "widths:\nmasked diffusion", fontsize=9.5, va="top", color=BLUE)
     canvas.text(patches_from, 3.86, "weight patches:\nflow matching", fontsize=9.5, va="top", color=ORANGE)
 
-    # Generating: the architecture first, then its patches from noise.
+
+def draw_generation(canvas: Axes, weights: list[torch.Tensor], patch_size: int, generator: torch.Generator) -> None:
+    """The lower lane: the architecture first, then its patches from noise."""
     box(
         canvas, 0.4, 0.5, 1.9, 1.55, "Request",
         "[48, 40]  or  [48, None]\nor at most 5,000\nparameters", INK,
@@ -153,10 +162,6 @@ def draw(network: MLP, patch_size: int, generator: torch.Generator) -> Figure:
         x = end + 0.08
     arrow(canvas, (x, 1.27), (x + 0.4, 1.27))
     canvas.text(x + 0.48, 1.27, "a plain torch\nMLP that\nalready works", fontsize=10, weight="bold", va="center")
-
-    canvas.set(xlim=(0, WIDTH), ylim=(0, HEIGHT), aspect="equal")
-    canvas.set_axis_off()
-    return figure
 
 
 def main(arguments: Arguments) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import torch
 import tyro
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, get_task
+from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task
 from nnit_diffusers.networks import batched_forward, fold_observation_statistics, stack_state_dicts
+from nnit_diffusers.tasks import load_task
 
 
 # The largest magnitude of the colour scale, in units of the rms of the matrix.
@@ -29,7 +32,7 @@ class Arguments:
     pretrained_model_name_or_path: str = "nnit/digits"
     """Pipeline whose `ghn` is drawn."""
     task: str = "digits"
-    """Name of a registered task."""
+    """Name of a registered task, or `module:name` for a task of your own."""
     output_dir: str = "docs/images"
     """Folder for `weights.png`."""
     widths: tuple[int, ...] = (16, 24, 32, 40, 48, 56, 64)
@@ -75,7 +78,7 @@ def generate(ghn: GraphHyperNetwork, architecture: MLPArchitecture, arguments: A
 
 def make_matrices(arguments: Arguments) -> dict[str, torch.Tensor]:
     """Weights between the hidden layers, `[B, W, W]`, for every source and width W; prints each mean accuracy."""
-    task = get_task(arguments.task)
+    task = load_task(arguments.task)
     ghn = GraphHyperNetwork.from_pretrained(arguments.pretrained_model_name_or_path, subfolder="ghn")
     matrices = {}
     for width in arguments.widths:
@@ -101,7 +104,7 @@ def draw(matrices: dict[str, torch.Tensor], widths: tuple[int, ...]) -> Figure:
     num_networks = len(next(iter(matrices.values())))
     heights = (1.1 * num_networks + 0.5, 1.1 * num_networks + 0.5, 0.7)  # inches
     figure = Figure(figsize=(max(1.1 * len(widths), 5), sum(heights)), dpi=100, layout="constrained")
-    *blocks, legend = figure.subfigures(3, 1, height_ratios=heights)
+    *blocks, legend = figure.subfigures(3, 1, height_ratios=heights, squeeze=False).flat
     titles = {"ghn": "sampled from one GHN, a latent for each row", "sgd": "trained by SGD, an initialisation each"}
     # heat maps
     for block, (source, title) in zip(blocks, titles.items()):
@@ -111,11 +114,12 @@ def draw(matrices: dict[str, torch.Tensor], widths: tuple[int, ...]) -> Figure:
             for row, matrix in enumerate(matrices[f"{source}.{width}"]):
                 axes = all_axes[row, column]
                 magnitude = (matrix.abs() / matrix.square().mean().sqrt()).numpy()
-                image = axes.imshow(magnitude, cmap="magma", vmin=0, vmax=LARGEST, interpolation="nearest")
+                axes.imshow(magnitude, cmap="magma", vmin=0, vmax=LARGEST, interpolation="nearest")
                 axes.set_axis_off()
             all_axes[0, column].set_title(f"[{width}, {width}]", fontsize=9)
     # colour scale
-    bar = figure.colorbar(image, cax=legend.subplots(), orientation="horizontal", extend="max")
+    colours = ScalarMappable(Normalize(0, LARGEST), cmap="magma")
+    bar = figure.colorbar(colours, cax=legend.subplots(), orientation="horizontal", extend="max")
     bar.set_label("magnitude of the weights between the hidden layers, in units of their rms", fontsize=9)
     return figure
 

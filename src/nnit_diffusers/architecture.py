@@ -47,8 +47,8 @@ class MLPArchitecture:
         activation (`str`, defaults to `"relu"`): Activation between the linear layers, one of `ACTIVATIONS`.
 
     Raises:
-        `ValueError`: If a size is not a positive integer or exceeds what `loading.limits` allows, there is no hidden layer,
-            or the activation is unknown.
+        `ValueError`: If a size is not a positive integer or exceeds what `loading.limits` allows, there is no hidden
+            layer, or the activation is unknown.
     """
 
     in_features: int
@@ -56,7 +56,7 @@ class MLPArchitecture:
     out_features: int
     activation: str = "relu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # check every size
         for name in ("in_features", "out_features"):
             object.__setattr__(self, name, check_width(getattr(self, name), name))

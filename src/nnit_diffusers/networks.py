@@ -81,7 +81,7 @@ class MLP(
         return network.requires_grad_(True)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> MLP:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> MLP:
         """Loads a network from a folder or a Hub repository (`revision=`, `cache_dir=`, `token=`, …), ready to use.
 
         Raises:
@@ -284,15 +284,15 @@ def _call(network: Network, inputs: torch.Tensor) -> torch.Tensor:
 
 def fold_observation_statistics(
     state_dict: Mapping[str, torch.Tensor],
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float] | torch.Tensor,
+    std: Sequence[float] | torch.Tensor,
     dtype: torch.dtype = torch.float64,
 ) -> dict[str, torch.Tensor]:
     """Converts a network of standardised inputs, `(x - mean) / std`, to raw inputs by changing its first layer.
 
     Parameters:
         state_dict (`Mapping[str, torch.Tensor]`): State dict of an [`MLP`], or of B stacked ones.
-        mean, std (`Sequence[float]`): Statistics of every input feature, I numbers each.
+        mean, std (`Sequence[float]` or `torch.Tensor`): Statistics of every input feature, I numbers each.
         dtype (`torch.dtype`, defaults to `torch.float64`): Precision of the computation.
     """
     weight, bias = state_dict["0.weight"], state_dict["0.bias"]

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 import torch
 
 from .architecture import MLPArchitecture
 
 
-REGIONS = ("seen", "held_out_combinations", "held_out_widths", "deeper", "wider")
+RegionName = Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"]
+REGIONS: tuple[RegionName, ...] = get_args(RegionName)
 
 # Chosen so that common widths (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on, and the architectures of
 # the documentation, [48, 40] and [128, 256], are held-out combinations. Changing it would invalidate every published
@@ -61,7 +63,7 @@ class ArchitectureRegions:
     min_depth: int = 1
     max_depth: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.min_width <= self.max_width:
             raise ValueError(
                 f"`min_width` and `max_width` must satisfy 1 <= min_width <= max_width, but received "

@@ -33,9 +33,7 @@ def test_networks_trained_directly_stand_beside_generated_ones_with_a_row_of_mea
     header, _, *rows, means = rows_of(report_tables(report), "Networks trained directly")
     assert header[2:5] == ["Trained directly", "NNiT, mean of all", "GHN, mean of all"]
     assert [row[1] for row in rows] == ["held-out combinations", "held-out widths"]
-    generated = {
-        str(row["hidden_sizes"]): row for part in report["regions"].values() for row in part["architectures"]
-    }
+    generated = {str(row["hidden_sizes"]): row for part in report["regions"].values() for row in part["architectures"]}
     totals = [0.0, 0.0, 0.0]
     for row, part in zip(rows, report["direct"].values(), strict=True):
         measured = generated[row[0]]

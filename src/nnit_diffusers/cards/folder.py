@@ -12,7 +12,7 @@ import torch
 
 from ..loading.pipelines import PIPELINE_FILE, PIPELINE_FILE_NAME
 from ..pipelines import NNiTPipeline
-from ..writing import write_json
+from ..writing import replace_folder, write_json
 
 
 RECIPE_NAME = "recipe.json"
@@ -43,6 +43,9 @@ def write_pipeline(
     """
     repo_dir = Path(repo_dir)
     repo_dir.mkdir(parents=True, exist_ok=True)
+    # what a killed call has left, which would be published
+    for left in repo_dir.glob(".*.tmp"):
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=repo_dir, prefix=".pipeline.", suffix=".tmp") as temporary:
         # the new pipeline
         new = Path(temporary) / "new"
@@ -61,7 +64,7 @@ def write_pipeline(
         for picture in repo_dir.glob("*.png"):
             picture.unlink()
         for path in sorted(new.iterdir(), key=lambda path: path.name == _INDEX):
-            target = repo_dir / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            path.rename(target)
+            if path.is_dir():
+                replace_folder(path, repo_dir / path.name)
+            else:
+                path.replace(repo_dir / path.name)

@@ -47,7 +47,7 @@ class WeightDataset:
 
     def __init__(
         self,
-        path_or_repo: str | os.PathLike,
+        path_or_repo: str | os.PathLike[str],
         region: str | None = "seen",
         revision: str | None = None,
         token: str | None = None,

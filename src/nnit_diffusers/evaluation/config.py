@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..regions import REGIONS
+from ..regions import REGIONS, RegionName
 from ..tasks.base import Task
 
 
 SectionName = Literal["regions", "direct", "widths", "unconditional", "novelty", "steps"]
-RegionName = Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"]
 # Settings that choose what is measured now. They do not change what a part measures.
 CHOICES = frozenset({"sections", "regions"})
 # Sizes that are derived from the task where they are not given.
@@ -44,7 +43,7 @@ class EvaluationConfig:
     num_episodes: int | None = None
     """Episodes (samples) per network. Default: the number that the task defines."""
 
-    regions: tuple[RegionName, ...] = REGIONS  # type: ignore[assignment]
+    regions: tuple[RegionName, ...] = REGIONS
     """`regions`: regions to draw architectures from."""
     num_architectures: int = 10
     """`regions`: architectures per region; fewer in a region that has fewer."""

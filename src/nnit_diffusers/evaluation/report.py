@@ -101,7 +101,9 @@ def with_stored_sizes(config: EvaluationConfig, path: Path) -> EvaluationConfig:
         return config
     settings = read_json_object(path).get("settings", {})
     missing = [name for name in DERIVED if getattr(config, name) is None and settings.get(name) is not None]
-    sizes = {name: tuple(settings[name]) if isinstance(settings[name], list) else settings[name] for name in missing}
+    sizes: dict[str, Any] = {
+        name: tuple(settings[name]) if isinstance(settings[name], list) else settings[name] for name in missing
+    }
     return replace(config, **sizes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..markdown import markdown_table as table
@@ -44,7 +44,7 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}%"
 
 
-def with_interval(summary: dict[str, Any]) -> str:
+def with_interval(summary: Mapping[str, Any]) -> str:
     low, high = summary["interval"]
     return f"{percent(summary['mean'])} ({100 * low:.1f} to {100 * high:.1f})"
 

@@ -54,7 +54,7 @@ class NNiTHubMixin:
     """Mixin for a `ConfigMixin` that is pushed to the Hub and loaded from it; precedes it in the list of bases."""
 
     @classmethod
-    def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
+    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
         """Reads a configuration; overrides the method of diffusers.
 
         Raises:
@@ -74,7 +74,7 @@ class NNiTHubMixin:
         # Other private names of diffusers describe the process that wrote the file.
         return {name: value for name, value in config.items() if not name.startswith("_") or name == "_class_name"}
 
-    def _upload_folder(self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+    def _upload_folder(self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Uploads a folder; overrides the method of diffusers to replace the card that diffusers generates."""
         path = Path(working_dir) / "README.md"
         if path.exists() and ModelCard.load(path).data.library_name != LIBRARY_NAME:
@@ -86,7 +86,7 @@ class NNiTModelMixin(NNiTHubMixin, ModelMixin):
     """A `ModelMixin` that is loaded only from safetensors, and only if no tensor is missing."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Loads the model from a folder or a Hub repository; takes the arguments of `ModelMixin.from_pretrained`.
 
         Raises:
@@ -123,7 +123,7 @@ class NNiTModelMixin(NNiTHubMixin, ModelMixin):
         return loaded
 
 
-def check_class(path: str | os.PathLike, config: dict[str, Any], cls: type) -> None:
+def check_class(path: str | os.PathLike[str], config: dict[str, Any], cls: type) -> None:
     """Raises `ValueError` unless the class named in a configuration is `cls` or one of its base classes."""
     received = config.get("_class_name", cls.__name__)
     if received not in [base.__name__ for base in cls.__mro__]:

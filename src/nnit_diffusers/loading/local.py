@@ -23,7 +23,7 @@ _GIT_LFS_POINTER = b"version https://git-lfs"
 
 
 def find_folder(
-    path_or_repo: str | os.PathLike, allow_patterns: Sequence[str], repo_type: str | None = None, **options: Any
+    path_or_repo: str | os.PathLike[str], allow_patterns: Sequence[str], repo_type: str | None = None, **options: Any
 ) -> Path:
     """Returns a local folder, or downloads the matching files of a Hub repository unless they are cached.
 
@@ -59,7 +59,7 @@ def unavailable(repo_id: str, error: BaseException) -> OSError:
     return OSError(f"{repo_id!r} is neither a folder nor cached, and could not be downloaded from the Hub. {reason}")
 
 
-def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a JSON object from a file.
 
     Raises:
@@ -91,7 +91,7 @@ def check_name(where: str, name: Any) -> str:
     return name
 
 
-def check_weights(path: str | os.PathLike) -> None:
+def check_weights(path: str | os.PathLike[str]) -> None:
     """Checks that a file is intact safetensors and, in the Hub's cache, the file that was downloaded.
 
     Raises:
@@ -122,7 +122,7 @@ def check_weights(path: str | os.PathLike) -> None:
             raise OSError(f"{str(path)!r} was altered after the download. {_remedy(path)}")
 
 
-def tensor_headers(path: str | os.PathLike) -> dict[str, tuple[tuple[int, ...], str]]:
+def tensor_headers(path: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and type of every tensor of a file that passed [`check_weights`]; only the header is read."""
     found: dict[str, tuple[tuple[int, ...], str]] = {}
     with safe_open(path, framework="np") as file:
@@ -132,7 +132,7 @@ def tensor_headers(path: str | os.PathLike) -> dict[str, tuple[tuple[int, ...], 
     return found
 
 
-def check_tensors(paths: Sequence[str | os.PathLike], shapes: Mapping[str, Sequence[int]]) -> None:
+def check_tensors(paths: Sequence[str | os.PathLike[str]], shapes: Mapping[str, Sequence[int]]) -> None:
     """Checks that the files together hold exactly the tensors of these names and shapes, in floating point.
 
     Only the headers are read.
@@ -161,7 +161,7 @@ def check_tensors(paths: Sequence[str | os.PathLike], shapes: Mapping[str, Seque
             )
 
 
-def read_weights(path: str | os.PathLike, shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
+def read_weights(path: str | os.PathLike[str], shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
     """Reads the tensors of these names and shapes, as float32.
 
     Raises:

@@ -40,7 +40,7 @@ class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
     """A `DiffusionPipeline` that loads only safetensors and JSON, never a pickle."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Loads a pipeline from a folder or the Hub; takes the arguments of `DiffusionPipeline.from_pretrained`.
 
         Raises:
@@ -81,10 +81,10 @@ class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
         return folder
 
     @classmethod
-    def _dict_from_json_file(cls, json_file: str | os.PathLike) -> dict[str, Any]:
+    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
         return read_model_index(json_file, cls)
 
-    def _upload_folder(self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+    def _upload_folder(self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any) -> Any:
         Path(working_dir, PIPELINE_FILE_NAME).write_text(PIPELINE_FILE, encoding="utf-8")
         return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
 
@@ -104,7 +104,7 @@ def check_fit(transformer: Any, tokenizer: Any, ghn: Any) -> None:
                 )
 
 
-def read_model_index(path: str | os.PathLike, cls: Any) -> dict[str, Any]:
+def read_model_index(path: str | os.PathLike[str], cls: Any) -> dict[str, Any]:
     """Reads the `model_index.json` of a pipeline of class `cls`, without entries that the class does not have.
 
     Raises:
@@ -132,7 +132,7 @@ def read_model_index(path: str | os.PathLike, cls: Any) -> dict[str, Any]:
     return {name: value for name, value in index.items() if name in known}
 
 
-def check_components(folder: str | os.PathLike, index: dict[str, Any], passed: Collection[str]) -> None:
+def check_components(folder: str | os.PathLike[str], index: dict[str, Any], passed: Collection[str]) -> None:
     """Checks that the components named by `index` exist, and that the scheduler's configuration is valid.
 
     Parameters:

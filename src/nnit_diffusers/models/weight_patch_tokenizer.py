@@ -316,12 +316,16 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         fan_in = architecture.layer_shapes[layer][1]
         return self.config.weight_scale[role] * (2 / fan_in) ** 0.5, self.config.bias_scale[role]
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
         """Saves `tokenizer_config.json`. With `push_to_hub=True` also uploads it, with `kwargs` for `push_to_hub`."""
         self.save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> WeightPatchTokenizer:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> WeightPatchTokenizer:
         """Loads a tokenizer from a folder or a Hub repository (`subfolder=`, `revision=`, `cache_dir=`, …)."""
         options = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder")
         config = cls.load_config(

@@ -293,7 +293,7 @@ class NNiTPipeline(SafePipeline):
         | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         attention_kwargs: dict[str, Any] | None = None,
-    ) -> NNiTPipelineOutput | tuple[Any, list[MLPArchitecture]]:
+    ) -> NNiTPipelineOutput | Any:  # `Any` is the tuple: the caller knows its `return_dict`
         """Generates networks.
 
         Parameters:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.utils import BaseOutput
@@ -31,7 +32,7 @@ class NNiTPipelineOutput(BaseOutput):
         architectures (`list[MLPArchitecture]`): The architecture of every network.
     """
 
-    networks: list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor
+    networks: list[MLP] | Any  # `Any`, for the caller knows its `output_type`
     architectures: list[MLPArchitecture]
 
 

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..loading.local import check_weights
 from ..networks import Network
 from .base import Task
 
@@ -25,12 +25,14 @@ def read_demonstrations(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Reads observations `[N, I]` and the expert's actions `[N, O]` from one file.
 
     Raises:
-        `ValueError`: If the file is not safetensors with both tensors.
+        `OSError`: If the file is missing, truncated or altered.
+        `ValueError`: If it lacks one of both tensors.
     """
+    check_weights(path)
     try:
         tensors = load_file(path)
         return tensors["observations"], tensors["actions"]
-    except (SafetensorError, KeyError) as error:
+    except KeyError as error:
         raise ValueError(f"{str(path)!r} must be a safetensors file of `observations` and `actions`.") from error
 
 

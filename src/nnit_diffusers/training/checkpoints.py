@@ -223,7 +223,7 @@ def register_model_hooks(
     A checkpoint holds a folder per model (`transformer/`, …) and one per EMA (`transformer_ema/`, …).
     """
 
-    def save_hook(wrapped_models: list, weights: list, output_dir: str) -> None:
+    def save_hook(wrapped_models: list[Any], weights: list[Any], output_dir: str) -> None:
         if accelerator.is_main_process:
             for name, model in models.items():
                 model.save_pretrained(Path(output_dir) / name)
@@ -232,7 +232,7 @@ def register_model_hooks(
         # An empty list keeps accelerate from storing the same weights again in its own format.
         weights.clear()
 
-    def load_hook(wrapped_models: list, input_dir: str) -> None:
+    def load_hook(wrapped_models: list[Any], input_dir: str) -> None:
         wrapped_models.clear()
         for name, model in models.items():
             saved = type(model).from_pretrained(Path(input_dir) / name)

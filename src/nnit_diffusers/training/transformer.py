@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from accelerate.logging import get_logger
@@ -16,8 +16,7 @@ from ..evaluation import evaluate
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
-from ..networks import MLP
-from ..pipelines import NNiTPipeline, NNiTPipelineOutput
+from ..pipelines import NNiTPipeline
 from ..schedulers import NNiTArchitectureScheduler
 from ..tasks.base import Task
 from .config import NNiTTrainingConfig
@@ -292,8 +291,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             else:
                 architectures = self.task.regions.sample(region, config.validation_architectures, generator)
                 output = pipeline(arch=architectures, num_networks=VALIDATION_NETWORKS, generator=generator)
-            networks = cast(list[MLP], cast(NNiTPipelineOutput, output).networks)
-            results = evaluate(networks, self.task, split="validation", num_episodes=config.validation_episodes)
+            results = evaluate(output.networks, self.task, split="validation", num_episodes=config.validation_episodes)
             metrics[f"validation/{region}"] = sum(result.score for result in results) / len(results)
         return metrics
 

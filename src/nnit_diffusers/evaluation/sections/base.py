@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 
 from ...architecture import MLPArchitecture
 from ...networks import MLP
-from ...pipelines import NNiTPipeline, NNiTPipelineOutput
+from ...pipelines import NNiTPipeline
 from ...tasks.base import Task
 from ..config import EvaluationConfig
 from ..scoring import EvaluationResult, evaluate, select_top
@@ -64,9 +64,8 @@ class Evaluator:
             generator=generator,
             **budget,
         )
-        networks = cast(list[MLP], cast(NNiTPipelineOutput, output).networks)
-        self.on_networks(len(networks))
-        return networks
+        self.on_networks(len(output.networks))
+        return output.networks
 
     def generate_by_ghn(
         self, architecture: MLPArchitecture, num_networks: int, generator: torch.Generator

@@ -34,7 +34,7 @@ class StackCubeEasyEnv(StackCubeEnv):
     def __init__(self, *args: Any, robot_uids: str = "panda", **kwargs: Any):
         super().__init__(*args, robot_uids=robot_uids, **kwargs)
 
-    def _initialize_episode(self, env_idx: torch.Tensor, options: dict) -> None:
+    def _initialize_episode(self, env_idx: torch.Tensor, options: dict[str, Any]) -> None:
         with torch.device(self.device):
             self.table_scene.initialize(env_idx)
             # x and y of two cubes in each of N environments, drawn again while the cubes are too near
