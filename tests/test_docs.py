@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import nnit_diffusers
+from nnit_diffusers.evaluation.tables import PICTURES, report_tables, section_fingerprint
 
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ def test_make_targets_exist(document):
 
 @documents
 def test_files_exist(document):
-    paths = re.findall(r"(?<![\w./-])(?:docs|examples|nnit|src|tests)/[\w./*-]*+(?!{)", document.read_text())
+    paths = re.findall(r"(?<![\w./-])(?:benchmarks|docs|examples|nnit|scripts|space|src|tests)/[\w./*-]*+(?!{)", document.read_text())
     assert [path for path in paths if not any(ROOT.glob(path.rstrip("./")))] == []
 
 
@@ -55,30 +56,29 @@ def test_citation_is_of_this_version():
 
 @pytest.fixture
 def scripts(monkeypatch):
-    """Makes the scripts of `examples/` importable."""
-    monkeypatch.syspath_prepend(ROOT / "examples")
+    """Makes `scripts/` and `benchmarks/` importable."""
+    for folder in ("scripts", "benchmarks"):
+        monkeypatch.syspath_prepend(ROOT / folder)
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
-def test_model_cards_have_the_tables_of_their_evaluations(evaluation, scripts):
-    from evaluation_report import report_tables
-
+def test_model_cards_have_the_tables_of_their_evaluations(evaluation):
     tables = markdown_tables(report_tables(json.loads(evaluation.read_text())))
     card = markdown_tables(evaluation.with_name("README.md").read_text())
     assert tables and [table for table in tables if table not in card] == []
 
 
 def test_the_page_of_results_is_up_to_date(scripts):
-    from evaluation_results import results
+    from write_results import results
 
     # `make figures` writes it again.
     assert (ROOT / "docs" / "results.md").read_text() == results()
 
 
 def test_the_table_of_the_readme_is_up_to_date(scripts):
-    from evaluation_results import README_MARKER, readme_table
+    from write_results import README_MARKER, readme_table
 
-    # `python examples/evaluation_results.py --readme_table` prints it.
+    # `python scripts/write_results.py --readme_table` prints it.
     _, _, after = (ROOT / "README.md").read_text().partition(README_MARKER)
     assert after.lstrip("\n").startswith(readme_table())
 
@@ -92,20 +92,18 @@ def test_other_tables_of_results_in_documents_are_up_to_date(scripts):
 
 
 def test_results_in_tables_of_robots_are_those_of_their_evaluations(scripts):
-    import evaluation_results
+    import results_of_robots
 
     for section in ("widths", "steps"):
-        sections = evaluation_results.of_robots(section)
-        (table,) = markdown_tables(getattr(evaluation_results, f"{section}_of_tasks_table")(sections))
+        sections = results_of_robots.of_robots(section)
+        (table,) = markdown_tables(getattr(results_of_robots, f"{section}_of_tasks_table")(sections))
         # A row for every width or number of steps that any task has, and a column for every task.
         assert {row[0] for row in table[1:]} == {name for of_task in sections.values() for name in of_task}
         assert table[0][1:] == ("PickCube", "PushCube", "StackCubeEasy")
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.parent.name)
-def test_pictures_are_up_to_date_with_their_evaluation(evaluation, scripts):
-    from evaluation_report import PICTURES, section_fingerprint
-
+def test_pictures_are_up_to_date_with_their_evaluation(evaluation):
     report = json.loads(evaluation.read_text())
     card = evaluation.with_name("README.md").read_text()
     for section in PICTURES:

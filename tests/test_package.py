@@ -1,8 +1,10 @@
 """The package as it is installed and first imported."""
 
+import ast
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -13,6 +15,7 @@ from nnit_diffusers.diffusers_internals import TESTED_DIFFUSERS
 
 
 REQUIREMENTS = [Requirement(line) for line in metadata.requires("nnit-diffusers")]
+ROOT = Path(__file__).parents[1]
 EXTRAS = metadata.metadata("nnit-diffusers").get_all("Provides-Extra")
 
 
@@ -58,6 +61,17 @@ def test_no_optional_dependency_is_imported_with_the_public_names():
     imported = run_python(code).split()
     assert "nnit_diffusers.networks" in imported
     assert not set(optional) & set(imported)
+
+
+def test_no_script_is_imported_by_its_bare_name():
+    # mypy and import-linter do not see it: a script is found where it stands, and is in no package.
+    folders = ("benchmarks", "examples", "scripts", "space")
+    scripts = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    nodes = [node for path in ROOT.glob("src/**/*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    assert {"torch", "diffusers.utils"} <= imported
+    assert not scripts & {name.partition(".")[0] for name in imported}
 
 
 def test_development_installs_every_extra_but_those_that_need_another_torch():

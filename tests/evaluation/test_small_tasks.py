@@ -100,7 +100,7 @@ def test_every_section_has_what_there_is(evaluated):
 
 
 def test_tables_and_pictures_are_complete(evaluated, tmp_path):
-    task, report = evaluated
+    _, report = evaluated
     tables = report_tables(report)
     assert "None" not in tables.replace("None]", "").replace("None,", "") and "nan" not in tables
     small = [

@@ -1,4 +1,4 @@
-"""The scripts of `examples/` as modules."""
+"""The scripts of `examples/` and `benchmarks/` as modules."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import tiny_tasks  # noqa: F401  # registers its tasks
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
 
-sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "figures")]
+# a recipe names scripts of both
+sys.path[:0] = [str(ROOT / folder) for folder in ("examples", "examples/figures", "benchmarks")]

@@ -38,7 +38,8 @@ def test_sizes_depend_on_the_task():
     narrow, wide = (Recipe.for_task(task) for task in (TinyDataTask(), WideTask()))
     assert (narrow.nnit.patch_size, wide.nnit.patch_size) == (8, 16)
     assert (narrow.ghn.upsampling, wide.ghn.upsampling) == (8, 16)
-    assert narrow.ghn.narrow_fraction == 0 and wide.ghn.narrow_fraction > 0
+    # narrow networks are drawn more often where they are rare
+    assert Recipe.for_task(OneLayerTask()).ghn.narrow_fraction == 0 < wide.ghn.narrow_fraction
     assert narrow.ghn.max_train_steps < wide.ghn.max_train_steps
 
 

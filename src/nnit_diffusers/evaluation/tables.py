@@ -165,7 +165,7 @@ def _row_of(region: dict[str, Any] | None, hidden_sizes: Sequence[int]) -> dict[
 
 def direct_caption(settings: dict[str, Any]) -> str:
     return (
-        f"{settings['num_direct_networks']} networks of each architecture, trained one by one with Adam for "
+        f"{settings['num_direct_networks']} networks of each architecture, trained directly with Adam for "
         f"{settings['direct_steps']:,} steps from their own seeds. Of each training run, the network that is best on "
         f"validation data is scored, on the same {samples_of(settings)} as generated networks. "
         f"{interval_note('networks', settings)}"

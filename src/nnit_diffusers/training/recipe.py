@@ -104,7 +104,7 @@ class Recipe:
                 num_episodes=chosen.num_episodes if is_imitation else None,
                 num_final_episodes=5 * chosen.num_episodes if is_imitation else None,
                 num_direct_architectures=2 if is_imitation else 5,
-                direct_steps=6000 if is_imitation else 2000,
+                direct_steps=_steps_of(task, 4000 if is_imitation else 2000),
                 num_unconditional_networks=2 * chosen.num_networks,
                 num_budget_networks=chosen.num_networks,
                 num_width_networks=chosen.num_networks,
@@ -222,7 +222,7 @@ def _is_wide(task: Task) -> bool:
 
 def _narrow_fraction(task: Task) -> float:
     """A third of the architectures where few uniformly drawn ones would be narrow."""
-    return 0.34 if task.max_width >= 8 * task.min_width else 0.0
+    return 0.34 if task.max_width >= 3 * task.min_width else 0.0
 
 
 def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:

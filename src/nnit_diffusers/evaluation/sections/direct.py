@@ -1,4 +1,4 @@
-"""Section `direct`: networks trained one by one, of the same architectures as generated ones."""
+"""Section `direct`: networks trained directly, of the same architectures as generated ones."""
 
 from __future__ import annotations
 
@@ -27,18 +27,15 @@ def score_direct(evaluator: Evaluator, region: str, architecture: MLPArchitectur
     """Trains networks of one architecture, each with its own seed, and scores them as generated ones are."""
     config = evaluator.config
     start = time.perf_counter()
-    networks = [
-        train_directly(
-            evaluator.task,
-            architecture,
-            num_steps=config.direct_steps,
-            batch_size=config.direct_batch_size,
-            learning_rate=config.direct_learning_rate,
-            seed=config.seed + number,
-            num_episodes=config.num_episodes,
-        )
-        for number in range(config.num_direct_networks)
-    ]
+    networks = train_directly(
+        evaluator.task,
+        architecture,
+        seeds=range(config.seed, config.seed + config.num_direct_networks),
+        num_steps=config.direct_steps,
+        batch_size=config.direct_batch_size,
+        learning_rate=config.direct_learning_rate,
+        num_episodes=config.num_episodes,
+    )
     seconds = time.perf_counter() - start
     # all generated networks are scored on validation episodes where they are screened
     results = evaluator.screen(networks) if evaluator.is_screened else evaluator.results(networks)
