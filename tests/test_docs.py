@@ -38,7 +38,9 @@ def test_make_targets_exist(document):
 
 @documents
 def test_files_exist(document):
-    paths = re.findall(r"(?<![\w./-])(?:benchmarks|docs|examples|nnit|scripts|space|src|tests)/[\w./*-]*+(?!{)", document.read_text())
+    paths = re.findall(
+        r"(?<![\w./-])(?:benchmarks|docs|examples|nnit|scripts|space|src|tests)/[\w./*-]*+(?!{)", document.read_text()
+    )
     assert [path for path in paths if not any(ROOT.glob(path.rstrip("./")))] == []
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 
 from ..evaluation.config import EvaluationConfig
 from ..loading.local import find_folder, read_json_object
+from ..settings import checked, override
 from ..tasks.base import Task
 from ..tasks.imitation import ImitationTask
 from ..tasks.maniskill import ManiSkillTask
@@ -127,7 +127,7 @@ class Recipe:
             value = content[name]
             config_type = next((option for option in (kind, *get_args(kind)) if hasattr(option, "__mro__")), kind)
             if name == "task" or value is None:
-                stages[name] = _checked(value, kind, name)
+                stages[name] = checked(value, kind, name)
             elif isinstance(value, Mapping):
                 stages[name] = override(config_type(), value, name)
             else:
@@ -168,44 +168,6 @@ class Recipe:
             current = getattr(self, stage) or defaults.get(stage)
             changed[stage] = None if settings is None else override(current, settings, stage)
         return replace(self, **changed)
-
-
-def override(config: Any, settings: Mapping[str, Any], stage: str) -> Any:
-    """A configuration with other values of some fields.
-
-    Raises:
-        `ValueError`: If a field is unknown, or a value has another type.
-    """
-    types_of = get_type_hints(type(config))
-    values = {}
-    for name, value in settings.items():
-        if name not in types_of:
-            raise ValueError(f"A setting of `{stage}` must be one of {sorted(types_of)}, but received {name!r}.")
-        values[name] = _checked(value, types_of[name], f"{stage}.{name}")
-    return replace(config, **values)
-
-
-def _checked(value: Any, kind: Any, name: str) -> Any:
-    """A value of JSON as the type of a field: integers count as numbers, and lists become tuples."""
-    origin, options = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        for option in options:
-            try:
-                return _checked(value, option, name)
-            except ValueError:
-                continue
-    elif origin is Literal and value in options:
-        return value
-    elif origin is tuple and isinstance(value, (list, tuple)):
-        if options[-1] is Ellipsis or len(options) == len(value):
-            inner = options[0]
-            return tuple(_checked(item, inner, name) for item in value)
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    shown = getattr(kind, "__name__", str(kind)) if origin is None else str(kind).replace("typing.", "")
-    raise ValueError(f"`{name}` must be of type {shown}, but received {value!r}.")
 
 
 def _steps_of(task: Task, steps: int) -> int:
