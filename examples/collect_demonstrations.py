@@ -21,7 +21,6 @@ from typing import Any
 import tyro
 from tqdm.auto import tqdm
 
-from nnit_diffusers import list_tasks
 from nnit_diffusers.evaluation import wilson_interval
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks import load_task
@@ -91,7 +90,7 @@ def main(arguments: Arguments) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     task = load_task(arguments.task)
     if not isinstance(task, ManiSkillTask):
-        raise ValueError(f"`task` must be a robot task, such as those of {list_tasks()}, but is {arguments.task!r}.")
+        raise ValueError(f"`task` must be a robot task, such as 'pickcube', but received {arguments.task!r}.")
     if arguments.evaluate_only:
         evaluate_expert(task, arguments)
     else:

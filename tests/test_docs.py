@@ -17,6 +17,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 MAKE_TARGETS = set(re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 EVALUATIONS = sorted(ROOT.glob("nnit/*/evaluation.json"))
+# Folders of earlier versions, which the change log names.
+MOVED = ("examples/benchmarks", "examples/space")
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -41,7 +43,8 @@ def test_files_exist(document):
     paths = re.findall(
         r"(?<![\w./-])(?:benchmarks|docs|examples|nnit|scripts|space|src|tests)/[\w./*-]*+(?!{)", document.read_text()
     )
-    assert [path for path in paths if not any(ROOT.glob(path.rstrip("./")))] == []
+    gone = [path for path in paths if not any(ROOT.glob(path.rstrip("./")))]
+    assert [path for path in gone if not (document.name == "CHANGELOG.md" and path in MOVED)] == []
 
 
 @documents

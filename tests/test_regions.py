@@ -120,6 +120,14 @@ def test_distinct_samples_never_repeat():
     assert len(grid.sample("seen", 50, generator())) == 50
 
 
+def test_a_region_with_fewer_distinct_architectures_gives_all_of_them_and_an_empty_one_none():
+    grid = regions(min_width=16, max_width=20, max_depth=1)
+    assert {a.hidden_sizes for a in grid.sample_distinct("seen", 50, generator())} == {(w,) for w in range(16, 21)}
+    assert grid.sample_distinct("seen", 3, generator()) == grid.sample("seen", 3, generator(), distinct=True)
+    assert grid.sample_distinct("held_out_combinations", 3, generator()) == []
+    assert grid.sample_distinct("held_out_widths", 3, generator()) == []
+
+
 # Errors
 
 

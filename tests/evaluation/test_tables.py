@@ -55,7 +55,7 @@ def test_captions_name_the_method_of_the_intervals_and_the_number_of_networks(re
     assert tables.count("Brackets: 95% Student's t interval over architectures, never narrower than Wilson's") == 2
     assert tables.count("Brackets: 95% Student's t interval over networks, never narrower than Wilson's") == 3
     assert "| Best 1 of 3 (chosen on validation) " in tables and "| Architectures | " in tables
-    assert "2 networks of each architecture, trained one by one with Adam for 60 steps" in tables
+    assert "2 networks of each architecture, trained directly with Adam for 60 steps" in tables
 
 
 def test_success_at_end_is_reported_for_the_best_networks_only(report, episodes_config, in_episodes, pipe, tmp_path):

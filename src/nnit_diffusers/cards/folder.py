@@ -63,7 +63,7 @@ def write_pipeline(
             (repo_dir / name).unlink(missing_ok=True)
         for picture in repo_dir.glob("*.png"):
             picture.unlink()
-        for path in sorted(new.iterdir(), key=lambda path: path.name != _INDEX):
+        for path in sorted(new.iterdir(), key=lambda path: path.name == _INDEX):
             if path.is_dir():
                 replace_folder(path, repo_dir / path.name)
             else:
