@@ -100,7 +100,7 @@ def main(arguments: Arguments) -> None:
                 arguments.output_dir,
                 DemonstrationsConfig(arguments.seed, arguments.num_episodes, arguments.episodes_per_shard),
                 num_workers=arguments.num_workers,
-                on_episodes=lambda done: bar.update(done - bar.n),
+                on_episodes=lambda done, _: bar.update(done - bar.n),
             )
         logger.info(f"Wrote {arguments.output_dir}")
     task.close()

@@ -5,6 +5,7 @@
 `--readme_table` prints the compact table of the README instead. Nothing is measured here.
 """
 
+import statistics
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,44 @@ def digits() -> list[str]:
         report_tables(report, PICTURES, "../nnit/digits/"),
         source("nnit/digits/evaluation.json"),
     ]
+
+
+# Presets of `nnit train`.
+
+
+def presets() -> list[str]:
+    path = "docs/measurements/presets_small.json"
+    report = read(path)
+    blocks = [
+        "## `nnit train --preset small`",
+        "From a task to a published folder, on two CPU cores without a GPU. The time is that of the command, with its "
+        "evaluation. Networks trained directly, in the last column, have the architectures of the column before it, "
+        "and are as many as the JSON states. Brackets: as above.",
+    ]
+    rows = []
+    for name, run in report["tasks"].items():
+        evaluation = run["evaluation"]
+        regions, direct = evaluation["regions"], list(evaluation["direct"].values())
+        same = [
+            row
+            for part in direct
+            for row in regions[part["region"]]["architectures"]
+            if row["hidden_sizes"] == part["hidden_sizes"]
+        ]
+        rows.append(
+            [
+                name.rpartition(":")[2],
+                f"{run['seconds'] / 60:.1f} min",
+                *(with_interval(regions[region]["nnit"]) for region in ("held_out_combinations", "held_out_widths")),
+                percent(regions["held_out_widths"]["nnit"]["min"]),
+                percent(statistics.fmean(row["ghn"]["mean"] for row in same)),
+                percent(statistics.fmean(row["nnit"]["mean"] for row in same)),
+                percent(statistics.fmean(part["direct"]["mean"] for part in direct)),
+            ]
+        )
+    header = ["Task", "Time", "Held-out combinations", "Held-out widths", "Minimum there"]
+    header += ["GHN, same architectures", "NNiT, same architectures", "Trained directly"]
+    return [*blocks, markdown_table(header, rows), source(path)]
 
 
 # Network search.
@@ -203,8 +242,9 @@ def results() -> str:
         *robots.robot_steps(),
         *robots.robot_novelty(),
         *robots.stock_stackcube(),
-        # digits, network search, speed
+        # digits, presets, network search, speed
         *digits(),
+        *presets(),
         *searches(),
         *speed(),
     ]

@@ -20,6 +20,7 @@ def run(stages, **kwargs):
 
 
 def work(bar, clock, name, units, seconds, start=0):
+    """Units of a stage, each as long as the others; `start` were done by an earlier process."""
     bar.begin(name)
     for unit in range(start + 1, start + units + 1):
         clock[0] += seconds
@@ -47,7 +48,16 @@ def test_what_an_earlier_process_did_is_done_but_not_measured(clock):
     bar = run([("a", 100, 2.0)])
     work(bar, clock, "a", 10, seconds=1.0, start=80)
     # not 90 units in 10 seconds
-    assert bar.seconds_left() == pytest.approx(10 * 1.0, rel=0.15)
+    assert bar.seconds_left() == pytest.approx(10 * 1.0)
+
+
+def test_units_that_come_together_count_each_and_old_ones_are_not_measured(clock):
+    bar = run([("episodes", 300, 9.0)])
+    bar.begin("episodes")
+    bar.update("episodes", 100, 0)
+    clock[0] += 50
+    bar.update("episodes", 150, 50)
+    assert bar.seconds_left() == pytest.approx(150 * 1.0)
 
 
 def test_the_bar_names_the_stage_and_the_time_left(clock):

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from typing import ClassVar
 
 import pytest
 import torch
 from launching import TINY_GHN, TINY_NNIT, fresh_accelerate
+from test_dagger import FollowThePointTask
 from tiny import PATCH_SIZE
 from tiny_tasks import TinyDataTask
 
-from nnit_diffusers import NNiTPipeline, evaluate
+from nnit_diffusers import NNiTPipeline, evaluate, get_task
 from nnit_diffusers.training import Recipe, run, train
 from nnit_diffusers.training.hypernetwork import GHNTrainer
 from nnit_diffusers.training.transformer import NNiTTrainer
@@ -206,3 +208,70 @@ def test_without_tuning_the_transformer_is_published_as_trained(tmp_path):
     published = NNiTPipeline.from_pretrained(tmp_path / "run").transformer
     for one, other in zip(trained.parameters(), published.parameters()):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # half precision
+
+
+# A task with an expert
+
+
+IMITATION = {
+    "ghn": {**TINY["ghn"], "dagger_steps": [1, 3], "dagger_policies": 2, "dagger_episodes": 1},
+    "evaluation": {**TINY["evaluation"], "num_episodes": None, "num_final_episodes": None},
+}
+
+
+def train_imitation(task, output_dir):
+    with fresh_accelerate():
+        return train(task, output_dir, preset="small", show_progress=False, **{**TINY, **IMITATION})
+
+
+class PointTask(FollowThePointTask):
+    name = "point"
+    num_samples: ClassVar[list[int]] = []
+
+    def score(self, networks, **kwargs):
+        # what networks are trained on while they are scored
+        self.num_samples.append(len(self.demonstrations[0]))
+        return super().score(networks, **kwargs)
+
+
+def test_rounds_of_dagger_reach_every_stage_and_not_the_callers_task(tmp_path, monkeypatch):
+    task = PointTask()
+    num_collected = len(task.demonstrations[0])
+    train_imitation(task, tmp_path / "run")
+    assert len(task.demonstrations[0]) == num_collected
+    with_rounds = PointTask.num_samples[-1]
+    assert with_rounds > num_collected
+    # an evaluation in another process trains its direct networks on the same data
+    (tmp_path / "run" / "evaluation.json").unlink()
+    train_imitation(task, tmp_path / "run")
+    assert PointTask.num_samples[-1] == with_rounds
+    # and so does a run that was stopped and called again in this process
+    interrupt_at(monkeypatch, NNiTTrainer, "train_step", 2)
+    with pytest.raises(KeyboardInterrupt):
+        train_imitation(task, tmp_path / "stopped")
+    train_imitation(task, tmp_path / "stopped")
+    assert PointTask.num_samples[-1] == with_rounds
+
+
+def test_a_robot_is_demonstrated_trained_and_evaluated(simulator, tmp_path):
+    few = {"num_episodes": 1, "num_final_episodes": 1, "num_architectures": 1, "num_networks": 1}
+    options = {
+        "demonstrations": {"num_episodes": 2, "episodes_per_shard": 1},
+        "ghn": {
+            **TINY["ghn"],
+            "dagger_steps": [2],
+            "dagger_policies": 1,
+            "dagger_episodes": 1,
+            "validation_episodes": 1,
+        },
+        "nnit": {**NNIT, "patch_size": 16, "max_train_steps": 1, "train_batch_size": 2, "validation_episodes": 1},
+        "tuning": None,
+        "evaluation": {**few, "sections": ["regions"], "regions": ["held_out_widths"], "num_inference_steps": 1},
+    }
+    task = get_task("pushcube")
+    train(task, tmp_path / "run", preset="small", show_progress=False, **options)
+    assert len(list((tmp_path / "run" / "training" / "demonstrations").glob("*.safetensors"))) == 2
+    assert (tmp_path / "run" / "training" / "ghn" / "dagger-2.safetensors").exists()
+    assert task.data_dir is None
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "pipeline_tag: robotics" in card and "PushCube-v1" in card

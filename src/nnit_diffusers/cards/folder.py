@@ -16,6 +16,8 @@ from ..writing import replace_folder, write_json
 
 
 RECIPE_NAME = "recipe.json"
+# Subfolder with the checkpoints and results of all training stages. It is not published.
+WORK_FOLDER = "training"
 # Records of training runs, and their titles in the card.
 TRAINING_TITLES = {
     "training_ghn.json": "the hypernetwork's training run",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 # what a pipeline's repository may hold: anything else is a mistake, or code that would run where it is loaded
 SUFFIXES = {".json", ".safetensors", ".md", ".png", ".svg", ".gif", ".mp4", ".gitattributes"}
 PIPELINE_FILE = "pipeline.py"
-# subfolder of `nnit train`, as in `training.run`, whose import takes seconds
-WORK_FOLDER = "training"
 # a mean and its interval, as in a model card
 RESULT = re.compile(r"\d+\.\d% \(\d+\.\d to \d+\.\d\)")
 
@@ -117,6 +115,8 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
     # the base error of the HTTP client that huggingface_hub uses
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
+    from ..cards.folder import WORK_FOLDER
+
     repo_id = create_repo(repo_id, private=private, exist_ok=True).repo_id
     try:
         return upload_folder(
@@ -190,6 +190,8 @@ def check_folder(folder: Path) -> list[Check]:
 
 def check_files(folder: Path) -> None:
     """Raises `ValueError` if the folder holds a link, a file of an unknown kind, or code other than one import."""
+    from ..cards.folder import WORK_FOLDER
+
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name.split("/")[0] == WORK_FOLDER:  # checkpoints of `nnit train`, which are not uploaded

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from diffusers.utils.logging import tqdm
 
-from ..loading.local import read_json_object
 from ..pipelines import NNiTPipeline
 from ..provenance import provenance
-from ..settings import override
 from ..tasks.base import Task
 from .config import EvaluationConfig, check_choices
 from .report import Report, add_part, open_report, settings_of, with_stored_sizes
 from .sections import SECTIONS, Evaluator, Part
 
 
-# Called with the parts done, all parts, and the part that is computed now.
+# Called with the parts done now, those that were missing, and the name of the part that comes next.
 PartCallback = Callable[[int, int, str], None]
 
 
@@ -75,15 +72,6 @@ def evaluate_pipeline(
             result["seconds"] = time.perf_counter() - start
             report = add_part(path, settings, run, section, _storing(section, name, result))
     return report
-
-
-def _continued(config: EvaluationConfig, path: Path) -> EvaluationConfig:
-    """The same settings; those that are not given are taken from the evaluation at `path`, if there is one."""
-    if not path.exists():
-        return config
-    recorded = read_json_object(path).get("settings", {})
-    missing = [name for name, value in asdict(config).items() if value is None and recorded.get(name) is not None]
-    return override(config, {name: recorded[name] for name in missing}, "evaluation")
 
 
 def missing_parts(evaluator: Evaluator, report: Report) -> dict[tuple[str, str], Part]:

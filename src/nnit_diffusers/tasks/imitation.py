@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors.torch import load_file
@@ -63,6 +65,12 @@ class ImitationTask(Task):
     def __init__(self, data_dir: str | Path | None = None):
         self.data_dir = None if data_dir is None else Path(data_dir)
         self._added: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def separate(self) -> Self:
+        """A copy to train on: demonstrations that are added to it are not added to this task."""
+        separate = copy(self)
+        separate._added = list(self._added)
+        return separate
 
     def read_from(self, data_dir: str | Path) -> None:
         """Reads demonstrations from another folder from now on; those that were added are dropped."""

@@ -43,7 +43,7 @@ def collect_demonstrations(
     config: DemonstrationsConfig | None = None,
     *,
     num_workers: int | None = None,
-    on_episodes: Callable[[int], None] | None = None,
+    on_episodes: Callable[[int, int], None] | None = None,
 ) -> None:
     """Records a task's expert under noise, so that it shows how to recover.
 
@@ -55,7 +55,7 @@ def collect_demonstrations(
         output_dir (`str` or `Path`): Folder of the files `demonstrations-*.safetensors`, a `data_dir` of the task.
         config (`DemonstrationsConfig`, *optional*): Settings.
         num_workers (`int`, *optional*): Processes that run episodes, one per CPU by default.
-        on_episodes (`Callable`, *optional*): Called with the number of episodes recorded so far.
+        on_episodes (`Callable`, *optional*): Called with the number of episodes so far, and of those just recorded.
 
     Raises:
         `ValueError`: If the folder holds demonstrations of another collection.
@@ -65,6 +65,7 @@ def collect_demonstrations(
     _claim(output_dir, collection)
     for number, start in enumerate(range(0, config.num_episodes, config.episodes_per_shard)):
         numbers = range(start, min(start + config.episodes_per_shard, config.num_episodes))
+        num_new = 0
         if not shard_path(output_dir, number).exists():
             # run the expert under noise
             episodes = task.demonstrate(numbers, seed=config.seed, num_workers=num_workers)
@@ -77,8 +78,9 @@ def collect_demonstrations(
                 "success_once": torch.tensor([episode.success_once for episode in episodes]),
             }
             write_bytes(shard_path(output_dir, number), save(tensors))
+            num_new = len(episodes)
         if on_episodes is not None:
-            on_episodes(numbers.stop)
+            on_episodes(numbers.stop, num_new)
 
 
 def _claim(output_dir: Path, collection: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ class Stage:
         num_units (`int`): Steps, episodes or parts.
         seconds_per_unit (`float`): A guess, until the stage has been measured.
         num_done (`int`, defaults to 0): Units done.
-        first_unit (`int`, defaults to 0): Units that were done when this process came to the stage.
+        num_measured (`int`, defaults to 0): Units that this process has done.
         seconds (`float`, defaults to 0): Time that this process has spent in it.
     """
 
@@ -28,14 +28,13 @@ class Stage:
     num_units: int
     seconds_per_unit: float
     num_done: int = 0
-    first_unit: int = 0
+    num_measured: int = 0
     seconds: float = 0.0
 
     @property
     def measured(self) -> float | None:
         """Seconds per unit as measured, or `None` if too little was done."""
-        units = self.num_done - self.first_unit
-        return self.seconds / units if units >= min(3, self.num_units) and units > 0 else None
+        return self.seconds / self.num_measured if self.num_measured >= min(3, self.num_units) > 0 else None
 
 
 class RunProgress:
@@ -60,22 +59,20 @@ class RunProgress:
         self._last = (name, time.perf_counter())
         self.show()
 
-    def update(self, name: str, num_done: int) -> None:
-        """A stage has done so many units in all; what an earlier process did counts as done, not as measured."""
+    def update(self, name: str, num_done: int, num_new: int = 1) -> None:
+        """A stage has done `num_done` units in all, of which `num_new` since the last call, by this process."""
         stage, now = self.stages[name], time.perf_counter()
-        is_first = self._last is None or self._last[0] != name or stage.num_done == stage.first_unit == 0
-        if is_first and num_done > 1:
-            stage.first_unit = stage.num_done = num_done - 1
-        if self._last is not None and self._last[0] == name:
+        if num_new and self._last is not None and self._last[0] == name:
+            stage.num_measured += num_new
             stage.seconds += now - self._last[1]
         stage.num_done, self._last = num_done, (name, now)
         self.show()
 
     def finish(self, name: str) -> None:
-        """A stage is complete."""
-        stage = self.stages[name]
-        stage.num_done = stage.num_units
-        self.show()
+        """A stage is complete, if the run has it."""
+        if name in self.stages:
+            self.stages[name].num_done = self.stages[name].num_units
+            self.show()
 
     def seconds_left(self) -> float:
         """Estimate of the time left."""

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
+from ..cards.folder import RECIPE_NAME
 from ..evaluation.config import EvaluationConfig
 from ..loading.local import find_folder, read_json_object
 from ..settings import checked, override
@@ -19,7 +20,6 @@ from .config import GHNTrainingConfig, NNiTTrainingConfig
 from .demonstrations import DemonstrationsConfig
 
 
-RECIPE_NAME = "recipe.json"
 PRESETS = ("small", "base", "large")
 # Parameters of the mean network of the task that the numbers of steps below are chosen for: that of `digits`.
 _USUAL_PARAMETERS = 5000
@@ -165,7 +165,7 @@ class Recipe:
                 raise ValueError(f"A stage must be one of {known}, but received {stage!r}.")
             if settings is None and stage not in defaults:
                 raise ValueError(f"`{stage}` cannot be left out, but received None.")
-            current = getattr(self, stage) or defaults.get(stage)
+            current: Any = getattr(self, stage) or defaults.get(stage)
             changed[stage] = None if settings is None else override(current, settings, stage)
         return replace(self, **changed)
 

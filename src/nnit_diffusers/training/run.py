@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,26 @@ from typing import Any
 from accelerate import PartialState
 
 from ..cards import draw_pictures, write_card, write_pipeline
+from ..cards.folder import RECIPE_NAME, WORK_FOLDER
 from ..evaluation.pipeline import evaluate_pipeline, num_parts
 from ..loading.local import read_json_object
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..pipelines import NNiTPipeline
 from ..tasks.base import Task
+from ..tasks.imitation import ImitationTask
 from ..tasks.maniskill import ManiSkillTask
 from ..tasks.registry import get_task
 from ..writing import write_json
 from .checkpoints import RECORD_NAME
 from .config import OPERATIONAL_FIELDS, NNiTTrainingConfig
+from .dagger import add_round, round_path
 from .demonstrations import collect_demonstrations
 from .hypernetwork import train_ghn
 from .progress import RunProgress, Stage, only_this_bar
-from .recipe import RECIPE_NAME, Recipe
+from .recipe import Recipe
 from .transformer import train_nnit
 
 
-# Subfolder of the output with checkpoints and the results of the stages. It is not published.
-WORK_FOLDER = "training"
 # What the last stage needs, to be missed at the beginning instead.
 _NEEDED_PACKAGES = ("jinja2", "matplotlib", "PIL")
 # What this function writes into its folder, which `overwrite` removes.
@@ -88,6 +90,8 @@ def train(
         raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no expert to record.")
     output_dir = Path(output_dir)
     _claim(output_dir, recipe, overwrite)
+    # the task of the caller stays as it is
+    task = task.separate() if isinstance(task, ImitationTask) else task
     run = _Run(task, output_dir, recipe, show_progress)
     with only_this_bar():
         try:
@@ -120,11 +124,18 @@ class _Run:
         """Runs what is left of every stage."""
         self._demonstrations()
         ghn = self._hypernetwork()
-        if not (self.output_dir / NNiTPipeline.config_name).is_file():
+        if self._is_published():
+            for stage in ("transformer", "tuning"):
+                self.progress.finish(stage)
+        else:
             self._publish(self._transformer(ghn))
         pipeline = NNiTPipeline.from_pretrained(self.output_dir)
         self._evaluation(pipeline)
         return pipeline
+
+    def _is_published(self) -> bool:
+        """Whether training is complete: the index of the pipeline is written last."""
+        return (self.output_dir / NNiTPipeline.config_name).is_file()
 
     def _demonstrations(self) -> None:
         """Records the expert, and makes the task read what was recorded."""
@@ -134,9 +145,7 @@ class _Run:
         assert isinstance(self.task, ManiSkillTask)
         folder = self.work / "demonstrations"
         self.progress.begin("demonstrations")
-        collect_demonstrations(
-            self.task, folder, config, on_episodes=lambda done: self.progress.update("demonstrations", done)
-        )
+        collect_demonstrations(self.task, folder, config, on_episodes=partial(self.progress.update, "demonstrations"))
         self.task.read_from(folder)
         self.progress.finish("demonstrations")
 
@@ -144,8 +153,12 @@ class _Run:
         """Trains the GHN, or reads it if it is complete."""
         folder = self.work / "ghn"
         self.progress.begin("hypernetwork")
-        if (self.output_dir / NNiTPipeline.config_name).is_file():
+        if self._is_published():
             ghn = GraphHyperNetwork.from_pretrained(folder / "ghn")
+            # networks that the evaluation trains directly learn from the same data
+            for step in self.recipe.ghn.dagger_steps:
+                assert isinstance(self.task, ImitationTask)
+                add_round(self.task, round_path(folder, step))
         else:
             ghn = train_ghn(
                 self.task,
@@ -199,11 +212,16 @@ class _Run:
             self.task,
             self.output_dir / "evaluation.json",
             self.recipe.evaluation,
-            on_part=lambda done, _total, _name: self.progress.update("evaluation", done),
+            on_part=self._on_part,
         )
         self.progress.finish("evaluation")
         draw_pictures(report, self.output_dir)
         write_card(self.output_dir, self.task)
+
+    def _on_part(self, done: int, missing: int, name: str) -> None:
+        """Parts of the evaluation that an earlier process has stored count as done."""
+        stored = self.progress.stages["evaluation"].num_units - missing
+        self.progress.update("evaluation", stored + done, num_new=min(done, 1))
 
 
 def _check_environment() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -96,6 +96,12 @@ class ManiSkillTask(ImitationTask):
         screening.pool = self.pool
         screening._stop_at_success = True
         return screening
+
+    def separate(self) -> Self:
+        """See [`~ImitationTask.separate`]. Both share their worker processes."""
+        separate = super().separate()
+        separate.pool = self.pool
+        return separate
 
     @cached_property
     def pool(self) -> EpisodePool:
