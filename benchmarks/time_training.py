@@ -10,7 +10,7 @@ stopped is not resumed, since its time would be wrong: its folder has to be remo
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class Arguments:
     work_dir: str = "outputs/presets"
     """Folder of the pipelines, a new one for each task."""
     output_path: str = "docs/measurements/presets_small.json"
-    """JSON file to write."""
+    """JSON file to write, or to add tasks to."""
 
 
 def measure(task: str, arguments: Arguments) -> dict[str, Any]:
@@ -49,21 +49,24 @@ def measure(task: str, arguments: Arguments) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     report = read_json_object(folder / "evaluation.json")
     print(report_tables(report))  # type: ignore[arg-type]
-    return {"seconds": seconds, "recipe": read_json_object(folder / "recipe.json"), "evaluation": report}
+    return {
+        "seconds": seconds,
+        "preset": arguments.preset,
+        "num_threads": torch.get_num_threads(),
+        **provenance(),
+        "recipe": read_json_object(folder / "recipe.json"),
+        "evaluation": report,
+    }
 
 
 def main(arguments: Arguments) -> None:
-    report: dict[str, Any] = {
-        "what": "Wall-clock time of `nnit train` with its evaluation, and the evaluation.",
-        "arguments": asdict(arguments),
-        "num_threads": torch.get_num_threads(),
-        **provenance(),
-        "tasks": {},
-    }
+    path = Path(arguments.output_path)
+    what = "Wall-clock time of `nnit train` with its evaluation, and the evaluation."
+    tasks = read_json_object(path)["tasks"] if path.exists() else {}
     for task in arguments.tasks:
-        report["tasks"][task] = measure(task, arguments)
-        print(f"{task}: {report['tasks'][task]['seconds'] / 60:.1f} minutes")
-        write_json(arguments.output_path, report)
+        tasks[task] = measure(task, arguments)
+        print(f"{task}: {tasks[task]['seconds'] / 60:.1f} minutes")
+        write_json(path, {"what": what, "tasks": tasks})
 
 
 if __name__ == "__main__":
