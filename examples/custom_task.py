@@ -27,7 +27,6 @@ class BreastCancerTask(ClassificationTask):
     in_features = 30
     out_features = 2
     min_width, max_width, max_depth = 8, 32, 2
-    # As for digits; chosen on other splits of this table.
     label_smoothing = 0.1
 
     def load(self, split: str) -> tuple[np.ndarray, np.ndarray]:
