@@ -18,6 +18,7 @@ from nnit_diffusers.evaluation.tables import (
     PICTURES,
     architecture_name,
     best_of,
+    interval_note,
     percent,
     protocol,
     report_tables,
@@ -107,8 +108,8 @@ def presets() -> list[str]:
     blocks = [
         "## `nnit train --preset small`",
         "From a task to a published folder, on two CPU cores without a GPU. The time is that of the command, with its "
-        "evaluation. Networks trained directly, in the last column, have the architectures of the column before it, "
-        "and are as many as the JSON states. Brackets: as above.",
+        "evaluation. The last three columns are means over the same held-out architectures, for which three networks "
+        f"each were trained directly as well. {interval_note('architectures', {'sample_name': 'sample'})}",
     ]
     rows = []
     for name, run in report["tasks"].items():
