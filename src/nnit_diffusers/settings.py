@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import types
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 
@@ -59,3 +60,23 @@ def checked(value: Any, kind: Any, name: str) -> Any:
         return value
     shown = getattr(kind, "__name__", str(kind)) if origin is None else str(kind).replace("typing.", "")
     raise ValueError(f"`{name}` must be of type {shown}, but received {value!r}.")
+
+
+def check_ranges(config: DataclassInstance, may_be_zero: Collection[str] = ()) -> None:
+    """Checks all numbers of a configuration: integers are positive, and other numbers finite.
+
+    Parameters:
+        config: A dataclass.
+        may_be_zero (`Collection[str]`): Integers that may be 0.
+
+    Raises:
+        `ValueError`: If one of them is not.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        least = 0 if field.name in may_be_zero else 1
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"`{field.name}` must be a finite number, but received {number!r}.")
+            if isinstance(number, int) and not isinstance(number, bool) and number < least:
+                raise ValueError(f"`{field.name}` must be {least} or more, but received {value!r}.")

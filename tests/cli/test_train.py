@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretr
 
 TASK = "tiny_tasks:tiny_data"
 MODEL = "num_layers=1 num_attention_heads=1 attention_head_dim=8 train_batch_size=2 max_train_steps=2 patch_size=4"
-SETTINGS = [
+CHANGED = [
     *("ghn.max_train_steps=2", "ghn.num_architectures=2", "ghn.upsampling=4", "ghn.validation_architectures=1"),
     *(f"nnit.{setting}" for setting in MODEL.split()),
     "nnit.validation_architectures=1",
@@ -19,6 +19,7 @@ SETTINGS = [
     *("evaluation.num_architectures=1", "evaluation.num_networks=2", "evaluation.num_selected=1"),
     *('evaluation.sections=["regions"]', "evaluation.num_inference_steps=1"),
 ]
+SETTINGS = [argument for setting in CHANGED for argument in ("--set", setting)]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def accelerate_of_this_test():
 
 
 def test_the_output_is_what_every_other_command_takes(nnit):
-    command = ("train", TASK, "--preset", "small", "--output", "runs/tiny", "--set", *SETTINGS)
+    command = ("train", TASK, "--preset", "small", "--output", "runs/tiny", *SETTINGS)
     result = nnit(*command, "--json")
     assert result.code == 0, result.err
     assert set(result.json["measured"]) >= {"seen", "held_out_widths"} and result.json["task"] == "tiny_data"
@@ -42,12 +43,14 @@ def test_the_output_is_what_every_other_command_takes(nnit):
     # the same command trains nothing again, and another one is refused
     with fresh_accelerate():
         assert nnit(*command).code == 0
-    refused = nnit(*command, "ghn.seed=3")
+    refused = nnit(*command, "--set", "ghn.seed=3")
     assert refused.code == 2 and "`ghn.seed` is 0 there and 3 here" in refused.err and refused.err.count("\n") == 1
 
 
 def test_a_dry_run_shows_all_settings_and_writes_nothing(nnit, tmp_path):
-    result = nnit("train", TASK, "--output", "run", "--dry-run", "--set", "ghn.seed=7", "nnit.optimizer=adamw")
+    result = nnit(
+        "train", TASK, "--output", "run", "--dry-run", "--set", "ghn.seed=7", "--set", "nnit.optimizer=adamw"
+    )
     recipe = json.loads(result.out)
     assert (recipe["ghn"]["seed"], recipe["nnit"]["optimizer"]) == (7, "adamw")
     assert not (tmp_path / "run").exists()
@@ -69,6 +72,19 @@ def test_a_dry_run_shows_all_settings_and_writes_nothing(nnit, tmp_path):
         ([TASK, "--output", "run", "--data-dir", "data"], "can't be made with {'data_dir': 'data'}"),
         ([TASK, "--output", "run", "--set", "ghn.steps=5"], "A setting of `ghn` must be one of"),
         ([TASK, "--output", "run", "--set", "ghn"], "`--set` must be STAGE.SETTING=VALUE or STAGE=none, but received"),
+        ([TASK, "--output", "run", "--set", "ghn.seed=1", "--set", "ghn.seed=2"], "every setting once"),
+        ([TASK, "--output", "run", "--set", "tuning=none", "--set", "tuning.seed=2"], "none beside `none`"),
+        ([TASK, "--output", "run", "--set", "ghn.checkpointing_steps=0"], "`checkpointing_steps` must be 1 or more"),
+        ([TASK, "--output", "run", "--set", "ghn.learning_rate=NaN"], "`learning_rate` must be a finite number"),
+        ([TASK, "--output", "run", "--set", "nnit.lr_scheduler=slow"], "`lr_scheduler` must be one of"),
+        ([TASK, "--output", "run", "--set", "evaluation.num_selected=0"], "`num_selected` must be 1 or more"),
+        ([TASK, "--output", "run", "--set", "evaluation.num_episodes=999"], "at most 120, the samples of a split"),
+        ([TASK, "--output", "run", "--set", "ghn.dagger_steps=[1]"], "`ghn.dagger_steps` must be () for task"),
+        ([TASK, "--output", "run", "--set", "tuning.patch_size=16"], "`tuning.patch_size` must be as in `nnit`, 8"),
+        (
+            [TASK, "--output", "run", "--set", "ghn.overwrite=true"],
+            "must leave ['resume_from_checkpoint', 'overwrite']",
+        ),
         ([TASK, "--output", "run", "--set", "ghn.seed=one"], "`ghn.seed` must be of type int, but received 'one'"),
         ([TASK, "--output", "run", "--recipe", "missing.json"], "missing.json"),
         (["pickcube", "--output", "run", "--recipe", "digits.json"], "`recipe` must be of task 'pickcube'"),

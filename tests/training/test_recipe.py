@@ -118,3 +118,23 @@ def test_an_incomplete_recipe_is_refused(content, tmp_path):
         Recipe.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="A recipe must have"):
         Recipe.from_pretrained(tmp_path / "recipe.json")
+
+
+def test_tuning_has_the_model_of_the_transformer():
+    recipe = Recipe.for_task(TinyDataTask()).with_overrides({"nnit": {"patch_size": 4, "scheduler_shift": 1.0}})
+    assert (recipe.tuning.patch_size, recipe.tuning.scheduler_shift) == (4, 1.0)
+    with pytest.raises(ValueError, match="`tuning.patch_size` must be as in `nnit`, 4, but received 8"):
+        recipe.with_overrides({"tuning": {"patch_size": 8}})
+    # a tuning that was left out is one by function again
+    restored = recipe.with_overrides({"tuning": None}).with_overrides({"tuning": {"max_train_steps": 3}}).tuning
+    assert restored.function_loss_weight > 0 and restored.seed != recipe.nnit.seed
+
+
+def test_rounds_of_dagger_keep_their_place_in_a_run_of_another_length():
+    recipe = Recipe.for_task(get_task("pickcube"), "small")
+    for factor in (0.1, 10):
+        steps = round(factor * recipe.ghn.max_train_steps)
+        moved = recipe.with_overrides({"ghn": {"max_train_steps": steps}}).ghn
+        assert moved.dagger_steps == tuple(round(factor * step) for step in recipe.ghn.dagger_steps)
+    with pytest.raises(ValueError, match=r"`dagger_steps` must be at most `max_train_steps`, 5, but received \[6\]"):
+        recipe.with_overrides({"ghn": {"max_train_steps": 5, "dagger_steps": [6]}})

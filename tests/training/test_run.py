@@ -82,7 +82,7 @@ def test_the_folder_is_a_pipeline_with_its_results_and_records(folder):
     assert report["settings"]["task"] == "tiny_data"
     names = {path.name for path in folder.iterdir()}
     assert {"README.md", "regions.png", "recipe.json", "training_ghn.json", "training_tuning.json"} <= names
-    assert "nnit train tiny_data --recipe recipe.json" in (folder / "README.md").read_text()
+    assert "nnit train tiny_tasks:tiny_data --recipe recipe.json" in (folder / "README.md").read_text()
 
 
 def test_the_recipe_in_the_folder_repeats_the_run(folder, tmp_path):
@@ -170,6 +170,37 @@ def test_overwriting_begins_again(copy_of):
     train_tiny(copy_of, ghn={**TINY["ghn"], "seed": 5}, overwrite=True)
     assert Recipe.from_pretrained(copy_of).ghn.seed == 5
     assert (copy_of / "notes.txt").read_text() == "mine"
+
+
+def test_settings_of_the_evaluation_may_change_until_it_begins(copy_of):
+    (copy_of / "evaluation.json").unlink()
+    train_tiny(copy_of, evaluation={**TINY["evaluation"], "num_networks": 3})
+    assert Recipe.from_pretrained(copy_of).evaluation.num_networks == 3
+    with pytest.raises(ValueError, match="`evaluation.num_networks` is 3 there and 2 here"):
+        train_tiny(copy_of)
+
+
+def test_a_finished_card_is_left_as_its_owner_edited_it(copy_of):
+    (copy_of / "README.md").write_text("mine")
+    (copy_of / "photo.png").write_bytes(b"mine")
+    train_tiny(copy_of)
+    assert (copy_of / "README.md").read_text() == "mine" and (copy_of / "photo.png").exists()
+
+
+def test_other_data_than_those_of_the_run_are_refused(copy_of):
+    class ShiftedTask(TinyDataTask):
+        def load(self, split):
+            inputs, labels = super().load(split)
+            return inputs + 1, labels
+
+    with pytest.raises(ValueError, match="A resumed run must have its first data, but in .*`observation_sha256` is"):
+        train(ShiftedTask(), copy_of, preset="small", show_progress=False, **TINY)
+
+
+def test_a_folder_that_a_kill_left_before_the_first_stage_is_new(tmp_path):
+    (tmp_path / "run" / "training" / ".recipe.json.abc.tmp").mkdir(parents=True)
+    train_tiny(tmp_path / "run", tuning=None, evaluation={**TINY["evaluation"], "sections": ("regions",)})
+    assert (tmp_path / "run" / "model_index.json").exists()
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):

@@ -16,6 +16,8 @@ from ..pipelines import NNiTPipeline
 from ..pipelines.budget import MAX_WIDTH_FACTOR
 from ..tasks.base import Task
 from ..tasks.maniskill import ManiSkillTask
+from ..tasks.registry import spelled
+from ..writing import write_bytes
 from .folder import RECIPE_NAME, TRAINING_TITLES
 from .robot import robot_tables
 
@@ -65,7 +67,7 @@ def write_card(
         **_sizes(task, pipeline),
         **_training(repo_dir, task),
     )
-    card.save(repo_dir / "README.md")
+    write_bytes(repo_dir / "README.md", str(card).encode())
 
 
 def _sizes(task: Task, pipeline: NNiTPipeline) -> dict[str, Any]:
@@ -96,8 +98,8 @@ def _training(repo_dir: Path, task: Task) -> dict[str, Any]:
     recipe = "The settings of every training run are below."
     if (repo_dir / RECIPE_NAME).exists():
         recipe = (
-            f"`nnit train {task.name} --recipe {RECIPE_NAME} --output DIR` repeats it: `{RECIPE_NAME}` beside this "
-            "card has the settings and seeds of all stages."
+            f"`nnit train {spelled(task)} --recipe {RECIPE_NAME} --output DIR` repeats it: `{RECIPE_NAME}` beside "
+            "this card has the settings and seeds of all stages."
         )
     return {"recipe": recipe, "training_runs": runs}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..evaluation.tables import PICTURES
 from ..loading.pipelines import PIPELINE_FILE, PIPELINE_FILE_NAME
 from ..pipelines import NNiTPipeline
 from ..writing import replace_folder, write_json
@@ -25,7 +26,11 @@ TRAINING_TITLES = {
     "training_tuning.json": "the transformer's tuning",
 }
 # Results of the weights that were in the folder before.
-_RESULTS = ("evaluation.json", "README.md", "benchmark.json", "rollout.json", "rollout.mp4")
+_RESULTS = (
+    *("evaluation.json", "README.md", "benchmark.json", "rollout.json", "rollout.mp4", "rollout.png"),
+    *(f"{section}.png" for section in PICTURES),
+)
+_COMPONENTS = ("transformer", "scheduler", "architecture_scheduler", "tokenizer", "ghn")
 # Written last: a folder without it holds no pipeline.
 _INDEX = NNiTPipeline.config_name
 
@@ -47,7 +52,8 @@ def write_pipeline(
     repo_dir.mkdir(parents=True, exist_ok=True)
     # what a killed call has left, which would be published
     for left in repo_dir.glob(".*.tmp"):
-        shutil.rmtree(left)
+        if left.is_dir() and left.name.split(".")[1] in ("pipeline", *_COMPONENTS):
+            shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=repo_dir, prefix=".pipeline.", suffix=".tmp") as temporary:
         # the new pipeline
         new = Path(temporary) / "new"
@@ -63,8 +69,6 @@ def write_pipeline(
         (repo_dir / _INDEX).unlink(missing_ok=True)
         for name in (*_RESULTS, RECIPE_NAME, *TRAINING_TITLES):
             (repo_dir / name).unlink(missing_ok=True)
-        for picture in repo_dir.glob("*.png"):
-            picture.unlink()
         for path in sorted(new.iterdir(), key=lambda path: path.name == _INDEX):
             if path.is_dir():
                 replace_folder(path, repo_dir / path.name)

@@ -243,6 +243,8 @@ def check_card(folder: Path) -> None:
 def check_results(folder: Path) -> None:
     """Raises `ValueError` if the results in the card's metadata differ from those of evaluation.json."""
     report = read_json_object(folder / "evaluation.json")
+    if not report.get("regions"):
+        raise ValueError("evaluation.json must have the section `regions`, but lacks it.")
     measured = {region: round(part["nnit"]["mean"], 4) for region, part in report["regions"].items()}
     claimed = {result.dataset_config: result.metric_value for result in _card(folder).data.eval_results or []}
     if claimed != measured:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from .command import Command, OptionalStr, Report
 
@@ -27,7 +27,7 @@ class Train(Command):
         nnit train my_tasks:my_task --output my-pipeline
 
         # other settings of single stages
-        nnit train digits --output my-digits --set ghn.max_train_steps=3000 evaluation.seed=7
+        nnit train digits --output my-digits --set ghn.max_train_steps=3000 --set evaluation.seed=7
 
         # only show the settings of all stages
         nnit train pickcube --preset large --output my-robot --dry-run
@@ -47,8 +47,8 @@ class Train(Command):
     """Size of the run. Sizes of patches, models and steps also depend on the task."""
     recipe: OptionalStr = None
     """Settings to use in place of a preset: recipe.json of another run, or the folder or Hub repository it is in."""
-    set: Annotated[tuple[str, ...], arg(metavar="STAGE.SETTING=VALUE ...", help_behavior_hint="")] = ()
-    """Other settings, such as nnit.max_train_steps=2000. STAGE=none leaves out demonstrations or tuning."""
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="STAGE.SETTING=VALUE", help_behavior_hint="")] = ()
+    """Another setting, such as nnit.max_train_steps=2000; may be repeated. STAGE=none leaves a stage out."""
     data_dir: OptionalStr = None
     """Folder where the task finds or downloads its data or demonstrations. Default: the task's own folder."""
     force: bool = False
@@ -59,11 +59,15 @@ class Train(Command):
     def run(self) -> Report:
         from ..tasks import load_task
         from ..training import Recipe, train
+        from ..training.run import check_recipe
 
         task = load_task(self.task, self.data_dir)
         recipe = Recipe.from_pretrained(self.recipe) if self.recipe else Recipe.for_task(task, self.preset)
+        if self.data_dir is not None and self.recipe is not None:
+            recipe = recipe.with_overrides({"demonstrations": None})
         recipe = recipe.with_overrides(parse_settings(self.set))
         if self.dry_run:
+            check_recipe(task, recipe)
             return Report(recipe.to_dict(), json.dumps(recipe.to_dict(), indent=2))
 
         train(task, self.output, recipe=recipe, overwrite=self.force)
@@ -92,9 +96,15 @@ def parse_settings(settings: Sequence[str]) -> Mapping[str, Mapping[str, Any] | 
         `ValueError`: If one is not of that form.
     """
     parsed: dict[str, dict[str, Any] | None] = {}
+    seen: set[str] = set()
     for text in settings:
         name, equals, value = text.partition("=")
         stage, dot, setting = name.partition(".")
+        if name in seen or (parsed.get(stage, {}) is None if dot else stage in parsed):
+            raise ValueError(
+                f"`--set` must have every setting once, and none beside `none`, but received {text!r} again."
+            )
+        seen.add(name)
         if equals and not dot and value == "none":
             parsed[stage] = None
             continue

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..regions import REGIONS, RegionName
+from ..settings import check_ranges
 from ..tasks.base import Task
 
 
@@ -134,16 +135,16 @@ def _widths_of(min_width: int, max_width: int) -> tuple[int, ...]:
 
 
 def check_choices(config: EvaluationConfig, known: Sequence[str]) -> None:
-    """Raises `ValueError` if a section or region is unknown, or a number is not positive."""
+    """Raises `ValueError` if a section or region is unknown, or a number is out of range."""
     for name, allowed in (("sections", known), ("regions", REGIONS)):
         unknown = [value for value in getattr(config, name) if value not in allowed]
         if unknown:
             raise ValueError(f"`{name}` must be among {list(allowed)}, but received {unknown}.")
-    for name in ("num_architectures", "num_networks", "num_selected", "num_inference_steps", "num_direct_networks"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"`{name}` must be 1 or more, but received {getattr(config, name)}.")
-    if "novelty" in config.sections and not 1 <= config.num_ensemble <= config.num_compared_networks:
+    check_ranges(config, may_be_zero=("seed", "num_direct_architectures"))
+    # distances between networks need two, and an ensemble its members
+    most = config.num_compared_networks
+    if "novelty" in config.sections and not (most > 1 and config.num_ensemble <= most):
         raise ValueError(
-            f"`num_ensemble` must be 1 to `num_compared_networks`, {config.num_compared_networks}, but received "
-            f"{config.num_ensemble}."
+            "`num_compared_networks` must be 2 or more, and not less than `num_ensemble`, but received "
+            f"{most} and {config.num_ensemble}."
         )

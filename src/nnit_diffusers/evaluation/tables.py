@@ -329,15 +329,19 @@ def protocol(report: Report) -> str:
             "training nor the choice of the best networks used."
         )
     else:
+        screened = settings["num_episodes"] or settings["num_test_episodes"]
         lines += [
             f"Regions, and architectures chosen by the model: every network is scored in the same "
-            f"{settings['num_episodes']} validation {samples}, and the {best_of(settings)} by that score in the same "
+            f"{screened} validation {samples}, and the {best_of(settings)} by that score in the same "
             f"{settings['num_final_episodes']} test {samples}.",
-            f"All other tables: every network is scored in the same {settings['num_episodes']} test {samples}.",
+            f"All other tables: every network is scored in the same {screened} test {samples}.",
             f"No training run used these {samples}.",
-            "An episode is a success if the task is solved in any of its steps. Success at episode end is the share "
-            "of episodes whose last step is a success.",
         ]
+    if settings["num_final_episodes"] is not None and samples == "episodes":
+        lines.append(
+            "An episode is a success if the task is solved in any of its steps. Success at episode end is the share "
+            "of episodes whose last step is a success."
+        )
     lines.append(f"Intervals describe how the mean varies over architectures or networks, not over {samples}.")
     return "\n".join(f"- {line}" for line in lines)
 

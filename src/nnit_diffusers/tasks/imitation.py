@@ -85,7 +85,7 @@ class ImitationTask(Task):
             received = None if self.data_dir is None else str(self.data_dir)
             raise ValueError(
                 f"`data_dir` must be a folder of demonstrations to train on {self.name!r}, but received {received!r}, "
-                f"which has none. `nnit train {self.name} --output DIR` collects them and trains. To collect them "
+                "which has none. `nnit train`, without a `data_dir`, records the expert of a robot task. To record it "
                 "only, call `nnit_diffusers.training.collect_demonstrations(task, output_dir)`."
             )
         observations, actions = zip(*map(read_demonstrations, paths))

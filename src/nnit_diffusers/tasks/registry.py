@@ -81,19 +81,36 @@ def load_task(name: str, data_dir: str | Path | None = None) -> Task:
             sys.path.insert(0, os.getcwd())
         try:
             found = getattr(import_module(module_name), task_name, None)
-        except ImportError as error:
+        except (ImportError, TypeError) as error:
             raise ValueError(
                 f"`task` must name a module that can be imported, but received {name!r}: {error}."
             ) from error
     options = {"data_dir": data_dir} if data_dir is not None else {}
-    if isinstance(found, Task) and not options:
+    if isinstance(found, Task):
+        if options:
+            raise ValueError(
+                f"`data_dir` must not be given for {name!r}, which is an object, but received {data_dir!r}."
+            )
+        _name(type(found), task_name)
         return found
     task_class = found if isinstance(found, type) and issubclass(found, Task) else None
     if task_class is None and task_name not in _PATHS:
         raise ValueError(f"`task` must be one of {list_tasks()} or `module:name`, but received {name!r}.")
-    if task_class is not None and not hasattr(task_class, "name"):
-        register_task(task_name)(task_class)
+    if task_class is not None:
+        _name(task_class, task_name)
     try:
         return task_class(**options) if task_class is not None else get_task(task_name, **options)
     except TypeError as error:
         raise ValueError(f"Task {name!r} can't be made with {options or 'no arguments'}: {error}.") from error
+
+
+def _name(task_class: type[Task], name: str) -> None:
+    """Registers a class that has no name of its own; that of a base class is of another task."""
+    if "name" not in vars(task_class):
+        register_task(name)(task_class)
+
+
+def spelled(task: Task) -> str:
+    """What [`load_task`] finds a task by: its name, or `module:name` for one that is not built in."""
+    module = type(task).__module__
+    return task.name if module.startswith(f"{__package__}.") else f"{module}:{task.name}"

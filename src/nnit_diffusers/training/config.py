@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..settings import check_ranges
+
 
 # Fields that may change when a run resumes: they have no part in the trained weights.
 OPERATIONAL_FIELDS = frozenset(
@@ -28,6 +30,9 @@ OPERATIONAL_FIELDS = frozenset(
         "pretrained_model_name_or_path",
     }
 )
+
+# Integers that may be 0; all others are 1 or more.
+MAY_BE_ZERO = frozenset({"seed", "lr_warmup_steps", "dataloader_num_workers", "num_message_passes"})
 
 
 @dataclass
@@ -88,6 +93,9 @@ class TrainingConfig:
     hub_model_id: str | None = None
     """Repository to upload to; the name of the output folder by default."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, MAY_BE_ZERO)
+
 
 @dataclass
 class GHNTrainingConfig(TrainingConfig):
@@ -140,6 +148,12 @@ class GHNTrainingConfig(TrainingConfig):
     """Side of the block of weights that one entry of a latent map is upsampled to."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        late = [step for step in self.dagger_steps if step > self.max_train_steps]
+        if late:
+            raise ValueError(
+                f"`dagger_steps` must be at most `max_train_steps`, {self.max_train_steps}, but received {late}."
+            )
         if self.latents_per_architecture < 2:
             raise ValueError(
                 f"`latents_per_architecture` must be 2 or more, but received {self.latents_per_architecture}."

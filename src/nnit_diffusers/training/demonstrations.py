@@ -12,6 +12,7 @@ from safetensors.torch import save
 
 from ..loading.local import read_json_object
 from ..provenance import provenance
+from ..settings import check_ranges
 from ..tasks.maniskill import ManiSkillTask
 from ..tasks.maniskill.tasks import stack_episodes
 from ..writing import write_bytes, write_json
@@ -30,6 +31,9 @@ class DemonstrationsConfig:
     """Episodes to record."""
     episodes_per_shard: int = 50
     """Episodes per file."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, may_be_zero=("seed",))
 
 
 def shard_path(output_dir: Path, number: int) -> Path:

@@ -23,6 +23,10 @@ from .demonstrations import DemonstrationsConfig
 PRESETS = ("small", "base", "large")
 # Parameters of the mean network of the task that the numbers of steps below are chosen for: that of `digits`.
 _USUAL_PARAMETERS = 5000
+# What tuning shares with the transformer that it begins with.
+_SHARED = ("patch_size", "num_layers", "num_attention_heads", "attention_head_dim", "scheduler_shift")
+# What a run of all stages decides by itself.
+_MANAGED = ("resume_from_checkpoint", "overwrite")
 # Fractions of the hypernetwork's steps after which rounds of DAgger are run.
 _DAGGER_FRACTIONS = (0.22, 0.39, 0.56)
 
@@ -86,17 +90,7 @@ class Recipe:
             demonstrations=DemonstrationsConfig() if needs_expert else None,
             ghn=_ghn_of(task, chosen),
             nnit=nnit,
-            tuning=replace(
-                nnit,
-                seed=1,
-                max_train_steps=_steps_of(task, chosen.tuning_steps),
-                learning_rate=5e-4,
-                muon_learning_rate=0.005,
-                lr_warmup_steps=20,
-                bias_loss_weight=1.0,
-                logit_mean=0.0,
-                function_loss_weight=1.0,
-            ),
+            tuning=_tuning_of(nnit, _steps_of(task, chosen.tuning_steps)),
             evaluation=EvaluationConfig(
                 sections=chosen.sections,
                 num_networks=max(2, chosen.num_networks // 3) if is_imitation else chosen.num_networks,
@@ -113,10 +107,10 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Recipe:
-        """Reads the JSON form.
+        """Reads the JSON form. Settings that a stage lacks have their defaults.
 
         Raises:
-            `ValueError`: If a stage or a setting is unknown, missing or of another type.
+            `ValueError`: If a stage is unknown or missing, or a setting is unknown, out of range or of another type.
         """
         types_of = get_type_hints(cls)
         unknown, missing = sorted(content.keys() - types_of), sorted(types_of.keys() - content.keys())
@@ -132,7 +126,7 @@ class Recipe:
                 stages[name] = override(config_type(), value, name)
             else:
                 raise ValueError(f"`{name}` of a recipe must be its settings, but is {value!r}.")
-        return cls(**stages)
+        return cls(**stages)._with_shared_settings({})
 
     @classmethod
     def from_pretrained(cls, path_or_repo: str | Path, revision: str | None = None) -> Recipe:
@@ -154,20 +148,68 @@ class Recipe:
     def with_overrides(self, overrides: Mapping[str, Mapping[str, Any] | None]) -> Recipe:
         """The same recipe with other settings of some stages; `None` for a stage leaves it out.
 
+        Rounds of DAgger keep their place in the run where only its length changes. Tuning has the model of the
+        transformer.
+
         Raises:
-            `ValueError`: If a stage or a setting is unknown, or a value has another type.
+            `ValueError`: If a stage or a setting is unknown, or a value is out of range or has another type.
         """
         changed: dict[str, Any] = {}
-        defaults = {"demonstrations": DemonstrationsConfig(), "tuning": self.nnit}
+        defaults = {"demonstrations": DemonstrationsConfig(), "tuning": _tuning_of(self.nnit)}
         for stage, settings in overrides.items():
             known = [field.name for field in fields(self) if field.name != "task"]
             if stage not in known:
                 raise ValueError(f"A stage must be one of {known}, but received {stage!r}.")
             if settings is None and stage not in defaults:
                 raise ValueError(f"`{stage}` cannot be left out, but received None.")
+            if settings is None:
+                changed[stage] = None
+                continue
+            managed = [name for name in settings if name in _MANAGED]
+            if managed:
+                raise ValueError(f"`{stage}` must leave {list(_MANAGED)} to the run, but received {managed}.")
             current: Any = getattr(self, stage) or defaults.get(stage)
-            changed[stage] = None if settings is None else override(current, settings, stage)
-        return replace(self, **changed)
+            if stage == "ghn" and "dagger_steps" not in settings:
+                settings = {**settings, "dagger_steps": _moved_rounds(current, settings)}
+            changed[stage] = override(current, settings, stage)
+        return replace(self, **changed)._with_shared_settings(overrides.get("tuning") or {})
+
+    def _with_shared_settings(self, explicit: Mapping[str, Any]) -> Recipe:
+        """The same recipe, whose tuning has the model and the sampler of the transformer.
+
+        Raises:
+            `ValueError`: If another value was given explicitly.
+        """
+        if self.tuning is None:
+            return self
+        for name in _SHARED:
+            wanted = getattr(self.nnit, name)
+            if name in explicit and explicit[name] != wanted:
+                raise ValueError(f"`tuning.{name}` must be as in `nnit`, {wanted!r}, but received {explicit[name]!r}.")
+        return replace(self, tuning=replace(self.tuning, **{name: getattr(self.nnit, name) for name in _SHARED}))
+
+
+def _tuning_of(nnit: NNiTTrainingConfig, steps: int | None = None) -> NNiTTrainingConfig:
+    """Tuning by what networks compute: gently, from another seed, by default for a quarter of the steps."""
+    return replace(
+        nnit,
+        seed=nnit.seed + 1,
+        max_train_steps=steps or max(1, nnit.max_train_steps // 4),
+        learning_rate=5e-4,
+        muon_learning_rate=0.005,
+        lr_warmup_steps=20,
+        bias_loss_weight=1.0,
+        logit_mean=0.0,
+        function_loss_weight=1.0,
+    )
+
+
+def _moved_rounds(ghn: GHNTrainingConfig, settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """Rounds of DAgger at the same fractions of a run of another length."""
+    length = settings.get("max_train_steps", ghn.max_train_steps)
+    if not isinstance(length, int) or length == ghn.max_train_steps:
+        return ghn.dagger_steps
+    return tuple(sorted({max(1, round(step * length / ghn.max_train_steps)) for step in ghn.dagger_steps}))
 
 
 def _steps_of(task: Task, steps: int) -> int:

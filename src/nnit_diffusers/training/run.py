@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,11 +11,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from ..cards import draw_pictures, write_card, write_pipeline
 from ..cards.folder import RECIPE_NAME, WORK_FOLDER
+from ..evaluation.config import CHOICES, check_choices
 from ..evaluation.pipeline import evaluate_pipeline, num_parts
+from ..evaluation.report import GRID
+from ..evaluation.sections import SECTIONS
 from ..loading.local import read_json_object
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..pipelines import NNiTPipeline
@@ -23,7 +27,7 @@ from ..tasks.base import Task
 from ..tasks.imitation import ImitationTask
 from ..tasks.maniskill import ManiSkillTask
 from ..tasks.registry import get_task
-from ..writing import write_json
+from ..writing import replacing_folder, write_json
 from .checkpoints import RECORD_NAME
 from .config import OPERATIONAL_FIELDS, NNiTTrainingConfig
 from .dagger import add_round, round_path
@@ -31,11 +35,14 @@ from .demonstrations import collect_demonstrations
 from .hypernetwork import train_ghn
 from .progress import RunProgress, Stage, only_this_bar
 from .recipe import Recipe
+from .trainer import check_schedule
 from .transformer import train_nnit
 
 
 # What the last stage needs, to be missed at the beginning instead.
 _NEEDED_PACKAGES = ("jinja2", "matplotlib", "PIL")
+# What a run is trained on, in its subfolder.
+_DATA_NAME = "data.json"
 # What this function writes into its folder, which `overwrite` removes.
 _WRITTEN = ("model_index.json", RECIPE_NAME, "evaluation.json", "README.md", "pipeline.py")
 
@@ -84,20 +91,49 @@ def train(
     _check_environment()
     task = get_task(task) if isinstance(task, str) else task
     recipe = (recipe or Recipe.for_task(task, preset)).with_overrides(overrides)
-    if recipe.task != task.name:
-        raise ValueError(f"`recipe` must be of task {task.name!r}, but is of {recipe.task!r}.")
-    if recipe.demonstrations is not None and not isinstance(task, ManiSkillTask):
-        raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no expert to record.")
+    if isinstance(task, ImitationTask):
+        # the task of the caller stays as it is
+        task = task.separate()
+        if task.data_dir is not None and not overrides.get("demonstrations"):
+            recipe = recipe.with_overrides({"demonstrations": None})
+    check_recipe(task, recipe)
     output_dir = Path(output_dir)
     _claim(output_dir, recipe, overwrite)
-    # the task of the caller stays as it is
-    task = task.separate() if isinstance(task, ImitationTask) else task
     run = _Run(task, output_dir, recipe, show_progress)
     with only_this_bar():
         try:
             return run.all_stages()
         finally:
             run.progress.close()
+
+
+def check_recipe(task: Task, recipe: Recipe) -> None:
+    """Checks before the first stage what a later one would refuse.
+
+    Raises:
+        `ValueError`: If the recipe is of another task, or a setting does not fit the task or is out of range.
+    """
+    if recipe.task != task.name:
+        raise ValueError(f"`recipe` must be of task {task.name!r}, but is of {recipe.task!r}.")
+    if recipe.demonstrations is not None:
+        if not isinstance(task, ManiSkillTask):
+            raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no expert to record.")
+        if task.data_dir is not None:
+            raise ValueError(f"`demonstrations` must be None with a `data_dir`, but received {recipe.demonstrations}.")
+    if recipe.ghn.dagger_steps and not isinstance(task, ImitationTask):
+        raise ValueError(f"`ghn.dagger_steps` must be () for task {task.name!r}, which has no expert.")
+    for config in filter(None, (recipe.ghn, recipe.nnit, recipe.tuning)):
+        check_schedule(config)
+    evaluation = recipe.evaluation.for_task(task)
+    check_choices(evaluation, list(SECTIONS))
+    if task.sample_name == "sample":
+        most = min(task.num_evaluation_samples(split) for split in ("validation", "test"))
+        for name in ("num_episodes", "num_final_episodes"):
+            if (getattr(evaluation, name) or 0) > most:
+                raise ValueError(
+                    f"`evaluation.{name}` must be at most {most}, the samples of a split, but received "
+                    f"{getattr(evaluation, name)}."
+                )
 
 
 class _Run:
@@ -123,6 +159,7 @@ class _Run:
     def all_stages(self) -> NNiTPipeline:
         """Runs what is left of every stage."""
         self._demonstrations()
+        self._check_data()
         ghn = self._hypernetwork()
         if self._is_published():
             for stage in ("transformer", "tuning"):
@@ -149,6 +186,22 @@ class _Run:
         self.task.read_from(folder)
         self.progress.finish("demonstrations")
 
+    def _check_data(self) -> None:
+        """Records what the run is trained on; raises `ValueError` if a resumed run has other data or another grid."""
+        statistics = torch.stack([self.task.observation_mean, self.task.observation_std]).double()
+        found = {
+            "sizes": [self.task.in_features, self.task.out_features],
+            "grid": {name: getattr(self.task, name) for name in GRID},
+            "observation_sha256": hashlib.sha256(statistics.numpy().tobytes()).hexdigest(),
+        }
+        path = self.work / _DATA_NAME
+        recorded = read_json_object(path) if path.exists() else found
+        changed = [f"`{name}` is {recorded.get(name)} there and {found[name]} here" for name in found]
+        changed = [text for name, text in zip(found, changed) if recorded.get(name) != found[name]]
+        if changed:
+            raise ValueError(f"A resumed run must have its first data, but in {str(path)!r} {'; '.join(changed)}.")
+        write_json(path, found)
+
     def _hypernetwork(self) -> GraphHyperNetwork:
         """Trains the GHN, or reads it if it is complete."""
         folder = self.work / "ghn"
@@ -156,7 +209,7 @@ class _Run:
         if self._is_published():
             ghn = GraphHyperNetwork.from_pretrained(folder / "ghn")
             # networks that the evaluation trains directly learn from the same data
-            for step in self.recipe.ghn.dagger_steps:
+            for step in sorted(self.recipe.ghn.dagger_steps):
                 assert isinstance(self.task, ImitationTask)
                 add_round(self.task, round_path(folder, step))
         else:
@@ -207,16 +260,15 @@ class _Run:
     def _evaluation(self, pipeline: NNiTPipeline) -> None:
         """Evaluates the pipeline as it is published, then draws pictures and writes the card."""
         self.progress.begin("evaluation")
-        report = evaluate_pipeline(
-            pipeline,
-            self.task,
-            self.output_dir / "evaluation.json",
-            self.recipe.evaluation,
-            on_part=self._on_part,
-        )
+        path, card = self.output_dir / "evaluation.json", self.output_dir / "README.md"
+        before = path.read_bytes() if path.exists() else b""
+        report = evaluate_pipeline(pipeline, self.task, path, self.recipe.evaluation, on_part=self._on_part)
+        write_json(self.output_dir / RECIPE_NAME, self.recipe.to_dict())
         self.progress.finish("evaluation")
-        draw_pictures(report, self.output_dir)
-        write_card(self.output_dir, self.task)
+        # a finished card may have been edited since
+        if path.read_bytes() != before or not card.exists():
+            draw_pictures(report, self.output_dir)
+            write_card(self.output_dir, self.task)
 
     def _on_part(self, done: int, missing: int, name: str) -> None:
         """Parts of the evaluation that an earlier process has stored count as done."""
@@ -247,39 +299,52 @@ def _claim(output_dir: Path, recipe: Recipe, overwrite: bool) -> None:
     Raises:
         `ValueError`: If the folder holds another run, or a pipeline that was not trained there.
     """
-    path = output_dir / WORK_FOLDER / RECIPE_NAME
+    work, path = output_dir / WORK_FOLDER, output_dir / WORK_FOLDER / RECIPE_NAME
     if overwrite and path.exists():
-        shutil.rmtree(path.parent)
+        # the pipeline first, so that a kill leaves a run to resume or none
         for name in _WRITTEN:
             (output_dir / name).unlink(missing_ok=True)
-        write_json(path, recipe.to_dict())
+        with replacing_folder(work) as new:
+            write_json(new / RECIPE_NAME, recipe.to_dict())
+        return
     if not path.exists():
-        if output_dir.exists() and any(output_dir.iterdir()):
+        held = sorted(entry.name for entry in _visible(output_dir) if entry != work or any(_visible(work)))
+        if held:
             raise ValueError(
                 f"`output_dir` must be a new or empty folder, or that of a run to resume, but received "
-                f"{str(output_dir)!r}, which holds {sorted(entry.name for entry in output_dir.iterdir())[:5]}."
+                f"{str(output_dir)!r}, which holds {held[:5]}."
             )
-        write_json(path, recipe.to_dict())
-        return
-    changed = _differences(read_json_object(path), recipe.to_dict())
-    if changed:
-        raise ValueError(
-            f"A resumed run must have the settings it began with, but in {str(path)!r} {'; '.join(changed)}. Choose "
-            "another folder, or begin again with `overwrite=True` (`--force`)."
-        )
+    else:
+        is_evaluated = (output_dir / "evaluation.json").exists()
+        changed = _differences(read_json_object(path), recipe.to_dict(), is_evaluated)
+        if changed:
+            raise ValueError(
+                f"A resumed run must have the settings it began with, but in {str(path)!r} {'; '.join(changed)}. "
+                "Choose another folder, or begin again with `overwrite=True` (`--force`)."
+            )
+    write_json(path, recipe.to_dict())
 
 
-def _differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Settings of a recipe that shape its result and differ, in words."""
+def _visible(folder: Path) -> list[Path]:
+    """Entries of a folder, if there is one, without what a killed write may leave."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return [entry for entry in entries if not (entry.name.startswith(".") and entry.name.endswith(".tmp"))]
+
+
+def _differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any], is_evaluated: bool) -> list[str]:
+    """Settings of a recipe that shape its result and differ, in words; those of the evaluation only if it began."""
     differences = []
     wanted = json.loads(json.dumps(wanted))
     for stage in wanted:
+        if stage == "evaluation" and not is_evaluated:
+            continue
         before, now = recorded.get(stage), wanted[stage]
         if not isinstance(before, dict) or not isinstance(now, dict):
             if before != now:
                 differences.append(f"`{stage}` is {before!r} there and {now!r} here")
             continue
-        for name in now.keys() - OPERATIONAL_FIELDS:
-            if before.get(name) != now[name]:
-                differences.append(f"`{stage}.{name}` is {before.get(name)!r} there and {now[name]!r} here")
+        # a record of an earlier version may lack some
+        for name in (now.keys() & before.keys()) - OPERATIONAL_FIELDS - CHOICES:
+            if before[name] != now[name]:
+                differences.append(f"`{stage}.{name}` is {before[name]!r} there and {now[name]!r} here")
     return sorted(differences)

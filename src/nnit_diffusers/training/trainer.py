@@ -91,12 +91,8 @@ def create_accelerator(config: TrainingConfig, output_dir: Path) -> Accelerator:
     )
 
 
-def create_schedule(config: TrainingConfig, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """The schedule of the learning rates.
-
-    Raises:
-        `ValueError`: If diffusers has no such schedule, or it needs rules and has none.
-    """
+def check_schedule(config: TrainingConfig) -> None:
+    """Raises `ValueError` if diffusers has no such schedule, or it needs rules and has none."""
     names = [schedule.value for schedule in SchedulerType]
     if config.lr_scheduler not in names:
         raise ValueError(f"`lr_scheduler` must be one of {names}, but received {config.lr_scheduler!r}.")
@@ -105,6 +101,15 @@ def create_schedule(config: TrainingConfig, optimizer: torch.optim.Optimizer) ->
             "`lr_step_rules` must be rules such as '1:10,0.1:20,0.01' for the schedule 'piecewise_constant', but "
             f"received {config.lr_step_rules!r}."
         )
+
+
+def create_schedule(config: TrainingConfig, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """The schedule of the learning rates.
+
+    Raises:
+        `ValueError`: See [`check_schedule`].
+    """
+    check_schedule(config)
     return get_scheduler(
         config.lr_scheduler,
         optimizer,
