@@ -214,7 +214,10 @@ def test_a_pipeline_without_a_ghn_is_refused(config, pipe, digits, path):
         ({"sections": ("regions", "speed")}, r"`sections` must be among .* but received \['speed'\]"),
         ({"regions": ("narrower",)}, r"`regions` must be among .* but received \['narrower'\]"),
         ({"num_networks": 0}, "`num_networks` must be 1 or more, but received 0"),
-        ({"num_ensemble": 5}, "`num_ensemble` must be 1 to `num_compared_networks`, 4, but received 5"),
+        (
+            {"num_ensemble": 5},
+            "`num_compared_networks` must be 2 or more, and not less than `num_ensemble`, but.* 4 and 5",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message, config, pipe, digits, path):

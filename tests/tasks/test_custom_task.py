@@ -15,8 +15,8 @@ from nnit_diffusers.training import train
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_task.py"
 # As in the example, but for as few steps as the task can be learned in.
 SHORT = {
-    "ghn": {"max_train_steps": 60, "num_architectures": 4, "lr_warmup_steps": 5},
-    "nnit": {"max_train_steps": 80, "train_batch_size": 8, "num_layers": 2, "attention_head_dim": 16},
+    "ghn": {"max_train_steps": 100, "num_architectures": 4, "lr_warmup_steps": 5},
+    "nnit": {"max_train_steps": 150, "train_batch_size": 8, "num_layers": 2, "attention_head_dim": 24},
     "tuning": None,
     "evaluation": {"sections": ["regions"], "num_architectures": 2, "num_networks": 2, "num_inference_steps": 4},
 }
