@@ -71,7 +71,7 @@ def test_without_demonstrations_the_error_names_what_collects_them(tmp_path, has
     task = get_task("stackcube-easy", data_dir=tmp_path if has_folder else None)
     with pytest.raises(
         ValueError,
-        match=r"`nnit train stackcube-easy --output DIR` collects them.*training\.collect_demonstrations\(task",
+        match=r"`nnit train`, without a `data_dir`, records the expert.*training\.collect_demonstrations\(task",
     ) as raised:
         _ = task.observation_mean
     assert (str(tmp_path) in str(raised.value)) == has_folder
