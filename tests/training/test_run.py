@@ -11,7 +11,7 @@ from test_dagger import FollowThePointTask
 from tiny import PATCH_SIZE
 from tiny_tasks import TinyDataTask
 
-from nnit_diffusers import NNiTPipeline, evaluate, get_task
+from nnit_diffusers import ClassificationTask, NNiTPipeline, evaluate, get_task
 from nnit_diffusers.training import Recipe, run, train
 from nnit_diffusers.training.hypernetwork import GHNTrainer
 from nnit_diffusers.training.transformer import NNiTTrainer
@@ -193,8 +193,27 @@ def test_other_data_than_those_of_the_run_are_refused(copy_of):
             inputs, labels = super().load(split)
             return inputs + 1, labels
 
-    with pytest.raises(ValueError, match="A resumed run must have its first data, but in .*`observation_sha256` is"):
+    with pytest.raises(ValueError, match="the data that it began with, but .* by up to 1.08 standard"):
         train(ShiftedTask(), copy_of, preset="small", show_progress=False, **TINY)
+    # another machine may round the statistics differently
+    path = copy_of / "training" / "data.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"observation_mean": [mean + 1e-6 for mean in data["observation_mean"]]}))
+    train_tiny(copy_of)
+    path.write_text(json.dumps(data | {"grid": {**data["grid"], "max_width": 99}}))
+    with pytest.raises(ValueError, match="must have the `grid` that it began with"):
+        train_tiny(copy_of)
+
+
+def test_a_task_without_a_name_is_refused(tmp_path):
+    class NamelessTask(ClassificationTask):
+        in_features, out_features = 3, 2
+
+        def load(self, split):
+            raise AssertionError("Nothing is read before the check.")
+
+    with pytest.raises(ValueError, match="`task` must have a name, see `register_task`, but NamelessTask has none"):
+        train(NamelessTask(), tmp_path / "run")
 
 
 def test_a_folder_that_a_kill_left_before_the_first_stage_is_new(tmp_path):

@@ -78,8 +78,10 @@ class Recipe:
         """The recipe of a preset, with sizes chosen from the task.
 
         Raises:
-            `ValueError`: If there is no such preset.
+            `ValueError`: If there is no such preset, or the task has no name.
         """
+        if not getattr(task, "name", None):
+            raise ValueError(f"`task` must have a name, see `register_task`, but {type(task).__name__} has none.")
         if preset not in PRESETS:
             raise ValueError(f"`preset` must be one of {list(PRESETS)}, but received {preset!r}.")
         chosen, is_imitation = _PRESETS[preset], isinstance(task, ImitationTask)

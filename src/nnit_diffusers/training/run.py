@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -43,6 +42,8 @@ from .transformer import train_nnit
 _NEEDED_PACKAGES = ("jinja2", "matplotlib", "PIL")
 # What a run is trained on, in its subfolder.
 _DATA_NAME = "data.json"
+# Statistics of the same data on another machine differ by less.
+_STATISTICS_TOLERANCE = 1e-3
 # What this function writes into its folder, which `overwrite` removes.
 _WRITTEN = ("model_index.json", RECIPE_NAME, "evaluation.json", "README.md", "pipeline.py")
 
@@ -188,19 +189,32 @@ class _Run:
 
     def _check_data(self) -> None:
         """Records what the run is trained on; raises `ValueError` if a resumed run has other data or another grid."""
-        statistics = torch.stack([self.task.observation_mean, self.task.observation_std]).double()
+        task, path = self.task, self.work / _DATA_NAME
         found = {
-            "sizes": [self.task.in_features, self.task.out_features],
-            "grid": {name: getattr(self.task, name) for name in GRID},
-            "observation_sha256": hashlib.sha256(statistics.numpy().tobytes()).hexdigest(),
+            "sizes": [task.in_features, task.out_features],
+            "grid": {name: getattr(task, name) for name in GRID},
+            "observation_mean": task.observation_mean.tolist(),
+            "observation_std": task.observation_std.tolist(),
         }
-        path = self.work / _DATA_NAME
         recorded = read_json_object(path) if path.exists() else found
-        changed = [f"`{name}` is {recorded.get(name)} there and {found[name]} here" for name in found]
-        changed = [text for name, text in zip(found, changed) if recorded.get(name) != found[name]]
-        if changed:
-            raise ValueError(f"A resumed run must have its first data, but in {str(path)!r} {'; '.join(changed)}.")
-        write_json(path, found)
+        for name in ("sizes", "grid"):
+            if recorded.get(name) != found[name]:
+                raise ValueError(
+                    f"A resumed run must have the `{name}` that it began with, {recorded.get(name)} in {str(path)!r}, "
+                    f"but received {found[name]}."
+                )
+        # in standard deviations: other machines round differently
+        std = task.observation_std
+        difference = max(
+            ((torch.tensor(recorded[name]) - torch.tensor(found[name])) / std).abs().max().item()
+            for name in ("observation_mean", "observation_std")
+        )
+        if difference > _STATISTICS_TOLERANCE:
+            raise ValueError(
+                f"A resumed run must have the data that it began with, but the statistics in {str(path)!r} differ from "
+                f"those of the task by up to {difference:.3g} standard deviations."
+            )
+        write_json(path, recorded)
 
     def _hypernetwork(self) -> GraphHyperNetwork:
         """Trains the GHN, or reads it if it is complete."""
