@@ -211,8 +211,8 @@ class _Run:
         )
         if difference > _STATISTICS_TOLERANCE:
             raise ValueError(
-                f"A resumed run must have the data that it began with, but the statistics in {str(path)!r} differ from "
-                f"those of the task by up to {difference:.3g} standard deviations."
+                f"A resumed run must have the data that it began with, but the statistics in {str(path)!r} differ "
+                f"from those of the task by up to {difference:.3g} standard deviations."
             )
         write_json(path, recorded)
 
