@@ -8,20 +8,16 @@ from results_sources import ROBOTS, evaluation, grid, picture, read, source
 
 from nnit_diffusers import get_task
 from nnit_diffusers.cards.robot import what_fails
+from nnit_diffusers.evaluation.formats import AT_END, architecture_name, interval_note, percent, with_interval
 from nnit_diffusers.evaluation.tables import (
-    AT_END,
     REGION_NAMES,
-    architecture_name,
-    interval_note,
     novelty_caption,
-    percent,
     protocol,
     regions_caption,
     regions_table,
     steps_caption,
     unconditional_caption,
     unconditional_table,
-    with_interval,
 )
 from nnit_diffusers.markdown import markdown_table
 

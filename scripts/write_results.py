@@ -14,16 +14,8 @@ import results_of_robots as robots
 import tyro
 from results_sources import ROBOTS, ROOT, evaluation, grid, read, source
 
-from nnit_diffusers.evaluation.tables import (
-    PICTURES,
-    architecture_name,
-    best_of,
-    interval_note,
-    percent,
-    protocol,
-    report_tables,
-    with_interval,
-)
+from nnit_diffusers.evaluation.formats import architecture_name, best_of, interval_note, percent, with_interval
+from nnit_diffusers.evaluation.tables import PICTURES, protocol, report_tables
 from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.writing import write_bytes
 

@@ -4,7 +4,7 @@ import torch
 from tiny import IN_FEATURES, MAX_DEPTH, MAX_WIDTH, MIN_WIDTH, OUT_FEATURES
 
 from nnit_diffusers import ClassificationTask, Task, register_task
-from nnit_diffusers.tasks import DATA_SPLITS, Score
+from nnit_diffusers.tasks import DATA_SPLITS, RegressionTask, Score
 
 
 @register_task("tiny_data")
@@ -53,3 +53,19 @@ class TinyDemandTask(Task):
         demands = 40 + 100 * uniform + 160 * (kind > 0.98)
         counts = [sum(parameter.numel() for parameter in network.parameters()) for network in networks]
         return [Score(int((demands <= count).sum()), num_episodes, {"num_parameters": count}) for count in counts]
+
+
+@register_task("tiny_numbers")
+class TinyNumbersTask(RegressionTask):
+    """A sum of inputs, in thousands."""
+
+    in_features, out_features = IN_FEATURES, 1
+    min_width, max_width, max_depth = MIN_WIDTH, MAX_WIDTH, MAX_DEPTH
+
+    @staticmethod
+    def true_function(inputs):
+        return 5000 + 1000 * (inputs @ torch.tensor([1.0, -1.0, 0.5, 1.5, 0.0][:IN_FEATURES]))[:, None]
+
+    def load(self, split):
+        inputs = torch.randn(200, IN_FEATURES, generator=torch.Generator().manual_seed(DATA_SPLITS.index(split)))
+        return inputs, self.true_function(inputs)

@@ -3,8 +3,9 @@
 import json
 from dataclasses import replace
 
+from nnit_diffusers.evaluation.formats import AT_END
 from nnit_diffusers.evaluation.pipeline import evaluate_pipeline
-from nnit_diffusers.evaluation.tables import AT_END, protocol, report_tables
+from nnit_diffusers.evaluation.tables import protocol, report_tables
 
 
 def rows_of(tables, title):

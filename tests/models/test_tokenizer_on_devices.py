@@ -43,10 +43,10 @@ def networks_on(device):
     return [{key: t.to(device) for key, t in network.state_dict().items()} for network in networks], architectures
 
 
-@pytest.mark.parametrize("standardised_inputs", [True, False])
-def test_networks_are_encoded_noised_and_decoded_on_their_device(standardised_inputs):
+@pytest.mark.parametrize("standardised", [True, False])
+def test_networks_are_encoded_noised_and_decoded_on_their_device(standardised):
     with Float64Recorder() as recorder:
-        batch = TOKENIZER.encode_state_dicts(*networks_on("meta"), standardised_inputs)
+        batch = TOKENIZER.encode_state_dicts(*networks_on("meta"), standardised)
         tokens = torch.tensor([architecture.tokens(4) for architecture in batch.architectures])
         sigmas = torch.full((len(SIZES),), 0.5)
         noised = add_noise(batch, tokens, sigmas, NNiTArchitectureScheduler(), 0.5, torch.Generator().manual_seed(0))
@@ -54,7 +54,7 @@ def test_networks_are_encoded_noised_and_decoded_on_their_device(standardised_in
         inputs = torch.zeros(6, 5, device="meta")
         errors = function_errors(noised.patches, batch.patches, batch.architectures, TOKENIZER, inputs)
     assert recorder.operations == []
-    expected = TOKENIZER.encode_state_dicts(*networks_on("cpu"), standardised_inputs)
+    expected = TOKENIZER.encode_state_dicts(*networks_on("cpu"), standardised)
     for name in ("patches", "positions", "attention_mask", "element_mask", "architecture_tokens"):
         tensor, on_cpu = getattr(batch, name), getattr(expected, name)
         assert (tensor.device.type, tensor.shape, tensor.dtype) == ("meta", on_cpu.shape, on_cpu.dtype)
@@ -70,14 +70,12 @@ def test_float64_is_used_on_a_device_if_it_is_requested():
     assert recorder.operations
 
 
-@pytest.mark.parametrize("standardised_inputs", [True, False])
-def test_float32_patches_differ_from_those_of_float64_by_rounding(standardised_inputs):
+@pytest.mark.parametrize("standardised", [True, False])
+def test_float32_patches_differ_from_those_of_float64_by_rounding(standardised):
     for state_dict, architecture in zip(*networks_on("cpu")):
         single = stack_state_dicts([state_dict])
         double = {key: tensor.double() for key, tensor in single.items()}
-        patches, expected = (
-            TOKENIZER.encode_stacked(each, architecture, standardised_inputs) for each in (single, double)
-        )
+        patches, expected = (TOKENIZER.encode_stacked(each, architecture, standardised) for each in (single, double))
         assert (patches.dtype, expected.dtype) == (torch.float32, torch.float64)
         torch.testing.assert_close(patches.double(), expected, rtol=1e-6, atol=1e-5)
         # and back; biases of the first layer carry the statistics, whose sum is large

@@ -207,7 +207,7 @@ def test_a_role_that_no_network_has_keeps_the_scale_of_one():
 # Observation statistics
 
 
-def test_decoding_converts_networks_of_standardised_inputs_to_raw_inputs():
+def test_decoding_converts_networks_of_standardised_to_raw_inputs():
     tokenizer = measured_tokenizer()
     network = MLP(5, [12, 9], 3, "relu").double()
     batch = tokenizer.encode_state_dicts([network.state_dict()], [network.architecture], dtype=torch.float64)

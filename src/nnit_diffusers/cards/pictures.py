@@ -15,8 +15,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..evaluation.formats import best_of
 from ..evaluation.report import Report
-from ..evaluation.tables import best_of, section_fingerprint, time_per_network
+from ..evaluation.tables import section_fingerprint, time_per_network
 from ..writing import write_bytes
 
 
@@ -74,7 +75,7 @@ def region_label(region: str, report: dict[str, Any]) -> str:
 
 def error_bars(summary: dict[str, Any]) -> list[list[float]]:
     """Lengths of the bars below and above the mean, in percent."""
-    low, high = summary["interval"]
+    low, high = summary.get("interval", (summary["mean"], summary["mean"]))
     # rounding may put the mean outside an interval of no width
     return [[100 * max(summary["mean"] - low, 0.0)], [100 * max(high - summary["mean"], 0.0)]]
 

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.formats import architecture_name, percent
 from ..evaluation.report import Report
-from ..evaluation.tables import REGION_NAMES, architecture_name, percent
+from ..evaluation.tables import REGION_NAMES
 from ..loading.local import read_json_object
 from ..tasks.maniskill import ManiSkillTask
 

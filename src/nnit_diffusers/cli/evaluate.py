@@ -104,7 +104,9 @@ class Evaluate(GenerationOptions, Command):
                 "-" if result.architecture is None else f"{result.architecture.num_parameters:,}",
                 f"{result.score:.1%}",
                 "{:.1%} to {:.1%}".format(*result.confidence_interval),
-                f"{result.num_successes:,} of {result.num_episodes:,}",
+                f"{result.num_episodes:,}"
+                if result.num_successes is None
+                else f"{result.num_successes:,} of {result.num_episodes:,}",
             ]
             for name, result in zip(names, results)
         ]

@@ -59,4 +59,4 @@ class GHNWeightStream:
         """
         architectures = self.draw_architectures(num_networks, generator)
         latents = torch.randn(num_networks, self.ghn.config.latent_dim, generator=generator).to(self.ghn.device)
-        return NetworkBatch(self.ghn(architectures, latents), architectures, standardised_inputs=True)
+        return NetworkBatch(self.ghn(architectures, latents), architectures, standardised=True)

@@ -19,12 +19,12 @@ class NetworkBatch(NamedTuple):
     Attributes:
         state_dicts (`list[dict[str, torch.Tensor]]`): Weights of every network.
         architectures (`list[MLPArchitecture]`): Architecture of every network.
-        standardised_inputs (`bool`): Whether the networks take standardised inputs; otherwise they take raw inputs.
+        standardised (`bool`): Whether the networks take standardised inputs; otherwise they take raw inputs.
     """
 
     state_dicts: list[dict[str, torch.Tensor]]
     architectures: list[MLPArchitecture]
-    standardised_inputs: bool
+    standardised: bool
 
 
 class NetworkSource(Protocol):

@@ -121,7 +121,7 @@ class WeightDataset:
         start = num_networks * int(torch.randint(POOL_BATCHES, (), generator=generator))
         indices = pool[start : start + num_networks].tolist()
         architectures = [self.architectures[index] for index in indices]
-        return NetworkBatch(self.state_dicts(indices), architectures, standardised_inputs=False)
+        return NetworkBatch(self.state_dicts(indices), architectures, standardised=False)
 
 
 def _read_architectures(index: Any, folder: Path) -> list[MLPArchitecture]:

@@ -1,6 +1,6 @@
 """Evaluation of networks and of pipelines: scores, intervals, novelty, the report and its tables."""
 
-from .intervals import mean_interval, wilson_interval
+from ..intervals import mean_interval, wilson_interval
 from .scoring import EvaluationResult, evaluate, predict, select_top
 
 

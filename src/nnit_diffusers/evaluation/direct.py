@@ -11,7 +11,13 @@ import torch
 from diffusers.optimization import get_cosine_schedule_with_warmup
 
 from ..architecture import MLPArchitecture
-from ..networks import MLP, batched_forward, fold_observation_statistics, stack_state_dicts
+from ..networks import (
+    MLP,
+    batched_forward,
+    fold_observation_statistics,
+    fold_output_statistics,
+    stack_state_dicts,
+)
 from ..tasks.base import Task
 from .scoring import EvaluationResult, evaluate
 
@@ -62,7 +68,7 @@ def train_directly(
         # one step on standardised inputs
         inputs, targets = zip(*(task.training_batch(batch_size, generator) for generator in generators))
         inputs_KNI = (torch.stack(inputs) - task.observation_mean) / task.observation_std
-        outputs_KNO = batched_forward(weights, inputs_KNI, architecture.activation)
+        outputs_KNO = task.raw_outputs(batched_forward(weights, inputs_KNI, architecture.activation))
         losses = [task.loss(outputs_KNO[k : k + 1], target).sum() for k, target in enumerate(targets)]
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()
@@ -91,11 +97,13 @@ def _initial_weights(architecture: MLPArchitecture, seeds: Sequence[int]) -> dic
 
 @torch.no_grad()
 def _networks(task: Task, architecture: MLPArchitecture, weights: dict[str, torch.Tensor]) -> list[MLP]:
-    """The networks as they are now, for raw inputs: the standardisation is folded into the first layer."""
+    """The networks as they are now, for raw inputs and outputs: the statistics are folded into their layers."""
     mean, std = task.observation_mean.tolist(), task.observation_std.tolist()
     networks = []
     for k in range(len(weights["0.weight"])):
         folded = fold_observation_statistics({name: tensor[k] for name, tensor in weights.items()}, mean, std)
+        if task.output_statistics is not None:
+            folded = fold_output_statistics(folded, *task.output_statistics)
         copied = {name: tensor.detach().clone() for name, tensor in folded.items()}
         networks.append(MLP.from_architecture(architecture, copied).eval())
     return networks

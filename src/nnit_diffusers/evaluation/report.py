@@ -30,7 +30,12 @@ class Summary(TypedDict):
     max: float
     num_episodes: int
     std: NotRequired[float]
+    is_share: NotRequired[bool]
     success_at_end: NotRequired[float]
+    mean_return: NotRequired[float]
+    mean_return_interval: NotRequired[list[float]]
+    return_of_teacher: NotRequired[float]
+    return_of_teacher_interval: NotRequired[list[float]]
     interval: NotRequired[list[float]]
     interval_method: NotRequired[str]
     num_architectures: NotRequired[int]
@@ -90,7 +95,8 @@ def settings_of(pipe: NNiTPipeline, task: Task, config: EvaluationConfig) -> dic
         "training_grid": {name: getattr(task, name) for name in GRID},
         "num_test_episodes": config.num_episodes or task.num_evaluation_samples("test"),
         "sample_name": task.sample_name,
-        "metric": task.metric.title.lower(),
+        "metric": task.metric.title.lower() if task.metric.is_share else task.metric.title,
+        "is_share": task.metric.is_share,
     }
     return json.loads(json.dumps(settings))
 

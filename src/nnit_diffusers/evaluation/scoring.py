@@ -15,10 +15,10 @@ from diffusers.utils import logging
 from torch import nn
 
 from ..architecture import MLPArchitecture
+from ..intervals import wilson_interval
 from ..networks import Network, NetworkBatch, mlp_weights
 from ..tasks.base import Score, Task, check_data_split
 from ..tasks.classification import ClassificationTask
-from .intervals import wilson_interval
 
 
 # Short evaluations, the common ones, show no progress bar.
@@ -32,10 +32,12 @@ class EvaluationResult:
     """Result of one network on a task.
 
     Parameters:
-        score (`float`): Share of successful episodes, 0 to 1. For a data set, the share of correct samples.
-        num_successes (`int`): Number of successful episodes.
+        score (`float`):
+            Share of successful episodes, 0 to 1. For a data set, the share of correct samples, or R².
+        num_successes (`int`, *optional*): Number of successful episodes; `None` if the score is no share of them.
         num_episodes (`int`): Number of episodes the network was scored on.
-        confidence_interval (`tuple[float, float]`): 95% interval of `score`; see [`wilson_interval`].
+        confidence_interval (`tuple[float, float]`):
+            95% interval of `score`; see [`wilson_interval`] and [`r2_interval`].
         architecture (`MLPArchitecture`, *optional*): Shape of the network; `None` if it is no MLP.
         metrics (`dict[str, float]`):
             Other metrics of the task. A data set reports the number of samples with outputs that are not finite as
@@ -43,7 +45,7 @@ class EvaluationResult:
     """
 
     score: float
-    num_successes: int
+    num_successes: int | None
     num_episodes: int
     confidence_interval: tuple[float, float]
     architecture: MLPArchitecture | None
@@ -51,15 +53,19 @@ class EvaluationResult:
 
     @classmethod
     def from_score(cls, score: Score, architecture: MLPArchitecture | None) -> EvaluationResult:
-        """Converts a task's [`Score`] of a network."""
-        return cls(
-            score.num_successes / score.num_episodes,
-            score.num_successes,
-            score.num_episodes,
-            wilson_interval(score.num_successes, score.num_episodes),
-            architecture,
-            score.metrics,
-        )
+        """Converts a task's [`Score`] of a network.
+
+        Raises:
+            `ValueError`: If it has neither successes nor a value with its interval.
+        """
+        if score.num_successes is not None:
+            value = score.num_successes / score.num_episodes
+            interval = wilson_interval(score.num_successes, score.num_episodes)
+        elif score.value is not None and score.interval is not None:
+            value, interval = score.value, score.interval
+        else:
+            raise ValueError(f"A score must have `num_successes`, or `value` and `interval`, but received {score}.")
+        return cls(value, score.num_successes, score.num_episodes, interval, architecture, score.metrics)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""

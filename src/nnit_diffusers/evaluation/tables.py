@@ -5,10 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from ..markdown import markdown_table as table
+from .formats import (
+    AT_END,
+    OF_TEACHER,
+    RETURN,
+    architecture_name,
+    at_end,
+    best_of,
+    interval_note,
+    mean_return,
+    of_teacher,
+    percent,
+    points,
+    samples_of,
+    with_interval,
+)
 from .report import Report
 
 
@@ -36,53 +51,6 @@ SCORE_NAMES = {
     "ghn_small_noise": "GHN + noise of 0.2 sigma",
     "ghn_same_distance_noise": "GHN + noise as far as NNiT",
 }
-# Column of the best networks' `success_at_end`, which only tasks of rollouts report.
-AT_END = "Success at episode end"
-
-
-def percent(value: float, digits: int = 1) -> str:
-    return f"{100 * value:.{digits}f}%"
-
-
-def with_interval(summary: Mapping[str, Any]) -> str:
-    low, high = summary["interval"]
-    return f"{percent(summary['mean'])} ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def points(difference: dict[str, Any]) -> str:
-    """A difference in percentage points, with its interval if it has one."""
-    mean = f"{100 * difference['mean']:+.1f}"
-    if "interval" not in difference:
-        return mean
-    low, high = difference["interval"]
-    return f"{mean} ({100 * low:+.1f} to {100 * high:+.1f})"
-
-
-def architecture_name(hidden_sizes: Sequence[int | None]) -> str:
-    return "[" + ", ".join(map(str, hidden_sizes)) + "]"
-
-
-def best_of(settings: dict[str, Any]) -> str:
-    """Name of the networks chosen on validation data: best 10 of 100."""
-    return f"best {settings['num_selected']} of {settings['num_networks']}"
-
-
-def interval_note(unit: str, settings: dict[str, Any]) -> str:
-    """The sentence that names the method of the intervals in a table."""
-    return (
-        f"Brackets: 95% Student's t interval over {unit}, never narrower than Wilson's interval over all "
-        f"{samples_of(settings)}."
-    )
-
-
-def samples_of(settings: dict[str, Any]) -> str:
-    """What networks are scored in: samples of a data set, or episodes."""
-    return f"{settings['sample_name']}s"
-
-
-def at_end(selected: dict[str, Any] | None) -> str:
-    """Share of the test episodes of the best networks whose last step is a success, if it was measured."""
-    return percent(selected["success_at_end"]) if selected and "success_at_end" in selected else "-"
 
 
 def without_empty_columns(header: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str]) -> str:
@@ -105,6 +73,9 @@ def regions_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
             at_end(part["nnit"]["selected"]),
             with_interval(part["ghn"]),
             points(part["nnit_minus_ghn"]),
+            mean_return(part["nnit"]),
+            of_teacher(part["nnit"]),
+            of_teacher(part["ghn"]),
         ]
         for region, part in section.items()
     ]
@@ -119,8 +90,11 @@ def regions_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
         AT_END,
         "GHN, mean of all",
         "NNiT - GHN, points",
+        RETURN,
+        OF_TEACHER,
+        f"GHN: {OF_TEACHER.lower()}",
     ]
-    return without_empty_columns(header, rows, [AT_END])
+    return without_empty_columns(header, rows, [AT_END, RETURN, OF_TEACHER, f"GHN: {OF_TEACHER.lower()}"])
 
 
 def regions_caption(settings: dict[str, Any]) -> str:
@@ -307,6 +281,7 @@ def protocol(report: Report) -> str:
     settings = report["settings"]
     samples = samples_of(settings)
     lines = [
+        *_meaning_of(settings),
         f"Means are over all generated networks, with {settings['num_inference_steps']} denoising steps.",
         f"Each region has {settings['num_architectures']} architectures with {settings['num_networks']} networks each "
         f"(seed {settings['seed']}).",
@@ -344,6 +319,16 @@ def protocol(report: Report) -> str:
         )
     lines.append(f"Intervals describe how the mean varies over architectures or networks, not over {samples}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _meaning_of(settings: dict[str, Any]) -> list[str]:
+    """What the numbers are, where they are no shares of successes."""
+    if settings.get("is_share", True):
+        return []
+    return [
+        f"Scores are {settings['metric']}, in percent: the share of the target's variance that predictions explain. "
+        "100% is perfect, and 0% is as good as the mean of the targets."
+    ]
 
 
 class ReportTable(NamedTuple):

@@ -95,13 +95,15 @@ def check_numbers(name: str, values: Any, count: int, positive: bool = False) ->
             raise ValueError(f"`{name}` must be {count} {kind} numbers, but received {shown(value)} among them.")
 
 
-def check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None, in_features: int) -> None:
-    """Raises `ValueError` unless both are `None` or valid statistics of `in_features` inputs."""
+def check_statistics(
+    mean: Sequence[float] | None, std: Sequence[float] | None, num_features: int, kind: str = "observation"
+) -> None:
+    """Raises `ValueError` unless both are `None` or valid statistics of `num_features` inputs or outputs."""
     if (mean is None) != (std is None):
-        raise ValueError("`observation_mean` and `observation_std` must be given together, but received only one.")
+        raise ValueError(f"`{kind}_mean` and `{kind}_std` must be given together, but received only one.")
     if mean is not None:
-        check_numbers("observation_mean", mean, in_features)
-        check_numbers("observation_std", std, in_features, positive=True)
+        check_numbers(f"{kind}_mean", mean, num_features)
+        check_numbers(f"{kind}_std", std, num_features, positive=True)
 
 
 def check_total(what: str, total: float, most: int, remedy: str = "") -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from ..architecture import MLPArchitecture, check_activation
 from ..loading.hub import NNiTModelMixin
 from ..loading.limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_sizes, check_statistics, check_total
-from ..networks import MLP, fold_observation_statistics, layer_keys
+from ..networks import MLP, fold_observation_statistics, fold_output_statistics, layer_keys
 
 
 ROLES = ("first", "hidden", "last")
@@ -176,6 +176,9 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         observation_mean, observation_std (`list[float]`, *optional*):
             Statistics that standardise the networks' inputs in training. [`~GraphHyperNetwork.generate`] folds them
             into the first layer, so that its networks take raw inputs.
+        output_mean, output_std (`list[float]`, *optional*):
+            Statistics that standardise the networks' outputs in training. [`~GraphHyperNetwork.generate`] folds them
+            into the last layer, so that its networks return raw outputs.
 
     Raises:
         `ValueError`: If a size is not a positive integer or exceeds what `loading.limits` allows, the activation is
@@ -198,6 +201,8 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         upsampling: int = 8,
         observation_mean: list[float] | None = None,
         observation_std: list[float] | None = None,
+        output_mean: list[float] | None = None,
+        output_std: list[float] | None = None,
     ):
         super().__init__()
         # check every size before memory is allocated
@@ -207,6 +212,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         check_sizes(num_message_passes=num_message_passes, num_convolutions=num_convolutions, most=MAX_DEPTH, least=0)
         check_sizes(upsampling=upsampling, most=MAX_PATCH_SIZE)
         check_statistics(observation_mean, observation_std, in_features)
+        check_statistics(output_mean, output_std, out_features, "output")
         # bound the total number of parameters
         templates = num_templates * max_width * (in_features + max_width + out_features)
         nodes = node_dim * ((8 * num_message_passes + 1) * node_dim + latent_dim + 2 * num_templates)
@@ -258,7 +264,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
 
         Returns:
             `list[dict[str, torch.Tensor]]`:
-                State dict of every network, for inputs standardised with the observation statistics.
+                State dict of every network, for inputs and outputs standardised with their statistics.
 
         Raises:
             `ValueError`: If `architectures` is empty or of another task, or `latents` has another shape.
@@ -312,7 +318,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
     ) -> list[MLP]:
-        """Generates a network that takes raw inputs for each architecture.
+        """Generates a network of raw inputs and outputs for each architecture.
 
         Parameters:
             architectures (`Sequence[MLPArchitecture]`): B architectures of any widths and depths.
@@ -332,5 +338,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
                 state_dict = fold_observation_statistics(
                     state_dict, self.config.observation_mean, self.config.observation_std
                 )
+            if self.config.output_mean is not None:
+                state_dict = fold_output_statistics(state_dict, self.config.output_mean, self.config.output_std)
             networks.append(MLP.from_architecture(architecture, state_dict))
         return networks

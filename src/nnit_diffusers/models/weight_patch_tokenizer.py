@@ -30,9 +30,11 @@ from ..loading.limits import (
 from ..networks import (
     architecture_of,
     fold_observation_statistics,
+    fold_output_statistics,
     layer_keys,
     stack_state_dicts,
     unfold_observation_statistics,
+    unfold_output_statistics,
 )
 from .graph_hypernetwork import ROLES, layer_role
 from .patches import (
@@ -57,9 +59,9 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
     Implements the patch tokenization of NNiT (https://huggingface.co/papers/2603.00180). A weight matrix is first
     scaled by `sqrt(fan_in / 2)`, so that patches of narrow and wide networks are alike. It is then standardised per
     role of its layer (first, hidden, last) and cut into zero-padded p x p patches. Biases have patches of their own,
-    of p * p biases each, so that rows and columns of weight patches stay aligned with units. Networks take raw inputs:
-    encoding removes observation statistics from the first layer, and decoding folds them in. On the CPU all
-    computations are in float64.
+    of p * p biases each, so that rows and columns of weight patches stay aligned with units. Networks take raw inputs
+    and return raw outputs: encoding removes the statistics of both from the first and the last layer, and decoding
+    folds them in. On the CPU all computations are in float64.
 
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of every network.
@@ -69,6 +71,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         weight_scale, bias_scale (`list[float]`, default to ones):
             RMS of the fan-in scaled weights and of the biases, per role. See [`~WeightPatchTokenizer.with_scales_of`].
         observation_mean, observation_std (`list[float]`, *optional*): Statistics of the networks' inputs.
+        output_mean, output_std (`list[float]`, *optional*): Statistics of the networks' outputs.
 
     Raises:
         `ValueError`: If the activation is unknown, a size is not a positive integer or exceeds what `loading.limits`
@@ -89,6 +92,8 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         bias_scale: list[float] | tuple[float, ...] = (1.0, 1.0, 1.0),
         observation_mean: list[float] | None = None,
         observation_std: list[float] | None = None,
+        output_mean: list[float] | None = None,
+        output_std: list[float] | None = None,
     ):
         check_activation(activation)
         check_sizes(in_features=in_features, out_features=out_features)
@@ -97,6 +102,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         check_numbers("weight_scale", weight_scale, len(ROLES), positive=True)
         check_numbers("bias_scale", bias_scale, len(ROLES), positive=True)
         check_statistics(observation_mean, observation_std, in_features)
+        check_statistics(output_mean, output_std, out_features, "output")
 
     def architecture(self, hidden_sizes: Sequence[int]) -> MLPArchitecture:
         """Architecture with these hidden sizes, and the inputs, outputs and activation of this tokenizer.
@@ -158,7 +164,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         )
 
     def encode(self, networks: Sequence[nn.Sequential], dtype: torch.dtype = torch.float32) -> WeightPatchBatch:
-        """Encodes networks that take raw inputs as one padded batch of patches.
+        """Encodes networks of raw inputs and outputs as one padded batch of patches.
 
         Parameters:
             networks (`Sequence[nn.Sequential]`): [`MLP`]s, or your own `nn.Sequential` of `nn.Linear` and activations.
@@ -176,13 +182,13 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             tensors = [tensor.detach() for tensor in network.state_dict().values()]
             keys = [key for pair in layer_keys(architecture.depth + 1) for key in pair]
             state_dicts.append(dict(zip(keys, tensors, strict=True)))
-        return self.encode_state_dicts(state_dicts, architectures, standardised_inputs=False, dtype=dtype)
+        return self.encode_state_dicts(state_dicts, architectures, standardised=False, dtype=dtype)
 
     def encode_state_dicts(
         self,
         state_dicts: Sequence[Mapping[str, torch.Tensor]],
         architectures: Sequence[MLPArchitecture],
-        standardised_inputs: bool = True,
+        standardised: bool = True,
         dtype: torch.dtype = torch.float32,
     ) -> WeightPatchBatch:
         """Like [`~WeightPatchTokenizer.encode`], from state dicts as a [`GraphHyperNetwork`] returns them.
@@ -190,8 +196,8 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         Parameters:
             state_dicts (`Sequence[Mapping[str, torch.Tensor]]`): State dict of every network.
             architectures (`Sequence[MLPArchitecture]`): Architecture of every network.
-            standardised_inputs (`bool`, defaults to `True`):
-                Networks take standardised inputs, so no observation statistics are removed from their weights.
+            standardised (`bool`, defaults to `True`):
+                Networks have standardised inputs and outputs, so no statistics are removed from their weights.
             dtype (`torch.dtype`, defaults to `torch.float32`): Dtype of the patches.
 
         Returns:
@@ -216,7 +222,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             stacked = stack_state_dicts([state_dicts[member] for member in members])
             precision = computing_dtype(stacked["0.weight"], dtype)
             stacked = {key: tensor.to(precision) for key, tensor in stacked.items()}
-            patches = self.encode_stacked(stacked, architecture, standardised_inputs).to(dtype)
+            patches = self.encode_stacked(stacked, architecture, standardised).to(dtype)
             encoded.append(nn.functional.pad(patches, (0, 0, 0, longest - patches.shape[1])))
         # in the order of the networks
         order = torch.tensor([member for members in groups.values() for member in members]).argsort()
@@ -224,17 +230,21 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         return batch.to(device)
 
     def encode_stacked(
-        self, stacked: Mapping[str, torch.Tensor], architecture: MLPArchitecture, standardised_inputs: bool = True
+        self, stacked: Mapping[str, torch.Tensor], architecture: MLPArchitecture, standardised: bool = True
     ) -> torch.Tensor:
         """Patches `[B, P, p * p]` of B stacked networks of one architecture, with the dtype and device of `stacked`.
 
         Parameters:
             stacked (`Mapping[str, torch.Tensor]`): Their weights; see [`stack_state_dicts`].
             architecture (`MLPArchitecture`): Their architecture.
-            standardised_inputs (`bool`, defaults to `True`): See [`~WeightPatchTokenizer.encode_state_dicts`].
+            standardised (`bool`, defaults to `True`): See [`~WeightPatchTokenizer.encode_state_dicts`].
         """
-        if self._statistics and not standardised_inputs:
-            stacked = unfold_observation_statistics(stacked, *self._statistics, stacked["0.weight"].dtype)
+        if not standardised:
+            precision = stacked["0.weight"].dtype
+            if self._observation_statistics:
+                stacked = unfold_observation_statistics(stacked, *self._observation_statistics, precision)
+            if self._output_statistics:
+                stacked = unfold_output_statistics(stacked, *self._output_statistics, precision)
         # scale and cut every layer
         patches = []
         for layer, (weight_key, bias_key) in enumerate(layer_keys(architecture.depth + 1)):
@@ -246,7 +256,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
     def decode(
         self, patches: torch.Tensor, architectures: Sequence[MLPArchitecture], dtype: torch.dtype = torch.float32
     ) -> list[dict[str, torch.Tensor]]:
-        """Decodes patches `[B, P, p * p]` into state dicts of networks that take raw inputs, one per architecture.
+        """Decodes patches `[B, P, p * p]` into state dicts of networks of raw inputs and outputs, in order.
 
         The weights are on the device of the patches. See [`~WeightPatchTokenizer.encode_state_dicts`] for precision.
 
@@ -264,7 +274,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         return state_dicts
 
     def decode_stacked(self, patches: torch.Tensor, architecture: MLPArchitecture) -> dict[str, torch.Tensor]:
-        """Stacked weights of B networks of one architecture that take raw inputs, from patches `[B, P, p * p]`.
+        """Stacked weights of B networks of one architecture, of raw inputs and outputs, from patches `[B, P, p * p]`.
 
         Their dtype and device are those of the patches. Patches beyond those of the architecture are ignored.
         """
@@ -276,8 +286,10 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             weight, remaining = join(remaining, out_features, in_features, self.config.patch_size)
             bias, remaining = join_bias(remaining, out_features, self.config.patch_size)
             stacked[keys[layer][0]], stacked[keys[layer][1]] = weight * weight_scale, bias * bias_scale
-        if self._statistics:
-            stacked = fold_observation_statistics(stacked, *self._statistics, patches.dtype)
+        if self._observation_statistics:
+            stacked = fold_observation_statistics(stacked, *self._observation_statistics, patches.dtype)
+        if self._output_statistics:
+            stacked = fold_output_statistics(stacked, *self._output_statistics, patches.dtype)
         return stacked
 
     def with_scales_of(self, batches: Iterable[WeightPatchBatch]) -> WeightPatchTokenizer:
@@ -305,9 +317,15 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         return type(self)(**{**arguments, **scales})
 
     @property
-    def _statistics(self) -> tuple[list[float], list[float]] | None:
+    def _observation_statistics(self) -> tuple[list[float], list[float]] | None:
         """Mean and standard deviation of the inputs, if they are known."""
         mean, std = self.config.observation_mean, self.config.observation_std
+        return None if mean is None else (mean, std)
+
+    @property
+    def _output_statistics(self) -> tuple[list[float], list[float]] | None:
+        """Mean and standard deviation of the outputs, if they are standardised."""
+        mean, std = self.config.output_mean, self.config.output_std
         return None if mean is None else (mean, std)
 
     def _scales(self, architecture: MLPArchitecture, layer: int) -> tuple[float, float]:

@@ -48,7 +48,7 @@ def search(
     num_workers: int | None = None,
     progress_bar: bool = True,
 ) -> SearchResult:
-    """Searches for the smallest network that reaches a success rate on a task.
+    """Searches for the smallest network that reaches a score on a task, such as a success rate or R².
 
     1. *Generate*: the range of parameter counts, from the smallest network to the budget, is cut into bands of equal
        ratio. The model chooses architectures and weights in each band. Every network's latency is measured, and
@@ -56,7 +56,7 @@ def search(
     2. *Screen*: each round scores the remaining networks on more validation episodes, different ones each time, and
        keeps the best of each band. Bands do not compete, so a better large network never replaces a small one.
     3. *Confirm*: the finalists are scored on test episodes, which no choice has used. The winner is the finalist of
-       fewest parameters whose **lower bound** of the 95% Wilson interval reaches `target`. With k finalists, the
+       fewest parameters whose **lower bound** of the 95% interval reaches `target`. With k finalists, the
        probability that a winner's true rate is below the target is at most 2.5% times k.
 
     The defaults of the optional arguments come from [`SearchPlan`]. Screening measures only the success
@@ -71,7 +71,7 @@ def search(
         output_dir (`str` or `Path`):
             Folder for `search.json`, `networks/` and the network of the winner, `winner/`. A new folder, or one of a
             search to resume.
-        target (`float`, defaults to 0.95): Success rate to reach, between 0 and 1.
+        target (`float`, defaults to 0.95): Score to reach, between 0 and 1.
         max_parameters (`int`, *optional*): Maximum parameter count; by default that of the widest and deepest network
             that the model chooses.
         max_latency_us (`float`, *optional*): Maximum latency in microseconds; see [`measure_latencies`].
@@ -260,7 +260,7 @@ def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str,
     # enough episodes to confirm the target
     num_confirm_episodes = settings["num_confirm_episodes"]
     needed = episodes_needed(target)
-    if num_confirm_episodes is not None and num_confirm_episodes < needed:
+    if task.metric.is_share and num_confirm_episodes is not None and num_confirm_episodes < needed:
         raise ValueError(
             f"`num_confirm_episodes` must be {needed} or more, because fewer cannot confirm a success rate of "
             f"{target} even if all succeed, but received {num_confirm_episodes}."

@@ -85,7 +85,8 @@ def _result_to_dict(result: EvaluationResult) -> dict[str, Any]:
 
 
 def _result_from_dict(saved: dict[str, Any], architecture: MLPArchitecture) -> EvaluationResult:
-    score = Score(saved["num_successes"], saved["num_episodes"], saved["metrics"])
+    low, high = saved["confidence_interval"]
+    score = Score(saved["num_successes"], saved["num_episodes"], saved["metrics"], saved["score"], (low, high))
     return EvaluationResult.from_score(score, architecture)
 
 

@@ -5,6 +5,7 @@ from .classification import ClassificationTask
 from .imitation import ImitationTask
 from .metadata import Features, Metric
 from .registry import get_task, list_tasks, load_task, register_task
+from .regression import RegressionTask
 
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Features",
     "ImitationTask",
     "Metric",
+    "RegressionTask",
     "Score",
     "Task",
     "get_task",

@@ -28,17 +28,30 @@ def check_data_split(split: str) -> None:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one network.
+    """The score of one network: a share of successes, or another number with its interval.
 
     Parameters:
-        num_successes (`int`): Episodes (samples, for a data set) in which the network succeeded.
+        num_successes (`int`, *optional*):
+            Episodes (samples, for a data set) in which the network succeeded; `None` if the score is another number.
         num_episodes (`int`): Episodes the network was scored on.
         metrics (`dict[str, float]`): Further metrics by name.
+        value (`float`, *optional*): The score, where it is no share of successes.
+        interval (`tuple[float, float]`, *optional*): 95% confidence interval of `value`.
     """
 
-    num_successes: int
+    num_successes: int | None
     num_episodes: int
     metrics: dict[str, float] = field(default_factory=dict)
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+def output_settings(task: Task) -> dict[str, list[float]]:
+    """The settings `output_mean` and `output_std` of models for a task; none if its outputs are not standardised."""
+    if task.output_statistics is None:
+        return {}
+    mean, std = task.output_statistics
+    return {"output_mean": mean.tolist(), "output_std": std.tolist()}
 
 
 class Task(ABC):
@@ -133,6 +146,22 @@ class Task(ABC):
     def observation_std(self) -> torch.Tensor:
         """`[I]`: standard deviation of the raw training inputs, float32, never zero."""
 
+    @property
+    def output_statistics(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Mean and standard deviation `[O]` of the targets, float32, if networks learn standardised outputs.
+
+        Generated networks return raw outputs all the same, and [`~Task.loss`] receives raw outputs. Targets in units
+        of their own, such as prices or joint positions, should be standardised. `None` by default.
+        """
+        return None
+
+    def raw_outputs(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Outputs `[..., O]` in raw units, from standardised ones where the task has statistics of its targets."""
+        if self.output_statistics is None:
+            return outputs
+        mean_O, std_O = (numbers.to(outputs) for numbers in self.output_statistics)
+        return outputs * std_O + mean_O
+
     @abstractmethod
     def training_batch(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draws a batch of the `train` split; the state of `generator`, on the CPU, determines the batch.
@@ -143,7 +172,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Differentiable training loss `[B]` of B networks, from their outputs `[B, N, O]`."""
+        """Differentiable training loss `[B]` of B networks, from their raw outputs `[B, N, O]`."""
 
     def num_evaluation_samples(self, split: str) -> int:
         """Episodes (samples) of a split that [`~Task.score`] uses by default; `default_num_episodes` for all splits.

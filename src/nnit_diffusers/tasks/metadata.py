@@ -13,12 +13,12 @@ class Metric:
     Parameters:
         name (`str`): Name on the Hub, such as `"accuracy"`.
         title (`str`): Name for people, such as `"Accuracy"`.
-        higher_is_better (`bool`, defaults to `True`): Whether a larger score is better.
+        is_share (`bool`, defaults to `True`): Whether a score is the share of successes, rather than another number.
     """
 
     name: str
     title: str
-    higher_is_better: bool = True
+    is_share: bool = True
 
 
 @dataclass(frozen=True)

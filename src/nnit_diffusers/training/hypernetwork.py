@@ -13,7 +13,7 @@ from ..evaluation import evaluate
 from ..evaluation.novelty import participation_ratio
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..networks import stack_state_dicts
-from ..tasks.base import Task
+from ..tasks.base import Task, output_settings
 from ..tasks.imitation import ImitationTask
 from .checkpoints import averaged_weights
 from .config import GHNTrainingConfig
@@ -98,6 +98,7 @@ class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
             upsampling=config.upsampling,
             observation_mean=task.observation_mean.tolist(),
             observation_std=task.observation_std.tolist(),
+            **output_settings(task),
         )
 
     def prepare_batch(self, generator: torch.Generator) -> GHNBatch:

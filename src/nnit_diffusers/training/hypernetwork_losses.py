@@ -51,6 +51,6 @@ def network_losses(
     for start in range(0, len(architectures), latents_per_architecture):
         stacked = stack_state_dicts(state_dicts[start : start + latents_per_architecture])
         outputs = batched_forward(stacked, inputs, architectures[start].activation)
-        losses.append(task.loss(outputs.float(), targets))
+        losses.append(task.loss(task.raw_outputs(outputs.float()), targets))
         spreads.append(spread(fan_in_scaled(stacked).float()))
     return torch.cat(losses), torch.stack(spreads)

@@ -22,7 +22,7 @@ from ..evaluation.sections import SECTIONS
 from ..loading.local import read_json_object
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..pipelines import NNiTPipeline
-from ..tasks.base import Task
+from ..tasks.base import Task, output_settings
 from ..tasks.imitation import ImitationTask
 from ..tasks.maniskill import ManiSkillTask
 from ..tasks.registry import get_task
@@ -195,6 +195,7 @@ class _Run:
             "grid": {name: getattr(task, name) for name in GRID},
             "observation_mean": task.observation_mean.tolist(),
             "observation_std": task.observation_std.tolist(),
+            **output_settings(task),
         }
         recorded = read_json_object(path) if path.exists() else found
         for name in ("sizes", "grid"):

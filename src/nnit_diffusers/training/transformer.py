@@ -18,7 +18,7 @@ from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..pipelines import NNiTPipeline
 from ..schedulers import NNiTArchitectureScheduler
-from ..tasks.base import Task
+from ..tasks.base import Task, output_settings
 from .config import NNiTTrainingConfig
 from .hypernetwork import VALIDATION_STREAM
 from .optimizer import Muon
@@ -168,6 +168,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             max_depth=task.max_depth + 1,
             observation_mean=task.observation_mean.tolist(),
             observation_std=task.observation_std.tolist(),
+            **output_settings(task),
         )
         if isinstance(self.source, WeightDataset):
             for architecture in set(self.source.architectures):

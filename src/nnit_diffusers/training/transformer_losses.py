@@ -191,7 +191,10 @@ def function_errors(
     def outputs(patches: torch.Tensor, architecture: MLPArchitecture) -> torch.Tensor:
         precise = patches.to(computing_dtype(patches, torch.float32))
         stacked = {key: tensor.float() for key, tensor in tokenizer.decode_stacked(precise, architecture).items()}
-        return batched_forward(stacked, inputs, architecture.activation)
+        raw_BNO = batched_forward(stacked, inputs, architecture.activation)
+        # in units of their spread, so that all outputs count alike
+        std_O = tokenizer.config.output_std
+        return raw_BNO if std_O is None else raw_BNO / torch.tensor(std_O, device=raw_BNO.device)
 
     # run the networks of each architecture together
     for architecture, indices in group_by_architecture(architectures).items():

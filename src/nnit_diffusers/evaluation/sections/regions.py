@@ -9,7 +9,7 @@ from typing import Any
 
 from ...architecture import MLPArchitecture
 from ...regions import REGIONS
-from ..summary import add_interval, difference_summary, summary
+from ..summary import AT_END, RETURNS, add_interval, add_return_intervals, difference_summary, summary
 from .base import Evaluator, Part, describe
 
 
@@ -86,9 +86,12 @@ def sum_up(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "max": max(row["max"] for row in rows),
         "num_episodes": sum(row["num_episodes"] for row in rows),
     }
-    metrics = add_interval(metrics, means)
-    if "success_at_end" in rows[0]:
-        metrics["success_at_end"] = statistics.fmean(row["success_at_end"] for row in rows)
+    if not all(row.get("is_share", True) for row in rows):
+        metrics["is_share"] = False
+    for name in (AT_END, *RETURNS):
+        if all(name in row for row in rows):
+            metrics[name] = statistics.fmean(row[name] for row in rows)
+    metrics = add_return_intervals(add_interval(metrics, means), rows)
     if "selected" in rows[0]:
         metrics["selected"] = sum_up([row["selected"] for row in rows])
     return metrics

@@ -1,6 +1,6 @@
-"""95% confidence intervals of success rates and of means.
+"""95% confidence intervals of success rates, of means, and of R².
 
-Shape legend: G groups.
+Shape legend: G groups, N samples, O targets.
 """
 
 from __future__ import annotations
@@ -83,3 +83,45 @@ def mean_interval(
     variance = num_groups / (num_groups - 1) * np.square(deviations_G).sum() / len(values) ** 2
     half_width = stdtrit(num_groups - 1, (1 + confidence) / 2) * math.sqrt(variance)
     return float(mean - half_width), float(mean + half_width)
+
+
+def r2_interval(
+    errors: np.ndarray, targets: np.ndarray, confidence: float = 0.95
+) -> tuple[float, tuple[float, float]]:
+    """The coefficient of determination R² of predictions, and its confidence interval.
+
+    R² is 1 - q, where q is the mean squared error divided by the variance of the targets. With several targets, q is
+    the mean of theirs. The interval of log q is Student's t, with the standard error of a ratio of two means (delta
+    method). It treats the samples as independent draws, and the network as given. It never exceeds 1.
+
+    Parameters:
+        errors (`np.ndarray`): `[N, O]`, predictions minus targets, all finite.
+        targets (`np.ndarray`): `[N, O]`, their targets.
+        confidence (`float`, defaults to 0.95): Coverage of the interval, approximately and for many samples.
+
+    Returns:
+        `tuple[float, tuple[float, float]]`: R², and its lower and upper bound. If the targets are all equal, R² is
+        not defined: the result is 0, from -1 to 1.
+
+    Raises:
+        `ValueError`: If there are fewer than two samples.
+    """
+    from scipy.special import stdtrit
+
+    num_samples = len(errors)
+    if num_samples < 2:
+        raise ValueError(f"`errors` must hold two samples or more, but received {num_samples}.")
+    errors_NO, deviations_NO = np.square(errors), np.square(targets - targets.mean(axis=0))
+    variances_O = deviations_NO.mean(axis=0)
+    if not (variances_O > 0).all():
+        return 0.0, (-1.0, 1.0)
+
+    # ratio of error and variance, and what each sample contributes to it
+    ratios_O = errors_NO.mean(axis=0) / variances_O
+    ratio = float(ratios_O.mean())
+    if ratio == 0:
+        return 1.0, (1.0, 1.0)
+    contributions_N = ((errors_NO - ratios_O * deviations_NO) / variances_O).mean(axis=1)
+    standard_error = contributions_N.std(ddof=1) / math.sqrt(num_samples) / ratio
+    factor = math.exp(float(stdtrit(num_samples - 1, (1 + confidence) / 2)) * standard_error)
+    return 1 - ratio, (1 - ratio * factor, 1 - ratio / factor)
