@@ -37,9 +37,9 @@ from nnit_diffusers.markdown import markdown_table as table
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks import load_task
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
-from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork
-from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob
-from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
+from nnit_diffusers.tasks.simulation.portable_networks import PortableNetwork
+from nnit_diffusers.tasks.simulation.rollouts import EpisodeJob
+from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 from nnit_diffusers.writing import write_json
 
 

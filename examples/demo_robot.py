@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from nnit_diffusers import NNiTPipeline, evaluate, get_task
 from nnit_diffusers.tasks.maniskill import ManiSkillTask, NoVulkanDeviceError, check_simulator
-from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
 from nnit_diffusers.tasks.maniskill.video import record_video
+from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 
 
 ARCHITECTURE = [128, 256]

@@ -18,9 +18,9 @@ from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, MLPArchite
 from nnit_diffusers.cli.sources import fetch, load_pipeline, load_task, task_name_of
 from nnit_diffusers.export import EXPORT_FORMATS, export_network
 from nnit_diffusers.regions import ArchitectureRegions
+from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
-from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
-from nnit_diffusers.tasks.maniskill.tasks import ManiSkillTask
+from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 
 
 MAX_NETWORKS = 8
@@ -129,7 +129,8 @@ class Model:
         folder = fetch(name)
         self.pipe: NNiTPipeline = load_pipeline(name)
         self.pipe.set_progress_bar_config(disable=True)
-        self.task: Task = load_task(task_name_of(folder) or Path(name).name, None)
+        known = task_name_of(folder) is not None
+        self.task: Task = load_task(None if known else Path(name).name, None, folder)
         report = folder / "evaluation.json"
         self.evaluation = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
 

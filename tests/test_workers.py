@@ -1,11 +1,34 @@
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 from toy_jobs import make_no_worker, make_worker
 
+from nnit_diffusers.workers import WorkerPool, cpu_quota, default_num_workers
+
+
+# A script as users write it: no guard, and everything that workers need defined in it.
+SCRIPT = """
 from nnit_diffusers.workers import WorkerPool
+
+print("begins")
+factor = 3
+
+class Product:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, job):
+        return Product(self.factor * job(2).factor)
+
+pool = WorkerPool(lambda: Product(factor), timeout_seconds=30.0)
+results = pool.run([lambda x: Product(x), lambda x: Product(x + 1)], 2)
+print([result.factor for result in results], {type(result) is Product for result in results})
+"""
 
 
 @pytest.fixture
@@ -90,3 +113,74 @@ def test_workers_end_with_the_pool(tmp_path):
 def test_zero_workers_are_refused(pool):
     with pytest.raises(ValueError, match="`num_workers` must be 1 or more, but received 0"):
         pool.run([("square", 1, "")], 0)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_script_without_a_guard_runs_once_and_its_classes_and_lambdas_work(is_file, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    command = [sys.executable, str(path)] if is_file else [sys.executable, "-"]
+    process = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, timeout=120)
+    assert (process.stdout, process.returncode) == ("begins\n[6, 9] {True}\n", 0), process.stderr
+
+
+def test_what_can_not_be_sent_is_refused_in_one_line():
+    lock = threading.Lock()
+    for create, job in ((lambda: lock, 1), (make_worker, lock)):
+        with pytest.raises(
+            ValueError, match="must be what can be sent to worker processes.*`num_workers=0`"
+        ) as raised:
+            WorkerPool(create, timeout_seconds=3.0).run([job], 1)
+        assert "\n" not in str(raised.value)
+
+
+def exits():
+    sys.exit("no licence")
+
+
+def ends():
+    os._exit(3)
+
+
+class UnsendableError(Exception):
+    def __init__(self, one, other):
+        super().__init__(one)
+
+
+def raises_unsendable():
+    raise UnsendableError("no camera", 2)
+
+
+@pytest.mark.parametrize(
+    ("create", "reason"),
+    [
+        (exits, "SystemExit: no licence"),
+        (ends, "exit code 3 while starting.*num_workers=0"),
+        (raises_unsendable, "UnsendableError: no camera"),
+    ],
+)
+def test_a_worker_that_ends_itself_while_starting_is_an_error_at_once(create, reason, recwarn):
+    with pytest.raises(RuntimeError, match=reason) as raised:
+        WorkerPool(create, timeout_seconds=3.0).run([1], 1)
+    assert "\n" not in str(raised.value)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("texts", "quota"),
+    [
+        (("200000 100000\n",), 2.0),
+        (("150000 100000\n",), 1.5),
+        (("max 100000\n",), None),
+        (("", "50000\n", "100000\n"), 0.5),
+        (("", "-1\n", "100000\n"), None),
+        (("",), None),
+        (("garbage", "1", "0"), None),
+    ],
+)
+def test_the_quota_of_a_container_is_read_from_its_control_files(texts, quota):
+    assert cpu_quota(*texts) == quota
+
+
+def test_there_is_at_least_one_worker():
+    assert 1 <= default_num_workers() <= os.cpu_count()

@@ -25,10 +25,10 @@ from nnit_diffusers.evaluation import wilson_interval
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks import load_task
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
-from nnit_diffusers.tasks.maniskill.environments import make_environment
-from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork, network_policy
-from nnit_diffusers.tasks.maniskill.rollouts import Episode, EpisodeJob, run_episodes
-from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
+from nnit_diffusers.tasks.maniskill.environments import ManiSkillEnvironment, make_environment
+from nnit_diffusers.tasks.simulation.portable_networks import PortableNetwork, network_policy
+from nnit_diffusers.tasks.simulation.rollouts import Episode, EpisodeJob, run_episodes
+from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 from nnit_diffusers.writing import write_bytes, write_json
 
 
@@ -181,7 +181,7 @@ def film(camera: Any, policy: MLP, task: ManiSkillTask, number: int, known: Epis
     """
     # run the episode again, with the camera
     camera.successes = [False]  # before the first step
-    (episode,) = run_episodes(camera, [known.seed], network_policy(policy))
+    (episode,) = run_episodes(ManiSkillEnvironment(camera), [known.seed], network_policy(policy))
     frames = camera.render_images
     camera.flush_video(save=False)
     # check the outcome

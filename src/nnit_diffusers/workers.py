@@ -1,20 +1,30 @@
-"""A pool of worker processes that replaces workers that die or hang."""
+"""A pool of worker processes that replaces workers that die or hang.
+
+What is sent to a worker is serialised by cloudpickle, which Gymnasium depends on. So it may be a lambda, or a class or
+function of a notebook or of the script that runs. Workers never run that script again.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import pickle
 import signal
+import sys
+import threading
 import time
 import traceback
 import warnings
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 
@@ -26,20 +36,84 @@ _START_SECONDS = 1800.0
 _MAX_ATTEMPTS = 3
 
 
-def _serve(connection: Connection, create: Callable[[], Callable[[Any], Any]]) -> None:
+_REMEDY = "Pass `num_workers=0` to run the episodes in this process."
+_MAIN = threading.Lock()
+
+
+def serialised(name: str, value: Any) -> bytes:
+    """What a worker process needs of a value; [`deserialised`] makes it again.
+
+    Raises:
+        `ValueError`: If it can't be sent to another process, such as an open file; `name` is in the message.
+    """
+    try:
+        from cloudpickle import dumps
+    except ImportError:
+        from pickle import dumps
+    try:
+        return dumps(value)
+    except Exception as error:  # classes may raise anything here
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{name} must be what can be sent to worker processes, but received {_kind(value)!r} ({reason:.200}). "
+            f"{_REMEDY}"
+        ) from error
+
+
+def deserialised(name: str, sent: bytes) -> Any:
+    """The value of [`serialised`], in another process. The bytes come from the parent process, never from a file.
+
+    Raises:
+        `ValueError`: If it needs what this process can't import; `name` is in the message.
+    """
+    try:
+        return pickle.loads(sent)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{name} must be importable in worker processes, but one of them is not ({error}). {_REMEDY}"
+        ) from error
+
+
+def _kind(value: Any) -> str:
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def _serve(connection: Connection, create: bytes) -> None:
     """Main function of a worker: sends `None` when ready, then for every job `(is_done, result or error)`."""
     # The parent handles Ctrl-C and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        run_job = create()
-        connection.send(None)
+        run_job = deserialised("What workers run", create)()
+        connection.send_bytes(serialised("A worker's message", None))
         while True:
-            connection.send((True, run_job(connection.recv())))
+            result = run_job(deserialised("Jobs", connection.recv_bytes()))
+            connection.send_bytes(serialised("Results", (True, result)))
     except (EOFError, BrokenPipeError):
         return  # the parent has ended
-    except Exception as error:
-        error.add_note(f"In a worker process:\n{traceback.format_exc()}")
-        connection.send((False, error))
+    except (Exception, SystemExit) as error:
+        connection.send_bytes(_portable_error(error))
+
+
+def _portable_error(error: Exception | SystemExit) -> bytes:
+    """The message that a worker failed. An error that can't be sent, or ends programs, becomes a `RuntimeError`."""
+    sent: Exception = RuntimeError(f"A worker process failed: {type(error).__name__}: {error}")
+    if isinstance(error, Exception):
+        with contextlib.suppress(Exception):
+            sent = pickle.loads(serialised("Errors", error))
+    sent.add_note(f"In a worker process:\n{traceback.format_exc()}")
+    return serialised("Errors", (False, sent))
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Hides the script that runs, which a spawned process would run again: without a guard, that starts processes."""
+    with _MAIN:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 @dataclass
@@ -73,7 +147,8 @@ class WorkerPool(Generic[Job, Result]):
 
     Parameters:
         create (`Callable`):
-            Called once in every worker; returns the function that runs a job. `create`, jobs and results are pickled.
+            Called once in every worker; returns the function that runs a job. `create`, jobs and results are sent
+            between processes; see [`serialised`].
         timeout_seconds (`float`): Time limit of a job in seconds.
     """
 
@@ -128,14 +203,17 @@ class WorkerPool(Generic[Job, Result]):
             if worker.is_idle and waiting:
                 worker.job = waiting.popleft()
                 worker.deadline = time.monotonic() + self.timeout_seconds
+                sent = serialised("Jobs", jobs[worker.job])
                 with contextlib.suppress(OSError):  # it has died, and `_listen` will notice
-                    worker.connection.send(jobs[worker.job])
+                    worker.connection.send_bytes(sent)
 
     def _start(self) -> _Worker:
         context = get_context("spawn")
         connection, remote = context.Pipe()
-        process = context.Process(target=_serve, args=(remote, self.create), daemon=True)
-        process.start()
+        create = serialised("What workers run", self.create)
+        process = context.Process(target=_serve, args=(remote, create), daemon=True)
+        with _hidden_main():
+            process.start()
         remote.close()  # so that the death of the process closes the pipe
         return _Worker(process, connection, time.monotonic() + _START_SECONDS)
 
@@ -153,7 +231,7 @@ class WorkerPool(Generic[Job, Result]):
                 continue
             # dead, ready, failed or done
             try:
-                message = worker.connection.recv()
+                message = pickle.loads(worker.connection.recv_bytes())
             except (EOFError, OSError):
                 lost.append((worker, "died"))
                 continue
@@ -172,8 +250,12 @@ class WorkerPool(Generic[Job, Result]):
 
     def _replace(self, worker: _Worker, why: str, waiting: deque[int], attempts: int, jobs: Sequence[Job]) -> None:
         process_id = worker.process.pid
+        worker.process.join(1.0)  # one that died has an exit code now
+        exit_code = worker.process.exitcode
         self._workers.remove(worker)
         _end([worker])
+        if not worker.is_ready and exit_code is not None and exit_code > 0:  # it ended itself, and would again
+            raise RuntimeError(f"A worker process ended with exit code {exit_code} while starting. {_REMEDY}")
         what = "while starting" if worker.job is None else f"at {jobs[worker.job]!r:.200}"
         if attempts >= _MAX_ATTEMPTS:
             raise RuntimeError(f"{attempts} workers were lost {what}; the last one {why}.")
@@ -183,5 +265,30 @@ class WorkerPool(Generic[Job, Result]):
 
 
 def default_num_workers() -> int:
-    """The number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of CPUs that this process may use, by its affinity and by the quota of its container."""
+    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    v1 = Path("/sys/fs/cgroup/cpu")
+    files = (Path("/sys/fs/cgroup/cpu.max"), v1 / "cpu.cfs_quota_us", v1 / "cpu.cfs_period_us")
+    texts = []
+    for path in files:
+        try:
+            texts.append(path.read_text())
+        except OSError:
+            texts.append("")
+    quota = cpu_quota(*texts)
+    return num_cpus if quota is None else max(1, min(num_cpus, math.ceil(quota)))
+
+
+def cpu_quota(cpu_max: str, quota_us: str = "", period_us: str = "") -> float | None:
+    """The CPUs that a container may use, from the texts of its control files; `None` if they set no limit.
+
+    Parameters:
+        cpu_max (`str`): `cpu.max` of cgroup v2, such as `"200000 100000"` or `"max 100000"`; empty if there is none.
+        quota_us, period_us (`str`, default to `""`): `cpu.cfs_quota_us` and `cpu.cfs_period_us` of cgroup v1.
+    """
+    quota, period = cpu_max.split() if len(cpu_max.split()) == 2 else (quota_us.strip(), period_us.strip())
+    try:
+        limit = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return limit if limit > 0 else None

@@ -7,7 +7,7 @@ from film_rollouts import Arguments, Clip, check_arguments, first_failures, grid
 from matplotlib.image import imread
 
 from nnit_diffusers import get_task
-from nnit_diffusers.tasks.maniskill.rollouts import Episode
+from nnit_diffusers.tasks.simulation.rollouts import Episode
 
 
 def episode(seed, success):

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from nnit_diffusers import MLP, export_network
 from nnit_diffusers.tasks.maniskill import NoVulkanDeviceError, check_simulator
-from nnit_diffusers.tasks.maniskill.environments import make_environment
-from nnit_diffusers.tasks.maniskill.portable_networks import network_policy
-from nnit_diffusers.tasks.maniskill.rollouts import run_episodes
-from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
+from nnit_diffusers.tasks.maniskill.environments import ManiSkillEnvironment, make_environment
+from nnit_diffusers.tasks.simulation.portable_networks import network_policy
+from nnit_diffusers.tasks.simulation.rollouts import run_episodes
+from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 
 
 pytest.importorskip("lerobot", reason="LeRobot is not installed: it needs Python 3.12 and torch below 2.12")
@@ -109,7 +109,7 @@ def test_lerobot_eval_finds_the_same_success_as_our_rollouts(network, folder, tm
     assert process.returncode == 0, process.stderr
     found = json.loads((tmp_path / "eval" / "eval_info.json").read_text())["per_task"][0]["metrics"]
 
-    environment = make_environment("PickCube-v1")
+    environment = ManiSkillEnvironment(make_environment("PickCube-v1"))
     episodes = [run_episodes(environment, [seed], network_policy(network))[0] for seed in seeds]
     environment.close()
     assert found["successes"] == [episode.success_once for episode in episodes]

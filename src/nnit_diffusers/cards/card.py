@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from ..pipelines import NNiTPipeline
 from ..pipelines.budget import MAX_WIDTH_FACTOR
 from ..tasks.base import Task
 from ..tasks.maniskill import ManiSkillTask
-from ..tasks.registry import spelled
+from ..tasks.registry import list_tasks, spelled
+from ..tasks.simulation.task import SimulatorTask
+from ..tasks.tables import TableTask
 from ..writing import write_bytes
 from .folder import RECIPE_NAME, TRAINING_TITLES
 from .robot import robot_tables
+from .simulator import simulator_tables
 
 
 CARD_TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -53,8 +57,13 @@ def write_card(
     settings, pipeline = report["settings"], NNiTPipeline.from_pretrained(repo_dir)
     # tables and pictures; for robots, film, failures and how to run a rollout
     tables = report_tables(report, [name for name in PICTURES if (repo_dir / f"{name}.png").is_file()])
-    if isinstance(task, ManiSkillTask):
+    is_built_in = task.name in list_tasks()
+    if isinstance(task, ManiSkillTask) and is_built_in:
         tables = robot_tables(task, tables, report, repo_dir, model_id)
+    elif isinstance(task, SimulatorTask):
+        tables = simulator_tables(task, tables, report, repo_dir, model_id)
+    elif isinstance(task, TableTask):
+        tables = f"### The table\n\n```text\n{task.describe()}\n```\n\n{tables}"
     card = ModelCard.from_template(
         card_data(task, report, model_id),
         template_path=str(CARD_TEMPLATE),
@@ -98,10 +107,21 @@ def _training(repo_dir: Path, task: Task) -> dict[str, Any]:
     recipe = "The settings of every training run are below."
     if (repo_dir / RECIPE_NAME).exists():
         recipe = (
-            f"`nnit train {spelled(task)} --recipe {RECIPE_NAME} --output DIR` repeats it: `{RECIPE_NAME}` beside "
+            f"`nnit train {_named(task)} --recipe {RECIPE_NAME} --output DIR` repeats it: `{RECIPE_NAME}` beside "
             "this card has the settings and seeds of all stages."
         )
     return {"recipe": recipe, "training_runs": runs}
+
+
+def _named(task: Task) -> str:
+    """What names the task on the command line."""
+    if isinstance(task, TableTask):
+        return f"{Path(task.source).name} --target {shlex.quote(task.schema.target.name)}"
+    if not isinstance(task, SimulatorTask) or task.name in list_tasks():
+        return spelled(task)
+    kwargs = dict(task.environment_spec.env_kwargs)
+    arguments = f" --env-kwargs {shlex.quote(json.dumps(kwargs))}" if kwargs else ""
+    return f"--env {task.env_id}{arguments} {'--teacher TEACHER' if task.can_label else '--demonstrations RECORDING'}"
 
 
 def card_data(task: Task, report: Report, model_id: str) -> ModelCardData:
@@ -124,7 +144,7 @@ def card_data(task: Task, report: Report, model_id: str) -> ModelCardData:
         )
         for region, part in report.get("regions", {}).items()
     ]
-    is_robot = isinstance(task, ManiSkillTask)
+    is_robot, is_maniskill = isinstance(task, SimulatorTask), isinstance(task, ManiSkillTask)
     return ModelCardData(
         license="apache-2.0",
         library_name=LIBRARY_NAME,
@@ -136,7 +156,7 @@ def card_data(task: Task, report: Report, model_id: str) -> ModelCardData:
             "hypernetwork",
             "diffusion",
             task.name,
-            *(["maniskill3"] if is_robot else []),
+            *(["maniskill3"] if is_maniskill else []),
         ],
         model_name=model_id,
         eval_results=results or None,

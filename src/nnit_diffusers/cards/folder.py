@@ -27,7 +27,7 @@ TRAINING_TITLES = {
 }
 # Results of the weights that were in the folder before.
 _RESULTS = (
-    *("evaluation.json", "README.md", "benchmark.json", "rollout.json", "rollout.mp4", "rollout.png"),
+    *("evaluation.json", "README.md", "task.json", "benchmark.json", "rollout.json", "rollout.mp4", "rollout.png"),
     *(f"{section}.png" for section in PICTURES),
 )
 _COMPONENTS = ("transformer", "scheduler", "architecture_scheduler", "tokenizer", "ghn")

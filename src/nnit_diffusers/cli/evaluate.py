@@ -78,8 +78,9 @@ class Evaluate(GenerationOptions, Command):
 
         # find the task, then load or generate the networks
         folders = [fetch(source, self.revision) for source in self.sources]
-        suggested = {name for name in map(task_name_of, folders) if name is not None}
-        task = load_task(self.task, self.data_dir, suggested.pop() if len(suggested) == 1 else None)
+        named = {task_name_of(folder): folder for folder in folders}
+        named.pop(None, None)
+        task = load_task(self.task, self.data_dir, next(iter(named.values())) if len(named) == 1 else None)
         names, networks = zip(*self.networks(folders))
 
         # score them

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from .command import Command, OptionalInt, OptionalStr, Report, check_new_folder
-from .sources import NETWORKS_NAME, fetch, load_pipeline, task_name_of
+from .sources import NETWORKS_NAME, fetch, load_pipeline, task_name_of, write_spec
 
 
 if TYPE_CHECKING:
@@ -114,9 +114,10 @@ class Generate(GenerationOptions, Command):
             }
             for index, network in enumerate(networks)
         ]
+        model = fetch(self.model, self.revision)
         payload = {
             "model": self.model,
-            "task": task_name_of(fetch(self.model, self.revision)),
+            "task": task_name_of(model),
             **fingerprints(pipe),
             "generation": self.generation(),
             "networks": listed,
@@ -127,7 +128,9 @@ class Generate(GenerationOptions, Command):
         with replacing_folder(output) as folder:
             for entry, network in zip(listed, networks):
                 network.save_pretrained(folder / entry["name"])
+                write_spec(folder / entry["name"], model)
             write_json(folder / NETWORKS_NAME, payload)
+            write_spec(folder, model)
 
         # summary
         rows = [

@@ -23,6 +23,7 @@ from .evaluate import Evaluate
 from .export import Export
 from .generate import Generate
 from .info import Info
+from .predict import Predict
 from .publish import Publish
 from .search import Search
 from .train import Train
@@ -31,10 +32,11 @@ from .train import Train
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS: dict[str, tuple[type[Command], str]] = {
-    "train": (Train, "Train a pipeline for a task of your own or one of ours."),
+    "train": (Train, "Train a pipeline for a table, a simulator, or a task of your own."),
     "generate": (Generate, "Generate networks of any width and depth, and save them."),
     "evaluate": (Evaluate, "Score saved or newly generated networks on a task."),
-    "search": (Search, "Find the smallest network that reaches a success rate."),
+    "search": (Search, "Find the smallest network that reaches a score."),
+    "predict": (Predict, "Predict the target of a table with networks that were generated for it."),
     "export": (Export, "Convert a network for other programs: ONNX, torch.export, PPO checkpoints, LeRobot."),
     "info": (Info, "Show what a pipeline or a network is, and its measured results."),
     "publish": (Publish, "Check the folder of a pipeline, then upload it to the Hugging Face Hub."),
@@ -47,7 +49,8 @@ DESCRIPTION = """Generate ready-to-use MLPs of any width and depth with one diff
     nnit evaluate networks
     nnit export networks --format onnx --output digits.onnx
     nnit search nnit/digits --target 0.95 --output smallest
-    nnit train my_tasks:my_task --output my-pipeline
+    nnit train wine.csv --target class --output my-table
+    nnit predict networks new.csv
 
 nnit COMMAND --help shows the options of a command and more examples, nnit --version
 the version. A model is a local folder or the name of a repository on the Hugging Face

@@ -11,12 +11,12 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from .command import Command, OptionalFloat, OptionalInt, OptionalStr, Report
-from .sources import fetch, load_pipeline, load_task, task_name_of
+from .sources import fetch, load_pipeline, load_task, write_spec
 
 
 @dataclass(kw_only=True)
 class Search(Command):
-    """Find the smallest network that reaches a success rate on a task.
+    """Find the smallest network that reaches a score on a task: a success rate, an accuracy or R².
 
     For example:
 
@@ -41,7 +41,7 @@ class Search(Command):
     task: OptionalStr = None
     """Name of the task, or module:name for a task of your own. Default: the task that MODEL was made for."""
     target: float = 0.95
-    """Success rate that the winner has to reach, 0 to 1."""
+    """Score that the winner has to reach, 0 to 1."""
     max_parameters: OptionalInt = None
     """Maximum number of weights and biases. Default: the largest network that the model chooses."""
     max_latency_us: OptionalFloat = None
@@ -74,11 +74,12 @@ class Search(Command):
     def run(self) -> Report:
         from ..network_search import search
         from ..network_search.report import plot_search, search_table
-        from ..network_search.state import STATE_NAME
+        from ..network_search.state import STATE_NAME, WINNER_NAME
 
         # load the task and the pipeline
         output = Path(self.output)
-        task = load_task(self.task, self.data_dir, task_name_of(fetch(self.model, self.revision)))
+        folder = fetch(self.model, self.revision)
+        task = load_task(self.task, self.data_dir, folder)
         pipe = load_pipeline(self.model, self.revision, self.device)
         pipe.set_progress_bar_config(disable=True)
         if self.force and (output / STATE_NAME).is_file():
@@ -101,6 +102,11 @@ class Search(Command):
             seed=self.seed,
             num_workers=self.num_workers,
         )
+
+        # the task travels with the networks
+        write_spec(output, folder)
+        if result.winner is not None:
+            write_spec(output / WINNER_NAME, folder)
 
         # plot and report
         try:

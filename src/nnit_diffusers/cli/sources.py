@@ -85,9 +85,14 @@ def _load_network(folder: Path) -> MLP:
 
 
 def task_name_of(folder: Path) -> str | None:
-    """The task recorded in a folder: in the evaluation of a pipeline, or in the list of saved networks."""
+    """The task recorded in a folder: in its specification, in an evaluation, or in a list of saved networks."""
+    from ..tasks.specs import read_spec
+
     recorded: Any = {}
-    if (folder / "evaluation.json").is_file():
+    spec = read_spec(folder)
+    if spec is not None:
+        recorded = {"task": spec.get("name")}
+    elif (folder / "evaluation.json").is_file():
         recorded = read_json_object(folder / "evaluation.json").get("settings")
     elif (folder / NETWORKS_NAME).is_file():
         recorded = read_json_object(folder / NETWORKS_NAME)
@@ -97,24 +102,50 @@ def task_name_of(folder: Path) -> str | None:
     return task
 
 
-def load_task(name: str | None, data_dir: str | None, suggested: str | None = None) -> Task:
-    """Returns the task `name`, or `suggested` if there is no name.
+def load_task(name: str | None, data_dir: str | None, folder: Path | None = None) -> Task:
+    """Returns the task `name`; without a name, the one that the files in `folder` were made for.
 
-    `module:name` first imports the module that registers the task; the module may be in the working directory. A
-    suggestion comes from an untrusted file, so it never imports anything.
+    `module:name` first imports the module that registers the task; the module may be in the working directory. The
+    files in a folder are untrusted, so they never import anything. A name that ends like a table is a table, with the
+    columns and classes that the folder records.
 
     Raises:
-        `ValueError`: If there is neither a name nor a suggestion, or no task of that name.
+        `ValueError`: If there is neither a name nor a task in the folder, or no task of that name.
+        `OSError`: If the table of a task cannot be found.
     """
     from ..tasks import list_tasks
     from ..tasks import load_task as load_named_task
+    from ..tasks.specs import is_table, read_spec, task_from_spec
 
-    if name is None and suggested is not None and suggested not in list_tasks():
+    # a table or a simulator
+    spec = None if folder is None else read_spec(folder)
+    if spec is not None and (name is None or is_table(name)):
+        return task_from_spec(spec, folder=folder, source=name, data_dir=data_dir)
+    if name is not None:
+        if is_table(name):
+            raise ValueError(f"`--task` must name a task, but received the table {name!r} of networks without one.")
+        return load_named_task(name, data_dir)
+
+    # a task by its name
+    suggested = None if folder is None else task_name_of(folder)
+    if suggested is None:
+        raise ValueError(f"`--task` must name a task, one of {list_tasks()} or `module:name`, but received none.")
+    if suggested not in list_tasks():
         raise ValueError(
             f"`--task` must be given: the files name task {shown(suggested)}, which is none of {list_tasks()}. A "
             "module is imported only if you name it."
         )
-    name = name or suggested
-    if name is None:
-        raise ValueError(f"`--task` must name a task, one of {list_tasks()} or `module:name`, but received none.")
-    return load_named_task(name, data_dir)
+    return load_named_task(suggested, data_dir)
+
+
+def write_spec(folder: Path, model: Path) -> None:
+    """Writes the specification of a model's task into a folder of its networks, if the model has one.
+
+    A table is then named by its place, if it lies in the model's folder.
+    """
+    from ..tasks.specs import SPEC_NAME, local_spec
+    from ..writing import write_json
+
+    spec = local_spec(model)
+    if spec is not None:
+        write_json(folder / SPEC_NAME, spec)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import UseAppendAction, arg
 
 from .command import Command, OptionalStr, Report
+from .task_options import TaskOptions
 
 
 if TYPE_CHECKING:
@@ -18,11 +20,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Train(Command):
-    """Train a pipeline for a task: from data or an expert to a folder that can be loaded, used and published.
+class Train(TaskOptions, Command):
+    """Train a pipeline for a table, a simulator or a task: from data to a folder that can be used and published.
 
     For example:
 
+        # classes or numbers of a table
+        nnit train wine.csv --target class --output my-table
+
+        # any environment of Gymnasium, and a policy to imitate
+        nnit train --env HalfCheetah-v5 --teacher teacher.onnx --output my-runner
+
+        # any environment of ManiSkill, and a function of a module of yours
+        nnit train --env PullCube-v1 --teacher pull_cube:expert --output my-robot
+
+        # what was recorded, without a teacher
+        nnit train --env PickCube-v1 --demonstrations trajectory.h5 --output my-pick
+
+        # a task of this package, or a class of your own
         nnit train digits --preset small --output my-digits
         nnit train my_tasks:my_task --output my-pipeline
 
@@ -32,45 +47,47 @@ class Train(Command):
         # only show the settings of all stages
         nnit train pickcube --preset large --output my-robot --dry-run
 
-    The stages are: demonstrations of the task's expert, the hypernetwork with DAgger, the transformer, its tuning by
-    what networks compute, the evaluation, and a model card with pictures. The output folder is then what every other
+    The stages are: demonstrations of the teacher, the hypernetwork with DAgger, the transformer, its tuning by what
+    networks compute, the evaluation, and a model card with pictures. The output folder is then what every other
     command takes as MODEL. The same command resumes an interrupted run.
     """
 
     after_interrupt = "The same command resumes the run."
 
-    task: Annotated[Positional[str], arg(metavar="TASK")]
-    """Name of the task, or module:name for a task of your own; the module may be in the working directory."""
     output: str
     """Folder to create, or folder of a run to resume."""
-    preset: Literal["small", "base", "large"] = "base"
-    """Size of the run. Sizes of patches, models and steps also depend on the task."""
+    preset: Annotated[
+        Literal["small", "base", "large"] | None, arg(metavar="{small,base,large}", help_behavior_hint="")
+    ] = None
+    """Size of the run. Sizes of patches, models and steps also depend on the task. Default: small for a table, and
+    base otherwise."""
     recipe: OptionalStr = None
     """Settings to use in place of a preset: recipe.json of another run, or the folder or Hub repository it is in."""
     set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="STAGE.SETTING=VALUE", help_behavior_hint="")] = ()
     """Another setting, such as nnit.max_train_steps=2000; may be repeated. STAGE=none leaves a stage out."""
-    data_dir: OptionalStr = None
-    """Folder where the task finds or downloads its data or demonstrations. Default: the task's own folder."""
     force: bool = False
     """Delete the run in the output folder and begin again."""
     dry_run: bool = False
     """Show the settings of all stages as JSON, and train nothing."""
 
     def run(self) -> Report:
-        from ..tasks import load_task
         from ..training import Recipe, train
+        from ..training.recipe import default_preset
         from ..training.run import check_recipe
 
-        task = load_task(self.task, self.data_dir)
-        recipe = Recipe.from_pretrained(self.recipe) if self.recipe else Recipe.for_task(task, self.preset)
-        if self.data_dir is not None and self.recipe is not None:
+        task = self.make_task()
+        if hasattr(task, "describe"):
+            print(task.describe(), file=sys.stderr)
+        preset = self.preset or default_preset(task)
+        recipe = Recipe.from_pretrained(self.recipe) if self.recipe else Recipe.for_task(task, preset)
+        if self.data_dir or self.demonstrations:
             recipe = recipe.with_overrides({"demonstrations": None})
         recipe = recipe.with_overrides(parse_settings(self.set))
         if self.dry_run:
-            check_recipe(task, recipe)
+            check_recipe(task, recipe, self.demonstrations)
             return Report(recipe.to_dict(), json.dumps(recipe.to_dict(), indent=2))
 
-        train(task, self.output, recipe=recipe, overwrite=self.force)
+        train(task, self.output, recipe=recipe, recording=self.demonstrations, overwrite=self.force)
         return self._report(recipe)
 
     def _report(self, recipe: Recipe) -> Report:

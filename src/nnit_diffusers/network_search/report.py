@@ -21,7 +21,7 @@ _FRONT, _OTHERS, _WINNER = "#1f6f8b", "#9aa5ab", "#d1495b"
 def search_table(result: SearchResult) -> str:
     """All finalists as a Markdown table, fewest parameters first."""
     rows = []
-    # a row per finalist: size, latency, confirmed success rate, and the Pareto fronts it is on
+    # a row per finalist: size, latency, confirmed score, and the Pareto fronts it is on
     for candidate in result.finalists:
         confirmation = measured(candidate.confirmation)
         low, high = confirmation.confidence_interval
@@ -47,7 +47,7 @@ def _sizes(candidate: Candidate) -> str:
 
 
 def plot_search(result: SearchResult, path: str | Path) -> None:
-    """Plots confirmed success against parameters and against latency, with intervals, Pareto fronts and the target.
+    """Plots confirmed scores against parameters and against latency, with intervals, Pareto fronts and the target.
 
     Parameters:
         result ([`SearchResult`]): The search.
@@ -69,7 +69,7 @@ def plot_search(result: SearchResult, path: str | Path) -> None:
     _plot_front(right, result, result.latency_front, "latency_us")
 
     # axes and legend
-    left.set(xscale="log", xlabel="Parameters", ylabel="Confirmed success, %")
+    left.set(xscale="log", xlabel="Parameters", ylabel="Confirmed score, %")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter("{x:,.0f}")
     left.xaxis.set_minor_formatter(NullFormatter())

@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -128,6 +129,10 @@ class Task(ABC):
             min_depth=self.min_depth,
             max_depth=self.max_depth,
         )
+
+    def spec(self) -> dict[str, Any] | None:
+        """What the task can be made from again, JSON-ready, if it comes from no class of its own; see `specs.py`."""
+        return None
 
     def for_screening(self) -> Task:
         """Returns a cheaper version of the task for comparing networks by success rate; the task itself by default.

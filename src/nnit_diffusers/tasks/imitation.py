@@ -21,6 +21,10 @@ from .base import Task
 
 
 DEMONSTRATIONS = "demonstrations-*.safetensors"
+# Recorded actions may lie this far out of bounds, as rounding leaves them.
+_ACTION_TOLERANCE = 1e-3
+# Smallest standard deviation of a standardised action: relative to the largest one, and in raw units.
+_MIN_RELATIVE_STD, _MIN_ACTION_STD = 0.01, 1e-6
 
 
 def read_demonstrations(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,10 +61,16 @@ class ImitationTask(Task):
 
     Attributes:
         min_observation_std (`float`, defaults to 1e-3): Minimum of [`~ImitationTask.observation_std`], in raw units.
+        can_label (`bool`, defaults to `True`):
+            Whether there is an expert for [`~ImitationTask.collect`]. Without one, a run has no rounds of DAgger.
+        standardises_actions (`bool`, defaults to `False`):
+            Whether networks learn actions standardised by the demonstrations, as actions in other units than -1…1 need.
     """
 
     hub_task = "robotics"
     min_observation_std: float = 1e-3
+    can_label: bool = True
+    standardises_actions: bool = False
 
     def __init__(self, data_dir: str | Path | None = None):
         self.data_dir = None if data_dir is None else Path(data_dir)
@@ -75,7 +85,7 @@ class ImitationTask(Task):
     def read_from(self, data_dir: str | Path) -> None:
         """Reads demonstrations from another folder from now on; those that were added are dropped."""
         self.data_dir, self._added = Path(data_dir), []
-        for name in ("_collected", "demonstrations", "observation_mean", "observation_std"):
+        for name in ("_collected", "demonstrations", "observation_mean", "observation_std", "output_statistics"):
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -88,17 +98,44 @@ class ImitationTask(Task):
                 "which has none. `nnit train`, without a `data_dir`, records the expert of a robot task. To record it "
                 "only, call `nnit_diffusers.training.collect_demonstrations(task, output_dir)`."
             )
-        observations, actions = zip(*map(read_demonstrations, paths))
-        return self._checked(torch.cat(observations), torch.cat(actions))
+        samples = [self._checked(*read_demonstrations(path), f"{str(path)!r} of {self.name!r}") for path in paths]
+        observations, actions = zip(*samples)
+        return torch.cat(observations), torch.cat(actions)
 
-    def _checked(self, observations: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def action_bounds(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Lowest and highest action `[O]` that demonstrations may have; `None` if there are no bounds."""
+        return None
+
+    def _checked(
+        self, observations: torch.Tensor, actions: torch.Tensor, where: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Samples as float32; raises `ValueError` if their sizes, a number or an action are wrong."""
         num_samples = len(observations)
         if observations.shape != (num_samples, self.in_features) or actions.shape != (num_samples, self.out_features):
             raise ValueError(
-                f"Demonstrations of {self.name!r} must be observations [N, {self.in_features}] and actions "
+                f"Demonstrations in {where} must be observations [N, {self.in_features}] and actions "
                 f"[N, {self.out_features}], but received shapes {list(observations.shape)} and {list(actions.shape)}."
             )
-        return observations.float(), actions.float()
+        observations, actions = observations.float(), actions.float()
+        for what, values in (("observations", observations), ("actions", actions)):
+            if not values.isfinite().all():
+                row, column = (~values.isfinite()).nonzero()[0].tolist()
+                raise ValueError(
+                    f"Demonstrations in {where} must be finite numbers, but number {column} of the {what} in row {row} "
+                    f"is {values[row, column]}."
+                )
+        if self.action_bounds is not None:
+            low, high = self.action_bounds
+            outside = (actions < low - _ACTION_TOLERANCE) | (actions > high + _ACTION_TOLERANCE)
+            if outside.any():
+                row, column = outside.nonzero()[0].tolist()
+                raise ValueError(
+                    f"Demonstrations in {where} must have actions within the bounds, but number {column} of the "
+                    f"action in row {row} is {actions[row, column]:.6g}, and its bounds are {low[column]:.6g} and "
+                    f"{high[column]:.6g}."
+                )
+        return observations, actions
 
     @cached_property
     def demonstrations(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,9 +151,9 @@ class ImitationTask(Task):
         """Adds observations `[N, I]` and the expert's actions `[N, O]` to the samples that training batches draw from.
 
         Raises:
-            `ValueError`: If their shapes do not fit the task.
+            `ValueError`: If their shapes do not fit the task, or a number is not finite or out of bounds.
         """
-        self._added.append(self._checked(observations, actions))
+        self._added.append(self._checked(observations, actions, f"the samples added to {self.name!r}"))
         # clear the cached property
         self.__dict__.pop("demonstrations", None)
 
@@ -128,14 +165,30 @@ class ImitationTask(Task):
     def observation_std(self) -> torch.Tensor:
         return self._collected[0].std(dim=0, correction=0).clamp(min=self.min_observation_std)
 
+    @cached_property
+    def output_statistics(self) -> tuple[torch.Tensor, torch.Tensor] | None:  # type: ignore[override]
+        """Mean and standard deviation `[O]` of the recorded actions, if networks learn standardised actions."""
+        if not self.standardises_actions:
+            return None
+        actions = self._collected[1]
+        std = actions.std(dim=0, correction=0)
+        # an action that hardly varies must not count more than it matters
+        return actions.mean(dim=0), std.clamp(min=max(_MIN_RELATIVE_STD * std.max().item(), _MIN_ACTION_STD))
+
     def training_batch(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         observations, actions = self.demonstrations
         indices = torch.randint(len(actions), (batch_size,), generator=generator)
         return observations[indices], actions[indices]
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean squared error `[B]` of B networks, from outputs `[B, N, O]` and actions `[N, O]`."""
-        return (outputs - targets).square().mean(dim=(1, 2))
+        """Mean squared error `[B]` of B networks, from outputs `[B, N, O]` and actions `[N, O]`.
+
+        Errors are in standard deviations where actions are standardised.
+        """
+        errors = outputs - targets
+        if self.output_statistics is not None:
+            errors = errors / self.output_statistics[1].to(outputs)
+        return errors.square().mean(dim=(1, 2))
 
     @abstractmethod
     def collect(

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from ..loading.local import read_json_object
 from ..provenance import provenance
 from ..settings import check_ranges
-from ..tasks.maniskill import ManiSkillTask
-from ..tasks.maniskill.tasks import stack_episodes
+from ..tasks.simulation.rollouts import stack_episodes
+from ..tasks.simulation.task import SimulatorTask
 from ..writing import write_bytes, write_json
 
 
@@ -42,7 +42,7 @@ def shard_path(output_dir: Path, number: int) -> Path:
 
 
 def collect_demonstrations(
-    task: ManiSkillTask,
+    task: SimulatorTask,
     output_dir: str | Path,
     config: DemonstrationsConfig | None = None,
     *,
@@ -55,7 +55,7 @@ def collect_demonstrations(
     seed and its number, so any number of processes gives the same data. The same call resumes an interrupted one.
 
     Parameters:
-        task (`ManiSkillTask`): The task, with its expert.
+        task (`SimulatorTask`): The task, with its teacher.
         output_dir (`str` or `Path`): Folder of the files `demonstrations-*.safetensors`, a `data_dir` of the task.
         config (`DemonstrationsConfig`, *optional*): Settings.
         num_workers (`int`, *optional*): Processes that run episodes, one per CPU by default.

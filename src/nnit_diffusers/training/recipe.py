@@ -15,12 +15,15 @@ from ..loading.local import find_folder, read_json_object
 from ..settings import checked, override
 from ..tasks.base import Task
 from ..tasks.imitation import ImitationTask
-from ..tasks.maniskill import ManiSkillTask
+from ..tasks.simulation.task import SimulatorTask
+from ..tasks.tables import TableTask
 from .config import GHNTrainingConfig, NNiTTrainingConfig
 from .demonstrations import DemonstrationsConfig
 
 
 PRESETS = ("small", "base", "large")
+# Steps of all demonstrations of an environment whose episodes are long; fewer long episodes show as much.
+_DEMONSTRATED_STEPS, _MIN_EPISODES = 30_000, 20
 # Parameters of the mean network of the task that the numbers of steps below are chosen for: that of `digits`.
 _USUAL_PARAMETERS = 5000
 # What tuning shares with the transformer that it begins with.
@@ -85,11 +88,10 @@ class Recipe:
         if preset not in PRESETS:
             raise ValueError(f"`preset` must be one of {list(PRESETS)}, but received {preset!r}.")
         chosen, is_imitation = _PRESETS[preset], isinstance(task, ImitationTask)
-        needs_expert = isinstance(task, ManiSkillTask) and task.data_dir is None
         nnit = _nnit_of(task, chosen)
         return cls(
             task=task.name,
-            demonstrations=DemonstrationsConfig() if needs_expert else None,
+            demonstrations=_demonstrations_of(task),
             ghn=_ghn_of(task, chosen),
             nnit=nnit,
             tuning=_tuning_of(nnit, _steps_of(task, chosen.tuning_steps)),
@@ -191,6 +193,19 @@ class Recipe:
         return replace(self, tuning=replace(self.tuning, **{name: getattr(self.nnit, name) for name in _SHARED}))
 
 
+def default_preset(task: Task) -> str:
+    """The preset of a task that is trained without naming one: the small one where data is a table in memory."""
+    return "small" if isinstance(task, TableTask) else "base"
+
+
+def _demonstrations_of(task: Task) -> DemonstrationsConfig | None:
+    """How a teacher is recorded, where there is one and no data."""
+    if not isinstance(task, SimulatorTask) or task.data_dir is not None or not task.can_label:
+        return None
+    episodes = _DEMONSTRATED_STEPS // task.contract.max_episode_steps
+    return DemonstrationsConfig(num_episodes=min(max(episodes, _MIN_EPISODES), DemonstrationsConfig.num_episodes))
+
+
 def _tuning_of(nnit: NNiTTrainingConfig, steps: int | None = None) -> NNiTTrainingConfig:
     """Tuning by what networks compute: gently, from another seed, by default for a quarter of the steps."""
     return replace(
@@ -233,6 +248,7 @@ def _narrow_fraction(task: Task) -> float:
 
 def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
     is_imitation, is_wide = isinstance(task, ImitationTask), _is_wide(task)
+    has_rounds = isinstance(task, ImitationTask) and task.can_label
     # an expert's actions have to be met more exactly than a class
     steps = _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
     return GHNTrainingConfig(
@@ -244,7 +260,7 @@ def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
         learning_rate=3e-3,
         diversity_target=0.85,
         diversity_weight=0.1 if is_imitation else 0.3,
-        dagger_steps=tuple(round(fraction * steps) for fraction in _DAGGER_FRACTIONS) if is_imitation else (),
+        dagger_steps=tuple(round(fraction * steps) for fraction in _DAGGER_FRACTIONS) if has_rounds else (),
         dagger_policies=60,
         dagger_episodes=1,
         node_dim=96,

@@ -24,8 +24,11 @@ from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..pipelines import NNiTPipeline
 from ..tasks.base import Task, output_settings
 from ..tasks.imitation import ImitationTask
-from ..tasks.maniskill import ManiSkillTask
 from ..tasks.registry import get_task
+from ..tasks.simulation.recordings import convert_recording
+from ..tasks.simulation.task import SimulatorTask
+from ..tasks.specs import DATA_FOLDER, SPEC_NAME, published_spec
+from ..tasks.tables import TableTask
 from ..writing import replacing_folder, write_json
 from .checkpoints import RECORD_NAME
 from .config import OPERATIONAL_FIELDS, NNiTTrainingConfig
@@ -33,7 +36,7 @@ from .dagger import add_round, round_path
 from .demonstrations import collect_demonstrations
 from .hypernetwork import train_ghn
 from .progress import RunProgress, Stage, only_this_bar
-from .recipe import Recipe
+from .recipe import Recipe, default_preset
 from .trainer import check_schedule
 from .transformer import train_nnit
 
@@ -45,15 +48,16 @@ _DATA_NAME = "data.json"
 # Statistics of the same data on another machine differ by less.
 _STATISTICS_TOLERANCE = 1e-3
 # What this function writes into its folder, which `overwrite` removes.
-_WRITTEN = ("model_index.json", RECIPE_NAME, "evaluation.json", "README.md", "pipeline.py")
+_WRITTEN = ("model_index.json", RECIPE_NAME, SPEC_NAME, "evaluation.json", "README.md", "pipeline.py")
 
 
 def train(
     task: Task | str,
     output_dir: str | Path,
     *,
-    preset: str = "base",
+    preset: str | None = None,
     recipe: Recipe | None = None,
+    recording: str | Path | None = None,
     overwrite: bool = False,
     show_progress: bool = True,
     **overrides: Mapping[str, Any] | None,
@@ -72,8 +76,11 @@ def train(
     Parameters:
         task (`Task` or `str`): What the networks are for; see [`get_task`].
         output_dir (`str` or `Path`): Folder of the pipeline. Its subfolder `training` holds all stages.
-        preset (`str`, defaults to `"base"`): Size of the run, `"small"`, `"base"` or `"large"`.
+        preset (`str`, *optional*):
+            Size of the run, `"small"`, `"base"` or `"large"`; `"small"` for tables and `"base"` otherwise by default.
         recipe (`Recipe`, *optional*): Settings of all stages; those of the preset by default.
+        recording (`str` or `Path`, *optional*):
+            Recorded demonstrations of a task in a simulator, in place of its teacher's; see [`read_recording`].
         overwrite (`bool`, defaults to `False`): Remove an earlier run in the folder and begin again.
         show_progress (`bool`, defaults to `True`): Show one progress bar for all stages.
         overrides (`Mapping[str, Any]`):
@@ -91,16 +98,17 @@ def train(
     """
     _check_environment()
     task = get_task(task) if isinstance(task, str) else task
-    recipe = (recipe or Recipe.for_task(task, preset)).with_overrides(overrides)
+    recipe = (recipe or Recipe.for_task(task, preset or default_preset(task))).with_overrides(overrides)
     if isinstance(task, ImitationTask):
         # the task of the caller stays as it is
         task = task.separate()
-        if task.data_dir is not None and not overrides.get("demonstrations"):
+        has_data = task.data_dir is not None or recording is not None
+        if has_data and not overrides.get("demonstrations"):
             recipe = recipe.with_overrides({"demonstrations": None})
-    check_recipe(task, recipe)
+    check_recipe(task, recipe, recording)
     output_dir = Path(output_dir)
     _claim(output_dir, recipe, overwrite)
-    run = _Run(task, output_dir, recipe, show_progress)
+    run = _Run(task, output_dir, recipe, recording, show_progress)
     with only_this_bar():
         try:
             return run.all_stages()
@@ -108,7 +116,7 @@ def train(
             run.progress.close()
 
 
-def check_recipe(task: Task, recipe: Recipe) -> None:
+def check_recipe(task: Task, recipe: Recipe, recording: str | Path | None = None) -> None:
     """Checks before the first stage what a later one would refuse.
 
     Raises:
@@ -116,13 +124,12 @@ def check_recipe(task: Task, recipe: Recipe) -> None:
     """
     if recipe.task != task.name:
         raise ValueError(f"`recipe` must be of task {task.name!r}, but is of {recipe.task!r}.")
-    if recipe.demonstrations is not None:
-        if not isinstance(task, ManiSkillTask):
-            raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no expert to record.")
-        if task.data_dir is not None:
-            raise ValueError(f"`demonstrations` must be None with a `data_dir`, but received {recipe.demonstrations}.")
-    if recipe.ghn.dagger_steps and not isinstance(task, ImitationTask):
-        raise ValueError(f"`ghn.dagger_steps` must be () for task {task.name!r}, which has no expert.")
+    _check_data_source(task, recipe, recording)
+    if recipe.ghn.dagger_steps and not (isinstance(task, ImitationTask) and task.can_label):
+        raise ValueError(
+            f"`ghn.dagger_steps` must be () for task {task.name!r}, which has no expert or teacher, but received "
+            f"{recipe.ghn.dagger_steps}."
+        )
     for config in filter(None, (recipe.ghn, recipe.nnit, recipe.tuning)):
         check_schedule(config)
     evaluation = recipe.evaluation.for_task(task)
@@ -137,11 +144,37 @@ def check_recipe(task: Task, recipe: Recipe) -> None:
                 )
 
 
+def _check_data_source(task: Task, recipe: Recipe, recording: str | Path | None) -> None:
+    """Raises `ValueError` unless a task in a simulator has exactly one source of demonstrations, and others none."""
+    if not isinstance(task, SimulatorTask):
+        if recipe.demonstrations is not None:
+            raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no expert to record.")
+        if recording is not None:
+            raise ValueError(f"`recording` must be None for task {task.name!r}, but received {str(recording)!r}.")
+        return
+    if task.data_dir is not None and recording is not None:
+        raise ValueError(f"`recording` must be None with a `data_dir`, but received {str(recording)!r}.")
+    has_data = task.data_dir is not None or recording is not None
+    if recipe.demonstrations is not None and has_data:
+        raise ValueError(
+            f"`demonstrations` must be None with a `data_dir` or a `recording`, but received {recipe.demonstrations}."
+        )
+    if recipe.demonstrations is None and not has_data:
+        raise ValueError(
+            f"Task {task.name!r} must have a `teacher` to record or recorded demonstrations (`recording`, "
+            "`--demonstrations`), but has neither."
+        )
+    if recipe.demonstrations is not None and not task.can_label:
+        raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no teacher to record.")
+
+
 class _Run:
     """The stages of [`train`], each of which skips what is done."""
 
-    def __init__(self, task: Task, output_dir: Path, recipe: Recipe, show_progress: bool) -> None:
-        self.task, self.output_dir, self.recipe = task, output_dir, recipe
+    def __init__(
+        self, task: Task, output_dir: Path, recipe: Recipe, recording: str | Path | None, show_progress: bool
+    ) -> None:
+        self.task, self.output_dir, self.recipe, self.recording = task, output_dir, recipe, recording
         self.work = output_dir / WORK_FOLDER
         self.progress = RunProgress(self._stages(), show_progress)
 
@@ -176,12 +209,17 @@ class _Run:
         return (self.output_dir / NNiTPipeline.config_name).is_file()
 
     def _demonstrations(self) -> None:
-        """Records the expert, and makes the task read what was recorded."""
-        config = self.recipe.demonstrations
+        """Records the teacher or converts a recording, and makes the task read it; keeps a copy of a table."""
+        if isinstance(self.task, TableTask):
+            self.task.copy_source(self.output_dir / DATA_FOLDER)
+        config, folder = self.recipe.demonstrations, self.work / "demonstrations"
+        if self.recording is not None:
+            assert isinstance(self.task, SimulatorTask)
+            convert_recording(self.recording, folder, self.task.contract)
+            self.task.read_from(folder)
         if config is None:
             return
-        assert isinstance(self.task, ManiSkillTask)
-        folder = self.work / "demonstrations"
+        assert isinstance(self.task, SimulatorTask)
         self.progress.begin("demonstrations")
         collect_demonstrations(self.task, folder, config, on_episodes=partial(self.progress.update, "demonstrations"))
         self.task.read_from(folder)
@@ -263,11 +301,13 @@ class _Run:
         """Writes the pipeline in half precision, with the recipe and the records of all training runs."""
         names = {"training_ghn.json": "ghn", "training_nnit.json": "transformer", "training_tuning.json": "tuning"}
         records = {name: self.work / folder / RECORD_NAME for name, folder in names.items()}
+        spec = published_spec(self.task)
         write_pipeline(
             pipeline,
             self.output_dir,
             {
                 RECIPE_NAME: self.recipe.to_dict(),
+                **({} if spec is None else {SPEC_NAME: spec}),
                 **{name: read_json_object(path) for name, path in records.items() if path.is_file()},
             },
         )

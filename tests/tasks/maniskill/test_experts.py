@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from nnit_diffusers import get_task
-from nnit_diffusers.tasks.maniskill.environments import make_environment
+from nnit_diffusers.tasks.maniskill.environments import ManiSkillEnvironment, make_environment
 from nnit_diffusers.tasks.maniskill.kinematics import joint_frames
-from nnit_diffusers.tasks.maniskill.rollouts import expert_labels, max_episode_steps, run_episodes
-from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
+from nnit_diffusers.tasks.simulation.rollouts import run_episodes, teacher_labels
+from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 
 
 pytestmark = pytest.mark.usefixtures("simulator")
@@ -25,11 +25,11 @@ FLANGE_TO_TCP = 0.107 + 0.1034
 @pytest.mark.parametrize("name", TASKS)
 def test_the_expert_reaches_the_goal_and_stays_there(name):
     task = get_task(name)
-    environment = make_environment(task.env_id)
+    environment = ManiSkillEnvironment(make_environment(task.env_id))
     expert = type(task).expert
-    assert max_episode_steps(environment) == 50
+    assert environment.contract.max_episode_steps == 50
     for seed in episode_seeds("validation", 0, 2):
-        (episode,) = run_episodes(environment, [seed], policy=None, expert=expert)
+        (episode,) = run_episodes(environment, [seed], policy=None, teacher=expert)
         assert (episode.success_once, episode.success_at_end) == (True, True)
         assert 5 < episode.episode_return <= 50
         assert episode.observations.shape == (50, task.in_features)
@@ -41,7 +41,7 @@ def test_the_expert_reaches_the_goal_and_stays_there(name):
         start = TASKS[name]
         np.testing.assert_allclose(episode.observations[:, start : start + 3], tcp, atol=1e-4)
         # No memory: a single state gets the same action as in a batch.
-        alone = expert_labels(expert, torch.from_numpy(episode.observations[25:26]))
+        alone = teacher_labels(expert, torch.from_numpy(episode.observations[25:26]), environment.contract)
         np.testing.assert_allclose(alone[0], episode.labels[25], atol=1e-5)
     environment.close()
 

@@ -5,9 +5,9 @@ import torch
 from ppo_agents import ManiSkillAgent
 
 from nnit_diffusers import MLP, export_network
-from nnit_diffusers.tasks.maniskill.environments import make_environment
-from nnit_diffusers.tasks.maniskill.portable_networks import network_policy
-from nnit_diffusers.tasks.maniskill.rollouts import run_episodes
+from nnit_diffusers.tasks.maniskill.environments import ManiSkillEnvironment, make_environment
+from nnit_diffusers.tasks.simulation.portable_networks import network_policy
+from nnit_diffusers.tasks.simulation.rollouts import run_episodes
 
 
 def test_an_exported_checkpoint_scores_the_same_as_the_network(simulator, tmp_path):
@@ -28,7 +28,7 @@ def test_an_exported_checkpoint_scores_the_same_as_the_network(simulator, tmp_pa
     measured = infos["final_info"]["episode"]
     envs.close()
 
-    environment = make_environment("PickCube-v1")
+    environment = ManiSkillEnvironment(make_environment("PickCube-v1"))
     (episode,) = run_episodes(environment, [7], network_policy(network))
     environment.close()
     assert bool(measured["success_once"]) == episode.success_once

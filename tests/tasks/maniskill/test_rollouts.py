@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from nnit_diffusers import MLP, evaluate, get_task
-from nnit_diffusers.tasks.maniskill.rollouts import EpisodeJob, run_in_parallel
-from nnit_diffusers.tasks.maniskill.seeds import episode_seeds
-from nnit_diffusers.tasks.maniskill.tasks import stack_episodes
+from nnit_diffusers.tasks.maniskill.task import run_in_parallel
 from nnit_diffusers.tasks.maniskill.video import record_video
+from nnit_diffusers.tasks.simulation.rollouts import EpisodeJob, stack_episodes
+from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 
 
 pytestmark = pytest.mark.usefixtures("simulator")
@@ -114,10 +114,11 @@ def test_networks_that_are_no_mlps_score_the_same_in_workers_and_in_this_process
     assert all(network.training and network.dropout.training for network in others)
 
 
-def test_a_function_that_can_not_be_pickled_runs_in_this_process_on_request(task, networks):
+def test_a_function_that_can_not_be_sent_runs_in_this_process_on_request(task, networks):
     expected = evaluate(networks[:1], task, num_episodes=1, split="validation")
-    policy = lambda observations: networks[0](observations)  # noqa: E731
-    with pytest.raises(ValueError, match="picklable.*received '<lambda>' .*pass `num_workers=0`"):
+    lock = threading.Lock()
+    policy = lambda observations: networks[0](observations) if lock else None  # noqa: E731
+    with pytest.raises(ValueError, match="can be sent.*received '<lambda>' .*Pass `num_workers=0`"):
         evaluate([policy], task, num_episodes=1, split="validation", num_workers=1)
     (result,) = evaluate([policy], task, num_episodes=1, split="validation", num_workers=0)
     assert result.metrics == pytest.approx(expected[0].metrics, rel=1e-3)

@@ -16,8 +16,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 
 from ...tasks import get_task
 from ...tasks.maniskill import ManiSkillTask
-from ...tasks.maniskill.environments import make_environment
-from ...tasks.maniskill.rollouts import max_episode_steps
+from ...tasks.maniskill.environments import make_environment, max_episode_steps
 
 
 # LeRobot's `preprocess_observation` renames this key to `observation.state`.
@@ -63,7 +62,9 @@ class ManiSkillStateEnv(gymnasium.Env):
 
     @cached_property
     def _max_episode_steps(self) -> int:
-        return max_episode_steps(self._simulation)
+        steps = max_episode_steps(self._simulation)
+        assert steps is not None  # every task of this package has a limit
+        return steps
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

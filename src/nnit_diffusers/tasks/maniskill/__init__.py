@@ -4,7 +4,7 @@
 """
 
 from .environments import NoVulkanDeviceError, check_simulator
-from .tasks import ManiSkillTask
+from .task import ManiSkillTask
 
 
 __all__ = ["ManiSkillTask", "NoVulkanDeviceError", "check_simulator"]

@@ -10,8 +10,6 @@ Shape legend: N states, I features of an observation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .kinematics import joint_actions
@@ -21,8 +19,6 @@ from .kinematics import joint_actions
 _DOWN = np.array([0.0, 1.0, 0.0, 0.0])
 # The same turned by 90 degrees: the initial orientation of `panda_wristcam`.
 _DOWN_TURNED = np.array([0.0, 1.0, 1.0, 0.0]) / np.sqrt(2)
-
-Expert = Callable[[np.ndarray], np.ndarray]
 
 
 def _ramp(value_N: np.ndarray, zero: float, one: float) -> np.ndarray:

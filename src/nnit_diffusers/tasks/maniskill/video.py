@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ...networks import Network
 from ...writing import replacing_file
-from .environments import make_environment
-from .portable_networks import network_policy
-from .rollouts import Episode, run_episodes
-from .tasks import ManiSkillTask
+from ..simulation.portable_networks import network_policy
+from ..simulation.rollouts import Episode, run_episodes
+from .environments import ManiSkillEnvironment, make_environment
+from .task import ManiSkillTask
 
 
 _STEPS_PER_SECOND = 20
@@ -22,7 +22,7 @@ def record_video(
     """Runs a network in a sequence of episodes and records one video of them, at real-time speed.
 
     Parameters:
-        network (`Network` or `None`): Network that takes raw observations; with `None` the expert acts.
+        network (`Network` or `None`): Network that takes raw observations; with `None` the teacher acts.
         task (`ManiSkillTask`): Task of the network.
         path (`str` or `Path`): The mp4 file to write.
         seeds (`Sequence[int]`): Seeds of the episodes; see [`episode_seeds`].
@@ -36,10 +36,10 @@ def record_video(
     path = Path(path)
     if path.suffix != ".mp4":
         raise ValueError(f"`path` must end in .mp4, but received {str(path)!r}.")
-    environment = make_environment(task.env_id, render_mode="rgb_array")
+    environment = make_environment(task.env_id, render_mode="rgb_array", **task.environment_spec.env_kwargs)
     from mani_skill.utils.wrappers import RecordEpisode
 
-    # the policy; without one the expert acts
+    # the policy; without one the teacher acts
     policy = None if network is None else network_policy(network)
 
     # record one video; the recorder names its files itself
@@ -49,8 +49,9 @@ def record_video(
         recorder = RecordEpisode(
             environment, str(folder), save_trajectory=False, save_on_reset=False, video_fps=_STEPS_PER_SECOND
         )
-        expert = type(task).expert if policy is None else None
-        episodes = [run_episodes(recorder, [seed], policy, expert)[0] for seed in seeds]
+        teacher = task.teacher if policy is None else None
+        filmed = ManiSkillEnvironment(recorder)
+        episodes = [run_episodes(filmed, [seed], policy, teacher)[0] for seed in seeds]
         recorder.flush_video(name="rollout")
         recorder.close()
         (folder / "rollout.mp4").rename(temporary)

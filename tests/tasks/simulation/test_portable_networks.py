@@ -1,6 +1,7 @@
 """Networks on their way to worker processes; no simulator is needed."""
 
 import pickle
+import threading
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from nnit_diffusers import MLP
-from nnit_diffusers.tasks.maniskill.portable_networks import PortableNetwork, network_policy
+from nnit_diffusers.tasks.simulation.portable_networks import PortableNetwork, network_policy
 
 
 def arrive(network):
@@ -23,6 +24,7 @@ def arrive(network):
         nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)),
         nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3)),
         partial(torch.mul, 2),
+        lambda observations: observations[:, :3] + 1,
     ],
 )
 def test_networks_compute_the_same_after_their_way(network):
@@ -31,9 +33,9 @@ def test_networks_compute_the_same_after_their_way(network):
     torch.testing.assert_close(network_policy(network)(observations), network(observations))
 
 
-def test_mlps_travel_as_float32_arrays_and_not_as_pickles():
+def test_mlps_travel_as_float32_arrays_and_not_as_code():
     portable = PortableNetwork.from_network(MLP(5, [7], 3).half())
-    assert portable.pickled is None
+    assert portable.other is None
     assert {key: (array.shape, array.dtype.name) for key, array in portable.weights.items()} == {
         "0.weight": ((1, 7, 5), "float32"),
         "0.bias": ((1, 7), "float32"),
@@ -42,16 +44,16 @@ def test_mlps_travel_as_float32_arrays_and_not_as_pickles():
     }
 
 
-def test_a_network_that_can_not_be_pickled_is_refused_in_one_line():
+def test_a_network_that_can_not_be_sent_is_refused_in_one_line():
+    lock = threading.Lock()
     with pytest.raises(
-        ValueError, match="must be MLPs or picklable .* received '<lambda>' .*`num_workers=0`"
+        ValueError, match="`networks` must be what can be sent .*'<lambda>' .*`num_workers=0`"
     ) as raised:
-        PortableNetwork.from_network(lambda observations: observations)
+        PortableNetwork.from_network(lambda observations: observations if lock else None)
     assert "\n" not in str(raised.value)
 
 
 def test_a_network_whose_module_is_missing_in_the_worker_is_refused():
-    # what a function of a notebook is to a process that has no notebook
-    portable = PortableNetwork(pickled=b"cno_such_module\npolicy\n.")
+    portable = PortableNetwork(other=b"cno_such_module\npolicy\n.")
     with pytest.raises(ValueError, match="importable in worker processes.*no_such_module.*`num_workers=0`"):
         network_policy(portable)

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from nnit_diffusers.tasks.base import DATA_SPLITS
-from nnit_diffusers.tasks.maniskill.seeds import EPISODE_SPLITS, episode_seeds
+from nnit_diffusers.tasks.simulation.seeds import EPISODE_SPLITS, episode_seeds
 
 
 LAST_BLOCK, LAST_SEED, MOST_EPISODES = 2**14 - 1, 2**63 - 1, 2**14

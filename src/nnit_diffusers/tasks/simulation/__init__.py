@@ -1,0 +1,1 @@
+"""Tasks in simulators: what ManiSkill and Gymnasium share. No simulator is imported here."""
