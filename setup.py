@@ -76,10 +76,27 @@ EXTRAS = {
         "gradio>=6.31",
         "onnx>=1.17",
     ],
+    # `nnit train TABLE` and `nnit predict`.
+    "tables": [
+        # 2.2: the first for numpy 2.
+        "pandas>=2.2",
+        "pyarrow>=15",
+    ],
+    # Environments of Gymnasium, those of MuJoCo included.
+    "mujoco": [
+        # 1.0: the first with the environments of version 5.
+        "gymnasium[mujoco]>=1.0",
+        # Under 4, which consists of packages that gymnasium does not name.
+        "mujoco<4",
+        # Teachers and networks on their way to worker processes.
+        "cloudpickle>=3",
+    ],
+    # Recorded demonstrations: ManiSkill's and Minari's are HDF5, LeRobot's Parquet.
+    "recordings": ["h5py>=3.10", "pyarrow>=15"],
     # Kept apart, for torchvision has to be of the same build as torch, and breaks diffusers where it is not.
     "mnist": ["torchvision"],
     # 3.0.1: the release that robot tasks are measured in.
-    "maniskill": ["mani_skill>=3.0.1"],
+    "maniskill": ["mani_skill>=3.0.1", "cloudpickle>=3"],
     # What `nnit export --format lerobot` writes, run by `lerobot-eval`. 0.6.1: the release that the plugin is written
     # for. Under 0.7: the next may change what a plugin is. It asks for Python 3.12.
     "lerobot": ["lerobot[evaluation]>=0.6.1,<0.7", "mani_skill>=3.0.1"],
@@ -87,6 +104,9 @@ EXTRAS = {
         # What others open the index of a weight dataset with.
         "datasets>=3",
         "hypothesis",
+        # The notebook of examples, run from start to end.
+        "ipykernel",
+        "nbclient",
         # 0.18: the first that can be imported beside transformers 5. LoRA adapters on the transformer.
         "peft>=0.18",
         # The web demo in Debian's chromium.
@@ -105,7 +125,18 @@ EXTRAS = {
     ],
 }
 # What `make` installs.
-DEV = ("training", "maniskill", "onnx", "space", "test", "quality", "release")
+DEV = (
+    "training",
+    "tables",
+    "mujoco",
+    "recordings",
+    "maniskill",
+    "onnx",
+    "space",
+    "test",
+    "quality",
+    "release",
+)
 EXTRAS["dev"] = sorted({needed for extra in DEV for needed in EXTRAS[extra]})
 
 

@@ -76,9 +76,7 @@ def train(arguments: Arguments):
         environments = VecNormalize(environments, gamma=PPO_SETTINGS["gamma"])
         policy = {"log_std_init": -2, "ortho_init": False, "activation_fn": torch.nn.ReLU}
         policy["net_arch"] = {"pi": HIDDEN, "vf": HIDDEN}
-        model = PPO(
-            "MlpPolicy", environments, seed=arguments.seed, device="cpu", policy_kwargs=policy, **PPO_SETTINGS
-        )
+        model = PPO("MlpPolicy", environments, seed=arguments.seed, device="cpu", policy_kwargs=policy, **PPO_SETTINGS)
     while model.num_timesteps < arguments.total_steps:
         model.learn(arguments.checkpointing_steps, reset_num_timesteps=False)
         model.save(folder / "model")

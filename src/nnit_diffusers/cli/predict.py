@@ -60,7 +60,9 @@ class Predict(Command):
         payload: dict[str, Any] = {"table": self.table, "num_rows": len(predictions), "num_networks": len(networks)}
         if self.output is not None:
             write_bytes(Path(self.output), predictions.to_csv(index=False).encode())
-            return Report({**payload, "output": self.output}, f"{len(predictions):,} predictions are in {self.output}.")
+            return Report(
+                {**payload, "output": self.output}, f"{len(predictions):,} predictions are in {self.output}."
+            )
 
         # the first rows as a table, or all of them as JSON
         columns = [str(name) for name in predictions.columns]

@@ -15,6 +15,7 @@ from ..loading.local import find_folder, read_json_object
 from ..settings import checked, override
 from ..tasks.base import Task
 from ..tasks.imitation import ImitationTask
+from ..tasks.registry import list_tasks
 from ..tasks.simulation.task import SimulatorTask
 from ..tasks.tables import TableTask
 from .config import GHNTrainingConfig, NNiTTrainingConfig
@@ -202,6 +203,9 @@ def _demonstrations_of(task: Task) -> DemonstrationsConfig | None:
     """How a teacher is recorded, where there is one and no data."""
     if not isinstance(task, SimulatorTask) or task.data_dir is not None or not task.can_label:
         return None
+    # built-in tasks, whose sizes are known, start no simulator for this
+    if task.name in list_tasks():
+        return DemonstrationsConfig()
     episodes = _DEMONSTRATED_STEPS // task.contract.max_episode_steps
     return DemonstrationsConfig(num_episodes=min(max(episodes, _MIN_EPISODES), DemonstrationsConfig.num_episodes))
 

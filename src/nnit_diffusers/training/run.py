@@ -215,7 +215,10 @@ class _Run:
         config, folder = self.recipe.demonstrations, self.work / "demonstrations"
         if self.recording is not None:
             assert isinstance(self.task, SimulatorTask)
-            convert_recording(self.recording, folder, self.task.contract)
+            robot = self.task.environment_spec.env_kwargs.get("robot_uids")
+            convert_recording(
+                self.recording, folder, self.task.contract, robot_uids=robot if isinstance(robot, str) else None
+            )
             self.task.read_from(folder)
         if config is None:
             return

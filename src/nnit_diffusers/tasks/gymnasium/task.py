@@ -28,9 +28,10 @@ class GymnasiumTask(SimulatorTask):
     Parameters:
         env_id (`str`): Name in Gymnasium's registry.
         env_kwargs (`dict`, *optional*): Arguments of `gymnasium.make`, such as `max_episode_steps`.
-        teacher, success, teacher_return, data_dir, name, noise_scale: See [`SimulatorTask`].
         min_width, max_width (`int`, default to 16 and 128): Inclusive range of widths in training.
         min_depth, max_depth (`int`, default to 1 and 3): Inclusive range of the number of hidden layers.
+
+    The other parameters are those of [`SimulatorTask`].
 
     Raises:
         [`ContractError`]: If the environment does not exist, can't be made, or does not fit.
@@ -47,7 +48,7 @@ class GymnasiumTask(SimulatorTask):
         teacher_return: float | None = None,
         data_dir: str | Path | None = None,
         name: str | None = None,
-        noise_scale: float = 1.0,
+        noise_scale: float | None = None,
         min_width: int | None = None,
         max_width: int | None = None,
         min_depth: int | None = None,

@@ -44,11 +44,12 @@ class ManiSkillTask(SimulatorTask):
         env_kwargs (`dict`, *optional*):
             Arguments of the environment, such as `control_mode`, `robot_uids`, `reward_mode`, `max_episode_steps`.
             The control mode is `pd_joint_delta_pos` by default.
-        teacher, success, teacher_return, data_dir, name, noise_scale: See [`SimulatorTask`].
         sim_backend (`str`, defaults to `"auto"`):
-            `"physx_cpu"`, `"physx_cuda"` or `"auto"`, which is `"physx_cuda"` on a machine with CUDA.
+            `"physx_cpu"`, `"physx_cuda"` or `"auto"`. The latter is `"physx_cuda"` on a machine with CUDA.
         min_width, max_width (`int`, default to 16 and 128): Inclusive range of widths in training.
         min_depth, max_depth (`int`, default to 1 and 3): Inclusive range of the number of hidden layers.
+
+    The other parameters are those of [`SimulatorTask`].
 
     Attributes:
         expert (`Callable`, *optional*): The teacher of a subclass, a static method.
@@ -70,7 +71,7 @@ class ManiSkillTask(SimulatorTask):
         teacher_return: float | None = None,
         data_dir: str | Path | None = None,
         name: str | None = None,
-        noise_scale: float = 1.0,
+        noise_scale: float | None = None,
         sim_backend: Literal["auto", "physx_cpu", "physx_cuda"] = "auto",
         min_width: int | None = None,
         max_width: int | None = None,

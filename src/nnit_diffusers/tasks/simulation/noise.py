@@ -17,10 +17,14 @@ _BURST_STEPS = (2, 4)
 _RANDOM_CHOICE_PROBABILITY = 0.1
 
 
-def noise_for(contract: Contract, seed: int, scale: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:
+Scale = float | tuple[float, ...]
+"""Factor of the noise on all actions, or on each."""
+
+
+def noise_for(contract: Contract, seed: int, scale: Scale = 1.0) -> Callable[[np.ndarray], np.ndarray]:
     """The noise of one episode, a function from the action of a step to the one to execute in its place."""
     if contract.is_discrete:
-        return ChoiceNoise(seed, contract.out_features, scale)
+        return ChoiceNoise(seed, contract.out_features, float(np.max(scale)))
     return ActionNoise(seed, np.array(contract.action_low), np.array(contract.action_high), scale)
 
 
@@ -35,20 +39,21 @@ class ActionNoise:
         low, high (`np.ndarray`):
             `[O]`, bounds of an action, infinite where there are none. Noise is proportional to half their distance,
             and to 1 where one of them is infinite.
-        scale (`float`, defaults to 1.0): Factor of all noise; smaller where actions are positions to move to.
+        scale (`float` or `tuple[float, ...]`, defaults to 1.0):
+            Factor of all noise, or of that on each action; smaller where actions are positions to move to.
     """
 
-    def __init__(self, seed: int, low: np.ndarray, high: np.ndarray, scale: float = 1.0):
+    def __init__(self, seed: int, low: np.ndarray, high: np.ndarray, scale: Scale = 1.0):
         self._random = np.random.default_rng(seed)
         self._is_undisturbed = self._random.random() < _SHARE_UNDISTURBED
         self._deviation = self._random.choice(_DEVIATIONS)
         self._drift = np.zeros(len(low))
         self._burst_steps_left = 0
-        self._low, self._high, self._scale = low, high, scale
+        self._low, self._high, self._scale = low, high, np.asarray(scale)
         # the range of random actions, also where there are no bounds
         self._from = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high - 2.0, -1.0))
         self._to = np.where(np.isfinite(high), high, self._from + 2.0)
-        self._unit = scale * (self._to - self._from) / 2.0
+        self._unit = self._scale * (self._to - self._from) / 2.0
 
     def __call__(self, action: np.ndarray) -> np.ndarray:
         """The action to execute in place of `action`, both `[O]` within the bounds."""

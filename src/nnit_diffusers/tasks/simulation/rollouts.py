@@ -17,7 +17,7 @@ from ...networks import Network
 from ...workers import WorkerPool
 from .contract import Contract, ContractError
 from .environment import Environment, MakeEnvironment
-from .noise import noise_for
+from .noise import Scale, noise_for
 from .portable_networks import PortableNetwork, network_policy
 
 
@@ -93,7 +93,7 @@ def run_episodes(
     seeds: Sequence[int],
     policy: Network | None,
     teacher: Teacher | None = None,
-    noise: float = 0.0,
+    noise: Scale = 0.0,
     stop_at_success: bool = False,
 ) -> list[Episode]:
     """Runs an episode in each of N environments, to its end.
@@ -105,7 +105,8 @@ def run_episodes(
             Actions `[N, O]` for observations `[N, I]`. NaN becomes 0, and actions are clipped to the bounds before
             they are executed. The teacher acts by default.
         teacher (`Callable`, *optional*): If given, observations and the teacher's actions for them are recorded.
-        noise (`float`, defaults to 0.0): Scale of the noise on the executed actions; see [`ActionNoise`].
+        noise (`float` or `tuple[float, ...]`, defaults to 0.0):
+            Scale of the noise on the executed actions; see [`ActionNoise`].
         stop_at_success (`bool`, defaults to `False`):
             Stop when every environment has succeeded at least once; measures only `success_once`.
     """
@@ -162,14 +163,14 @@ class EpisodeJob:
         seed (`int`): Seed of the environment.
         network (`PortableNetwork` or `Network`, *optional*): The network that acts; the teacher acts by default.
         record (`bool`, defaults to `False`): Record the observations, with the teacher's actions as labels.
-        noise (`float`, defaults to 0.0): Scale of the noise on the executed actions.
+        noise (`float` or `tuple[float, ...]`, defaults to 0.0): Scale of the noise on the executed actions.
         stop_at_success (`bool`, defaults to `False`): Stop at the first success; measures only `success_once`.
     """
 
     seed: int
     network: PortableNetwork | Network | None = None
     record: bool = False
-    noise: float = 0.0
+    noise: Scale = 0.0
     stop_at_success: bool = False
 
 

@@ -10,7 +10,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -30,12 +29,14 @@ from .environment import EnvironmentSpec, MakeEnvironment
 from .portable_networks import PortableNetwork
 from .rollouts import Episode, EpisodeJob, EpisodePool, Teacher, stack_episodes
 from .seeds import episode_seeds
-from .success import Success, check_fit, check_success, part_of_return
+from .success import Success, check_fit, check_success, judged, part_of_return, score_of
 
 
 # Most runs are short and show no progress bar.
 _PROGRESS_BAR_DELAY_SECONDS = 5.0
 _NUM_TEACHER_EPISODES = 20
+# Noise on actions other than -1 to 1: this many steps of the teacher, measured in this many episodes.
+_NOISE_STEPS, _NUM_NOISE_EPISODES = 2.0, 10
 GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
@@ -63,7 +64,9 @@ class SimulatorTask(ImitationTask):
         teacher_return (`float`, *optional*): The teacher's mean return; by default it is measured when needed.
         data_dir (`str` or `Path`, *optional*): Folder of demonstrations. Only training needs them.
         name (`str`, *optional*): Name of the task; made from that of the environment by default.
-        noise_scale (`float`, defaults to 1.0): Factor of the noise on recorded demonstrations.
+        noise_scale (`float`, *optional*):
+            Factor of the noise on recorded demonstrations, 0 to 1. By default 1 for actions from -1 to 1 and for
+            discrete ones. For others, noise is as large as two steps of the teacher's actions, which are measured.
         grid (`dict[str, int]`, *optional*): `min_width`, `max_width`, `min_depth` and `max_depth`, any of them.
 
     Raises:
@@ -86,14 +89,14 @@ class SimulatorTask(ImitationTask):
         teacher_return: float | None = None,
         data_dir: str | Path | None = None,
         name: str | None = None,
-        noise_scale: float = 1.0,
+        noise_scale: float | None = None,
         grid: Mapping[str, int | None] | None = None,
     ):
         super().__init__(data_dir)
         if teacher is not None and not callable(teacher):
             raise ContractError(f"`teacher` must be a callable, but received {shown(teacher)}.")
         check_success(success, teacher_return)
-        if not 0 <= noise_scale <= 1:
+        if noise_scale is not None and not 0 <= noise_scale <= 1:
             raise ContractError(f"`noise_scale` must be 0 to 1, but received {noise_scale!r}.")
         self.environment_spec, self.success, self.noise_scale = spec, success, noise_scale
         self.env_id, self.teacher = spec.env_id, teacher
@@ -106,7 +109,9 @@ class SimulatorTask(ImitationTask):
                 except ValueError as error:
                     raise ContractError(str(error)) from None
         # measured once for all copies of the task
-        self._measured: dict[str, float] = {} if teacher_return is None else {"teacher_return": float(teacher_return)}
+        self._measured: dict[str, Any] = {}
+        if teacher_return is not None:
+            self._measured["teacher_return"] = float(teacher_return)
         self._stop_at_success = False
 
     # what the environment is
@@ -224,14 +229,7 @@ class SimulatorTask(ImitationTask):
     def _judged(self, episodes: Sequence[Episode], num_workers: int | None) -> list[Episode]:
         """Episodes whose success is that of the task, where it depends on the return."""
         part = self.required_part
-        if part is None:
-            return list(episodes)
-        teacher_return = self.teacher_return(num_workers)
-        required = teacher_return - (1 - part) * abs(teacher_return)
-        return [
-            replace(episode, success_once=(episode.episode_return or 0.0) >= required, success_at_end=None)
-            for episode in episodes
-        ]
+        return list(episodes) if part is None else judged(episodes, part, self.teacher_return(num_workers))
 
     def _need_teacher(self, purpose: str) -> None:
         if self.teacher is None:
@@ -312,7 +310,9 @@ class SimulatorTask(ImitationTask):
         self._read_contract(num_workers)
         stop_at_success = self._stop_at_success and self.required_part is None
         of_networks = self._run_networks(networks, seeds, stop_at_success, num_workers)
-        return [self._score(self._judged(episodes, num_workers)) for episodes in of_networks]
+        of_networks = [self._judged(episodes, num_workers) for episodes in of_networks]
+        teacher_return = None if self.required_part is None else self.teacher_return(num_workers)
+        return [score_of(episodes, teacher_return) for episodes in of_networks]
 
     def _run_networks(
         self, networks: Sequence[Network], seeds: Sequence[int], stop_at_success: bool, num_workers: int | None
@@ -325,20 +325,6 @@ class SimulatorTask(ImitationTask):
         ]
         episodes = self.run(jobs, num_workers)
         return [episodes[start : start + len(seeds)] for start in range(0, len(episodes), len(seeds))]
-
-    def _score(self, episodes: Sequence[Episode]) -> Score:
-        returns = [episode.episode_return for episode in episodes if episode.episode_return is not None]
-        at_end = [episode.success_at_end for episode in episodes if episode.success_at_end is not None]
-        metrics: dict[str, float] = {}
-        if at_end:
-            metrics["success_at_end"] = float(np.mean(at_end))
-        if returns:
-            metrics["mean_return"] = float(np.mean(returns))
-        if len(returns) > 1:
-            metrics["return_std"] = float(np.std(returns, ddof=1))
-        if self.required_part is not None and self._measured["teacher_return"] > 0:
-            metrics["return_of_teacher"] = metrics["mean_return"] / self._measured["teacher_return"]
-        return Score(sum(episode.success_once for episode in episodes), len(episodes), metrics)
 
     def demonstrate(
         self,
@@ -365,9 +351,26 @@ class SimulatorTask(ImitationTask):
         self._need_teacher("to record it")
         self._read_contract(num_workers)
         seeds = episode_seeds(split, seed, max(episodes) + 1)
-        scale = self.noise_scale if noise else 0.0
+        scale = self._noise_of_recordings(num_workers) if noise else 0.0
         jobs = [EpisodeJob(seeds[number], record=True, noise=scale) for number in episodes]
         return self._judged(self.run(jobs, num_workers), num_workers)
+
+    def _noise_of_recordings(self, num_workers: int | None) -> float | tuple[float, ...]:
+        """Scale of the noise on recorded demonstrations, one for all actions or one for each."""
+        if self.noise_scale is not None:
+            return self.noise_scale
+        if not self.standardises_actions:
+            return 1.0
+        if "noise" not in self._measured:
+            # how far the teacher's actions move in a step, in half distances of their bounds
+            seeds = episode_seeds("train", 0, _NUM_NOISE_EPISODES)
+            episodes = self.run([EpisodeJob(seed, record=True) for seed in seeds], num_workers)
+            changes = [np.diff(episode.labels, axis=0) for episode in episodes if episode.labels is not None]
+            moved_O = np.sqrt(np.square(np.concatenate(changes)).mean(axis=0))
+            distance_O = np.subtract(self.contract.action_high, self.contract.action_low)
+            half_O = np.where(np.isfinite(distance_O), distance_O / 2, 1.0)
+            self._measured["noise"] = tuple(np.clip(_NOISE_STEPS * moved_O / half_O, 0.0, 1.0).tolist())
+        return self._measured["noise"]
 
     @torch.no_grad()
     def collect(
