@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from measuring import count_operations, median_seconds, share_of_matmul_rate
 
-from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, evaluate
 from nnit_diffusers.networks import fold_observation_statistics
 from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training import NNiTTrainingConfig
@@ -68,8 +68,8 @@ def sgd_curve(
         # evaluate, untimed
         folded = fold_observation_statistics(network.state_dict(), task.observation_mean, task.observation_std)
         raw = MLP.from_architecture(architecture, folded)
-        (score,) = task.score([raw], split="validation", num_episodes=arguments.num_episodes)
-        curve.append((seconds, score.num_successes / score.num_episodes))
+        (result,) = evaluate([raw], task, arguments.num_episodes, split="validation", progress_bar=False)
+        curve.append((seconds, result.score))
         if curve[-1][1] >= target:
             break
     return curve

@@ -50,10 +50,8 @@ def main(arguments: Arguments) -> None:
 
     networks = pipe([27], num_networks=8, generator=torch.Generator().manual_seed(0)).networks
     for result in evaluate(networks, task):
-        print(
-            f"{task.metric.title} {result.score:.1%}, 95% interval",
-            "{:.1%} to {:.1%}".format(*result.confidence_interval),
-        )
+        low, high = result.confidence_interval
+        print(f"{task.metric.title} {result.score:.1%}, 95% interval {low:.1%} to {high:.1%}")
     print(predict_table(networks, task.schema, read_table(arguments.table).frame).head())
 
 

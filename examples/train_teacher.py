@@ -11,6 +11,7 @@ resumes an interrupted run from its last checkpoint, with a new episode.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -62,8 +63,8 @@ class Arguments:
     """Episodes of the evaluation, of the test split."""
 
 
-def train(arguments: Arguments):
-    """Trains PPO on normalised observations and rewards; returns the policy and the statistics of observations."""
+def train(arguments: Arguments) -> tuple[Any, Any, float, int]:
+    """Trains PPO on normalised observations and rewards; the policy, statistics of observations, and steps."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -84,11 +85,11 @@ def train(arguments: Arguments):
     return model.policy, environments.obs_rms, environments.epsilon, model.num_timesteps
 
 
-def as_network(policy, statistics, epsilon: float) -> MLP:
+def as_network(policy: Any, statistics: Any, epsilon: float) -> MLP:
     """The mean action of a policy for raw observations."""
     layers = [layer for layer in policy.mlp_extractor.policy_net if isinstance(layer, torch.nn.Linear)]
     layers.append(policy.action_net)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for index, layer in enumerate(layers):
         tensors |= {f"{2 * index}.weight": layer.weight.detach(), f"{2 * index}.bias": layer.bias.detach()}
     folded = fold_observation_statistics(tensors, statistics.mean, np.sqrt(statistics.var + epsilon))
@@ -103,19 +104,19 @@ def main(arguments: Arguments) -> None:
     # the file itself is evaluated
     task = GymnasiumTask(arguments.env_id, teacher=load_teacher(arguments.output_path), teacher_return=0.0)
     episodes = task.demonstrate(range(arguments.num_episodes), split="test", noise=False)
-    returns = [episode.episode_return for episode in episodes]
+    returns = [float(episode.episode_return or 0.0) for episode in episodes]
+    low, high = mean_interval(returns)
     report = {
         "arguments": asdict(arguments),
         "ppo": {**PPO_SETTINGS, "hidden_sizes": HIDDEN},
         "num_steps": num_steps,
         "mean_return": float(np.mean(returns)),
-        "interval": mean_interval(returns),
+        "interval": [low, high],
         "interval_method": "student_t",
         "returns": returns,
         "provenance": provenance(),
     }
     write_json(Path(arguments.output_path).with_suffix(".json"), report)
-    low, high = report["interval"]
     print(f"Mean return {report['mean_return']:.0f} ({low:.0f} to {high:.0f}) of {len(returns)} episodes.")
 
 

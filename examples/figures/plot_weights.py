@@ -16,7 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task
+from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, evaluate
 from nnit_diffusers.networks import batched_forward, fold_observation_statistics, stack_state_dicts
 from nnit_diffusers.tasks import load_task
 
@@ -92,8 +92,8 @@ def make_matrices(arguments: Arguments) -> dict[str, torch.Tensor]:
                 MLP.from_architecture(architecture, {key: tensor[index] for key, tensor in folded.items()})
                 for index in range(arguments.num_networks)
             ]
-            scores = task.score(networks, split="validation")
-            mean = sum(score.num_successes / score.num_episodes for score in scores) / len(scores)
+            results = evaluate(networks, task, split="validation", progress_bar=False)
+            mean = sum(result.score for result in results) / len(results)
             print(f"[{width}, {width}] {source}: {mean:.1%} of the validation data on average")
     return matrices
 

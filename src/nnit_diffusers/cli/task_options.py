@@ -32,7 +32,7 @@ class TaskOptions:
     target_kind: Annotated[
         Literal["classes", "numbers"] | None, arg(metavar="{classes,numbers}", help_behavior_hint="")
     ] = None
-    """What the column holds. Default: words and few whole numbers are classes."""
+    """What the column holds. Default: words and few integers are classes."""
     env: OptionalStr = None
     """Environment of Gymnasium or ManiSkill to learn, such as HalfCheetah-v5 or PullCube-v1."""
     env_kwargs: OptionalStr = None
@@ -78,7 +78,7 @@ class TaskOptions:
             raise ValueError(f"{', '.join(f'`{name}`' for name in given)} must not be given with {kind}.")
 
     @property
-    def _grid(self) -> dict[str, int]:
+    def _grid(self) -> dict[str, Any]:
         """The widths and depths that were given, as arguments of a task."""
         ranges = {"width": self.widths, "depth": self.depths}
         return {
@@ -110,8 +110,8 @@ class TaskOptions:
         return load_table_task(self.task, self.target, kind=self.target_kind, **self._grid)
 
     def _simulator_task(self) -> Task:
-        from ..tasks.simulation.specs import make_simulator_task
         from ..tasks.simulation.teachers import load_teacher
+        from ..tasks.simulators import make_simulator_task
 
         assert self.env is not None
         teacher = None

@@ -64,7 +64,7 @@ class ImitationTask(Task):
         can_label (`bool`, defaults to `True`):
             Whether there is an expert for [`~ImitationTask.collect`]. Without one, a run has no rounds of DAgger.
         standardises_actions (`bool`, defaults to `False`):
-            Whether networks learn actions standardised by the demonstrations, as actions in other units than -1…1 need.
+            Whether networks learn actions standardised by the demonstrations, which actions beyond -1…1 need.
     """
 
     hub_task = "robotics"
@@ -122,8 +122,8 @@ class ImitationTask(Task):
             if not values.isfinite().all():
                 row, column = (~values.isfinite()).nonzero()[0].tolist()
                 raise ValueError(
-                    f"Demonstrations in {where} must be finite numbers, but number {column} of the {what} in row {row} "
-                    f"is {values[row, column]}."
+                    f"Demonstrations in {where} must be finite numbers, but number {column} of the {what} in row "
+                    f"{row} is {values[row, column]}."
                 )
         if self.action_bounds is not None:
             low, high = self.action_bounds
@@ -166,7 +166,7 @@ class ImitationTask(Task):
         return self._collected[0].std(dim=0, correction=0).clamp(min=self.min_observation_std)
 
     @cached_property
-    def output_statistics(self) -> tuple[torch.Tensor, torch.Tensor] | None:  # type: ignore[override]
+    def output_statistics(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Mean and standard deviation `[O]` of the recorded actions, if networks learn standardised actions."""
         if not self.standardises_actions:
             return None

@@ -93,7 +93,7 @@ class RegressionTask(Task):
         return self.data("train")[0].std(dim=0, correction=0).clamp(min=self.min_observation_std)
 
     @cached_property
-    def output_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+    def output_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation `[O]` of the training targets."""
         targets = self.data("train")[1].double()
         return targets.mean(dim=0).float(), targets.std(dim=0, correction=0).float()

@@ -70,7 +70,7 @@ def task_from_spec(
         `ImportError`: If a package is missing.
     """
     if spec.get("kind") == "simulator":
-        from .simulation.specs import simulator_task_from_spec
+        from .simulators import simulator_task_from_spec
 
         return simulator_task_from_spec(spec, data_dir=data_dir)
     if spec.get("kind") == "table":

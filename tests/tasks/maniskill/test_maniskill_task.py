@@ -7,7 +7,7 @@ import torch
 from nnit_diffusers import MLP, get_task
 from nnit_diffusers.tasks.maniskill import ManiSkillTask, NoVulkanDeviceError
 from nnit_diffusers.tasks.simulation.contract import ContractError
-from nnit_diffusers.tasks.simulation.specs import find_library, simulator_task_from_spec
+from nnit_diffusers.tasks.simulators import find_library, simulator_task_from_spec
 
 
 pytestmark = [

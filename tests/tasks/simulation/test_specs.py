@@ -7,7 +7,7 @@ import pytest
 
 from nnit_diffusers.tasks.gymnasium import GymnasiumTask
 from nnit_diffusers.tasks.simulation.contract import ContractError
-from nnit_diffusers.tasks.simulation.specs import find_library, make_simulator_task, simulator_task_from_spec
+from nnit_diffusers.tasks.simulators import find_library, make_simulator_task, simulator_task_from_spec
 
 
 SPEC = {

@@ -5,6 +5,7 @@ Shape legend: N environments side by side, I/O observation and action features.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -71,3 +72,12 @@ class EnvironmentSpec:
 
 MakeEnvironment = Callable[[bool], Environment]
 """Makes an environment; the argument is whether the process is a worker, which does nothing else."""
+
+
+def plain_json(value: Any) -> str | None:
+    """A value as JSON that is read back as the same value, or `None` if there is none."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+        return text if json.loads(text) == value else None
+    except (TypeError, ValueError, RecursionError):
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ _CORRELATION = 0.7
 _BURST_PROBABILITY = 0.03
 _BURST_STEPS = (2, 4)
 _RANDOM_CHOICE_PROBABILITY = 0.1
+_TEACHER_STEPS = 2.0
 
 
 Scale = float | tuple[float, ...]
@@ -93,3 +94,17 @@ class ChoiceNoise:
         if self._random.random() < self._probability:
             return np.asarray(self._random.integers(self._num_choices))
         return choice
+
+
+def noise_scales(episodes_labels: Sequence[np.ndarray], contract: Contract) -> tuple[float, ...]:
+    """Scales of noise that is as large as two of the steps that a teacher's actions take, at most 1.
+
+    Parameters:
+        episodes_labels (`Sequence[np.ndarray]`): `[T, O]`, the teacher's actions of every episode.
+        contract ([`Contract`]): Bounds of the actions.
+    """
+    moved_O = np.sqrt(np.square(np.concatenate([np.diff(each, axis=0) for each in episodes_labels])).mean(axis=0))
+    # in half distances of the bounds
+    distance_O = np.subtract(contract.action_high, contract.action_low)
+    half_O = np.where(np.isfinite(distance_O), distance_O / 2, 1.0)
+    return tuple(np.clip(_TEACHER_STEPS * moved_O / half_O, 0.0, 1.0).tolist())

@@ -5,7 +5,7 @@ Shape legend: N environments side by side, I observation features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -69,3 +69,8 @@ def _received(sent: bytes) -> Network:
     """The network of consecutive jobs, made once."""
     network: Network = deserialised("`networks`", sent)
     return network
+
+
+def for_jobs(networks: Sequence[Network], num_workers: int | None) -> Sequence[PortableNetwork | Network]:
+    """Networks as worker processes receive them; the networks themselves if there are no worker processes."""
+    return networks if num_workers == 0 else [PortableNetwork.from_network(network) for network in networks]

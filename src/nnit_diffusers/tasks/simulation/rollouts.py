@@ -21,6 +21,8 @@ from .noise import Scale, noise_for
 from .portable_networks import PortableNetwork, network_policy
 
 
+# Most runs are short and show no progress bar.
+_PROGRESS_BAR_DELAY_SECONDS = 5.0
 # An episode takes a fifth of a second, but much longer if other processes have priority.
 _EPISODE_SECONDS = 300.0
 
@@ -264,6 +266,19 @@ class EpisodePool(WorkerPool[Any, Any]):
         if self._here is not None:
             self._here.environment.close()
             self._here = None
+
+
+def episode_bar(env_id: str, num_episodes: int) -> Any:
+    """A progress bar of episodes, shown once they take longer than a few seconds."""
+    from diffusers.utils import logging
+
+    return logging.tqdm(
+        total=num_episodes,
+        desc=f"Episodes of {env_id}",
+        unit="episode",
+        delay=_PROGRESS_BAR_DELAY_SECONDS,
+        leave=False,
+    )
 
 
 def stack_episodes(episodes: Sequence[Episode]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,6 @@ Shape legend: B networks, N samples, I/O observation and action features.
 
 from __future__ import annotations
 
-import json
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -25,18 +24,16 @@ from ..base import Score, check_data_split
 from ..imitation import ImitationTask
 from ..metadata import Features
 from .contract import Contract, ContractError
-from .environment import EnvironmentSpec, MakeEnvironment
-from .portable_networks import PortableNetwork
-from .rollouts import Episode, EpisodeJob, EpisodePool, Teacher, stack_episodes
+from .environment import EnvironmentSpec, MakeEnvironment, plain_json
+from .noise import noise_scales
+from .portable_networks import for_jobs
+from .rollouts import Episode, EpisodeJob, EpisodePool, Teacher, episode_bar, stack_episodes
 from .seeds import episode_seeds
 from .success import Success, check_fit, check_success, judged, part_of_return, score_of
 
 
-# Most runs are short and show no progress bar.
-_PROGRESS_BAR_DELAY_SECONDS = 5.0
 _NUM_TEACHER_EPISODES = 20
-# Noise on actions other than -1 to 1: this many steps of the teacher, measured in this many episodes.
-_NOISE_STEPS, _NUM_NOISE_EPISODES = 2.0, 10
+_NUM_NOISE_EPISODES = 10
 GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
@@ -271,15 +268,7 @@ class SimulatorTask(ImitationTask):
         Raises:
             `ValueError`: If `num_workers` is negative.
         """
-        from diffusers.utils import logging
-
-        with logging.tqdm(
-            total=len(jobs),
-            desc=f"Episodes of {self.env_id}",
-            unit="episode",
-            delay=_PROGRESS_BAR_DELAY_SECONDS,
-            leave=False,
-        ) as bar:
+        with episode_bar(self.env_id, len(jobs)) as bar:
             return self.pool.run(jobs, default_num_workers() if num_workers is None else num_workers, bar.update)
 
     @torch.no_grad()
@@ -320,7 +309,7 @@ class SimulatorTask(ImitationTask):
         """The episodes of every network, in order of the seeds."""
         jobs = [
             EpisodeJob(seed, network, stop_at_success=stop_at_success)
-            for network in _for_jobs(networks, num_workers)
+            for network in for_jobs(networks, num_workers)
             for seed in seeds
         ]
         episodes = self.run(jobs, num_workers)
@@ -362,14 +351,11 @@ class SimulatorTask(ImitationTask):
         if not self.standardises_actions:
             return 1.0
         if "noise" not in self._measured:
-            # how far the teacher's actions move in a step, in half distances of their bounds
             seeds = episode_seeds("train", 0, _NUM_NOISE_EPISODES)
             episodes = self.run([EpisodeJob(seed, record=True) for seed in seeds], num_workers)
-            changes = [np.diff(episode.labels, axis=0) for episode in episodes if episode.labels is not None]
-            moved_O = np.sqrt(np.square(np.concatenate(changes)).mean(axis=0))
-            distance_O = np.subtract(self.contract.action_high, self.contract.action_low)
-            half_O = np.where(np.isfinite(distance_O), distance_O / 2, 1.0)
-            self._measured["noise"] = tuple(np.clip(_NOISE_STEPS * moved_O / half_O, 0.0, 1.0).tolist())
+            self._measured["noise"] = noise_scales(
+                [episode.labels for episode in episodes if episode.labels is not None], self.contract
+            )
         return self._measured["noise"]
 
     @torch.no_grad()
@@ -381,7 +367,7 @@ class SimulatorTask(ImitationTask):
         seeds = iter(episode_seeds("dagger", seed, len(networks) * num_episodes))
         jobs = [
             EpisodeJob(next(seeds), network, record=True)
-            for network in _for_jobs(networks, num_workers)
+            for network in for_jobs(networks, num_workers)
             for _ in range(num_episodes)
         ]
         return stack_episodes(self.run(jobs, num_workers))
@@ -405,16 +391,8 @@ class SimulatorTask(ImitationTask):
             "grid": {key: getattr(self, key) for key in GRID},
             "name": self.name,
         }
-        try:
-            if json.loads(json.dumps(spec)) != spec:
-                raise TypeError("values that JSON changes")
-        except (TypeError, ValueError) as error:
+        if plain_json(spec) is None:
             raise ContractError(
-                f"`env_kwargs` must be plain JSON to be saved, but received {shown(spec['env_kwargs'])}: {error}."
-            ) from error
+                f"`env_kwargs` must be plain JSON to be saved, but received {shown(spec['env_kwargs'])}."
+            )
         return spec
-
-
-def _for_jobs(networks: Sequence[Network], num_workers: int | None) -> Sequence[PortableNetwork | Network]:
-    """Networks as worker processes receive them; the networks themselves if there are no worker processes."""
-    return networks if num_workers == 0 else [PortableNetwork.from_network(network) for network in networks]

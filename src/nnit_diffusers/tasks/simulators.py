@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ...loading.limits import shown
-from ..gymnasium.environments import import_gymnasium
-from ..gymnasium.task import GymnasiumTask
-from ..maniskill.environments import NoVulkanDeviceError, import_simulator
-from ..maniskill.task import ManiSkillTask
-from .contract import ContractError, unknown_environment
-from .task import GRID, SimulatorTask
+from ..loading.limits import shown
+from .gymnasium.environments import import_gymnasium
+from .gymnasium.task import GymnasiumTask
+from .maniskill.environments import NoVulkanDeviceError, import_simulator
+from .maniskill.task import ManiSkillTask
+from .simulation.contract import ContractError, unknown_environment
+from .simulation.environment import plain_json
+from .simulation.task import GRID, SimulatorTask
 
 
 Library = Literal["gymnasium", "maniskill"]
@@ -103,12 +103,8 @@ def _check_untrusted(library: str, env_id: str, env_kwargs: Mapping[str, Any]) -
         )
     if library == "gymnasium" and env_id not in import_gymnasium().registry:
         raise unknown_environment(env_id, list(import_gymnasium().registry), "Gymnasium")
-    try:
-        text = json.dumps(dict(env_kwargs), allow_nan=False)
-        is_plain = json.loads(text) == env_kwargs
-    except (TypeError, ValueError, RecursionError):
-        text, is_plain = "", False
-    if not is_plain or len(text) > _MAX_JSON_CHARACTERS:
+    text = plain_json(dict(env_kwargs))
+    if text is None or len(text) > _MAX_JSON_CHARACTERS:
         raise ContractError(
             f"`env_kwargs` must be plain JSON of at most {_MAX_JSON_CHARACTERS} characters, but received "
             f"{shown(env_kwargs)}."
