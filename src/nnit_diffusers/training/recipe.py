@@ -251,24 +251,24 @@ def _narrow_fraction(task: Task) -> float:
 
 
 def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
-    is_imitation, is_wide = isinstance(task, ImitationTask), _is_wide(task)
+    is_imitation, is_table, is_wide = isinstance(task, ImitationTask), isinstance(task, TableTask), _is_wide(task)
     has_rounds = isinstance(task, ImitationTask) and task.can_label
-    # an expert's actions have to be met more exactly than a class
-    steps = _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
+    # an expert's actions have to be met more exactly than a class; steps for a table are short
+    steps = preset.ghn_steps if is_table else _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
     return GHNTrainingConfig(
         max_train_steps=steps,
         train_batch_size=256 if is_imitation else 128,
-        num_architectures=6,
+        num_architectures=4 if is_table else 6,
         narrow_fraction=_narrow_fraction(task),
         latents_per_architecture=4,
         learning_rate=3e-3,
         diversity_target=0.85,
-        diversity_weight=0.1 if is_imitation else 0.3,
+        diversity_weight=0.1 if is_imitation or is_table else 0.3,
         dagger_steps=tuple(round(fraction * steps) for fraction in _DAGGER_FRACTIONS) if has_rounds else (),
         dagger_policies=60,
         dagger_episodes=1,
-        node_dim=96,
-        map_channels=32,
+        node_dim=64 if is_table else 96,
+        map_channels=16 if is_table else 32,
         num_templates=16 if is_wide else 32,
         upsampling=16 if is_wide else 8,
         checkpointing_steps=max(1, steps // 6),

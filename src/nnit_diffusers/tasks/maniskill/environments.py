@@ -8,6 +8,7 @@ Shape legend: N environments side by side, I/O observation and action features.
 from __future__ import annotations
 
 import gc
+import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -228,6 +229,10 @@ def make_maniskill(spec: EnvironmentSpec, registration: bytes | None, in_worker:
     if in_worker:
         # ManiSkill runs garbage collection for every scene it builds. Excluding all imported objects makes that fast.
         gc.freeze()
+        # it warns of the same in every episode, which begins in a new scene
+        from mani_skill import logger
+
+        logger.setLevel(logging.ERROR)
     if registration is not None:
         _register(spec.env_id, deserialised("Environments", registration))
     return ManiSkillEnvironment(make_environment(spec.env_id, **spec.env_kwargs))
