@@ -16,7 +16,7 @@ import tyro
 
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.kinematics import RADIANS_PER_ACTION, joint_actions
-from nnit_diffusers.training import train
+from nnit_diffusers.training import Recipe, train
 
 
 DOWN = np.array([0.0, 1.0, 0.0, 0.0])
@@ -49,10 +49,12 @@ class Arguments:
     output_dir: str = "outputs/pull_cube"
     control_mode: Literal["pd_joint_delta_pos", "pd_joint_pos"] = "pd_joint_delta_pos"
     preset: Literal["small", "base", "large"] = "small"
+    recipe: str | None = None
 
 
 if __name__ == "__main__":
     arguments = tyro.cli(Arguments, use_underscores=True)
     teacher = expert if arguments.control_mode == "pd_joint_delta_pos" else expert_of_positions
     task = ManiSkillTask("PullCube-v1", {"control_mode": arguments.control_mode}, teacher=teacher)
-    train(task, arguments.output_dir, preset=arguments.preset)
+    recipe = None if arguments.recipe is None else Recipe.from_pretrained(arguments.recipe)
+    train(task, arguments.output_dir, preset=arguments.preset, recipe=recipe)

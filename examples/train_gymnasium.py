@@ -19,7 +19,7 @@ import tyro
 from nnit_diffusers import evaluate
 from nnit_diffusers.tasks.gymnasium import GymnasiumTask
 from nnit_diffusers.tasks.simulation.teachers import load_teacher
-from nnit_diffusers.training import train
+from nnit_diffusers.training import Recipe, train
 
 
 @dataclass
@@ -34,12 +34,15 @@ class Arguments:
     """Folder of the pipeline; the same command resumes an interrupted run."""
     preset: Literal["small", "base", "large"] = "small"
     """Size of the run."""
+    recipe: str | None = None
+    """Settings of all stages: a `recipe.json`, in place of those of the preset."""
 
 
 def main(arguments: Arguments) -> None:
     task = GymnasiumTask(arguments.env_id, teacher=load_teacher(arguments.teacher))
     print(f"The teacher's mean return is {task.teacher_return():,.0f}.")
-    pipe = train(task, arguments.output_dir, preset=arguments.preset)
+    recipe = None if arguments.recipe is None else Recipe.from_pretrained(arguments.recipe)
+    pipe = train(task, arguments.output_dir, preset=arguments.preset, recipe=recipe)
 
     policies = pipe([[19], [43, 27]], num_networks=2, generator=torch.Generator().manual_seed(0)).networks
     for result in evaluate(policies, task, num_episodes=10):

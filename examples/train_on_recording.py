@@ -17,7 +17,7 @@ import tyro
 
 from nnit_diffusers import evaluate
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
-from nnit_diffusers.training import train
+from nnit_diffusers.training import Recipe, train
 
 
 @dataclass
@@ -34,11 +34,14 @@ class Arguments:
     """Folder of the pipeline; the same command resumes an interrupted run."""
     preset: Literal["small", "base", "large"] = "small"
     """Size of the run."""
+    recipe: str | None = None
+    """Settings of all stages: a `recipe.json`, in place of those of the preset."""
 
 
 def main(arguments: Arguments) -> None:
     task = ManiSkillTask(arguments.env_id, {"control_mode": arguments.control_mode})
-    pipe = train(task, arguments.output_dir, preset=arguments.preset, recording=arguments.recording)
+    recipe = None if arguments.recipe is None else Recipe.from_pretrained(arguments.recipe)
+    pipe = train(task, arguments.output_dir, preset=arguments.preset, recipe=recipe, recording=arguments.recording)
 
     policies = pipe([[48], [80, 56]], num_networks=2, generator=torch.Generator().manual_seed(0)).networks
     for result in evaluate(policies, task, num_episodes=20):

@@ -18,7 +18,7 @@ import tyro
 
 from nnit_diffusers import evaluate
 from nnit_diffusers.tasks.tables import load_table_task, predict_table, read_table
-from nnit_diffusers.training import train
+from nnit_diffusers.training import Recipe, train
 
 
 @dataclass
@@ -26,28 +26,29 @@ class Arguments:
     """Trains a generator of networks for a table."""
 
     table: str = "outputs/wine.csv"
-    """CSV or Parquet file; scikit-learn's wine is written there if there is none."""
+    """CSV or Parquet file; the default one is written first."""
     target: str = "class"
     """Column to predict."""
     output_dir: str = "outputs/wine"
     """Folder of the pipeline; the same command resumes an interrupted run."""
+    recipe: str | None = None
+    """Settings of all stages: a `recipe.json`, in place of those of the preset `small`."""
 
 
 def write_wine(path: Path) -> None:
     from sklearn.datasets import load_wine
 
-    wine = load_wine(as_frame=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    wine.frame.rename(columns={"target": "class"}).to_csv(path, index=False)
+    load_wine(as_frame=True).frame.rename(columns={"target": "class"}).to_csv(path, index=False)
 
 
 def main(arguments: Arguments) -> None:
-    if not Path(arguments.table).exists():
+    if arguments.table == Arguments.table:
         write_wine(Path(arguments.table))
     task = load_table_task(arguments.table, arguments.target)
     print(task.describe())
-    pipe = train(task, arguments.output_dir)
-
+    recipe = None if arguments.recipe is None else Recipe.from_pretrained(arguments.recipe)
+    pipe = train(task, arguments.output_dir, recipe=recipe)
     networks = pipe([27], num_networks=8, generator=torch.Generator().manual_seed(0)).networks
     for result in evaluate(networks, task):
         low, high = result.confidence_interval

@@ -18,6 +18,7 @@ from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, MLPArchite
 from nnit_diffusers.cli.sources import fetch, load_pipeline, load_task, task_name_of
 from nnit_diffusers.export import EXPORT_FORMATS, export_network
 from nnit_diffusers.regions import ArchitectureRegions
+from nnit_diffusers.tasks.images import ImageTask
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
 from nnit_diffusers.tasks.simulation.seeds import episode_seeds
@@ -189,7 +190,13 @@ class Model:
     @property
     def unit(self) -> str:
         """What scores are measured on."""
-        return "episodes never trained on" if self.is_robot else "images never trained on"
+        kind = "image" if isinstance(self.task, ImageTask) else self.task.sample_name
+        return f"{kind}s never trained on"
+
+    @property
+    def score_name(self) -> str:
+        """What a score is."""
+        return "Success" if self.task.sample_name == "episode" else self.task.metric.title
 
     def check(self, request: Request) -> None:
         """Raises `ValueError`, with a message for the page, if a request is out of bounds."""
@@ -275,7 +282,7 @@ class Model:
         """
         if reason := self.cannot_score():
             raise ValueError(reason)
-        num_episodes = NUM_EPISODES if self.is_robot else None
+        num_episodes = NUM_EPISODES if self.task.sample_name == "episode" else None
         made.results = evaluate(made.networks, self.task, num_episodes, split="validation", progress_bar=False)
 
     def film(self, made: Made) -> tuple[str, int]:

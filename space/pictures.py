@@ -66,10 +66,12 @@ def _percent(share: float) -> str:
 def score_bar(result: EvaluationResult) -> str:
     """A score and its interval as marks on a scale from 0 to 100%."""
     low, high = result.confidence_interval
+    # R² can be below 0
+    left, right, mark = (min(max(value, 0.0), 1.0) for value in (low, high, result.score))
     return (
         f'<div class="scale" role="img" aria-label="{_percent(low)} to {_percent(high)}">'
-        f'<span class="interval" style="left: {100 * low:.2f}%; width: {100 * (high - low):.2f}%"></span>'
-        f'<span class="mark" style="left: {100 * result.score:.2f}%"></span></div>'
+        f'<span class="interval" style="left: {100 * left:.2f}%; width: {100 * (right - left):.2f}%"></span>'
+        f'<span class="mark" style="left: {100 * mark:.2f}%"></span></div>'
     )
 
 
@@ -86,7 +88,7 @@ def _facts(made: Made, model: Model) -> list[tuple[str, str, str]]:
     if made.results:
         result = made.results[made.best]
         low, high = result.confidence_interval
-        name = "Success" if model.is_robot else "Accuracy"
+        name = model.score_name
         facts.insert(0, (name, _percent(result.score), f"95% interval {100 * low:.1f} to {_percent(high)}"))
     return facts
 
@@ -167,7 +169,7 @@ def comparison(all_made: Sequence[Made], model: Model) -> str:
             f"<td>{1000 * made.seconds / len(made.networks):,.0f} ms</td></tr>"
         )
     # table, plot and note
-    name = "Success" if model.is_robot else "Accuracy"
+    name = model.score_name
     num_networks, num_episodes = len(all_made[0].networks), all_made[0].results[0].num_episodes
     return (
         f'<section class="card"><table class="sizes-table"><thead><tr><th>Layers</th><th>Parameters</th>'

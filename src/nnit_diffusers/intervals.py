@@ -85,6 +85,14 @@ def mean_interval(
     return float(mean - half_width), float(mean + half_width)
 
 
+def t_interval(mean: float, std: float, num_values: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a mean, from the sample standard deviation of two values or more."""
+    from scipy.special import stdtrit
+
+    half_width = float(stdtrit(num_values - 1, (1 + confidence) / 2)) * std / math.sqrt(num_values)
+    return mean - half_width, mean + half_width
+
+
 def r2_interval(
     errors: np.ndarray, targets: np.ndarray, confidence: float = 0.95
 ) -> tuple[float, tuple[float, float]]:

@@ -8,13 +8,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from packaging.requirements import Requirement
 from PIL import Image
 from safetensors.torch import load_file
+from tiny import IN_FEATURES, tiny_pipeline
 
+from nnit_diffusers import EvaluationResult
+from nnit_diffusers.tasks import Score
 from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
+from nnit_diffusers.tasks.tables import load_table_task
+from nnit_diffusers.writing import write_json
 
 
 ROOT = Path(__file__).parents[2]
@@ -200,3 +206,23 @@ def test_a_missing_vulkan_device_is_reported():
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, cwd=SPACE, env={**os.environ, **hidden}, capture_output=True, text=True, timeout=300)
     assert "This machine cannot run the robot simulator" in run.stdout, run.stderr
+
+
+def test_a_pipeline_of_a_table_shows_the_metric_of_its_task(tmp_path):
+    random = np.random.default_rng(0)
+    frame = pandas.DataFrame(random.normal(size=(90, IN_FEATURES)), columns=list("abcde"))
+    frame["kind"] = [f"class {index}" for index in frame[["a", "b", "c"]].to_numpy().argmax(axis=1)]
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    tiny_pipeline().save_pretrained(tmp_path / "pipeline")
+    write_json(tmp_path / "pipeline" / "task.json", load_table_task(tmp_path / "table.csv", "kind").spec())
+    model = Model(str(tmp_path / "pipeline"))
+    assert (model.score_name, model.unit, model.is_robot) == ("Accuracy", "samples never trained on", False)
+    made = model.generate(request(hidden_sizes=(8,), steps=1))
+    model.score(made)
+    card = pictures.network_card(made, model)
+    assert "<dt>Accuracy</dt>" in card and "samples never trained on" in card
+
+
+def test_a_score_below_zero_stays_on_the_scale():
+    bar = pictures.score_bar(EvaluationResult.from_score(Score(None, 10, {}, -0.5, (-1.2, 0.1)), None))
+    assert "left: 0.00%; width: 10.00%" in bar and "-120" in bar

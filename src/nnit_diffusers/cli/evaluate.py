@@ -15,6 +15,7 @@ from .sources import fetch, kind_of, load_networks, load_pipeline, load_task, ta
 
 
 if TYPE_CHECKING:
+    from ..evaluation import EvaluationResult
     from ..networks import MLP
 
 
@@ -98,6 +99,7 @@ class Evaluate(GenerationOptions, Command):
             write_json(self.output, payload)
 
         # table with a row per network
+        has_returns = any(result.mean_return_interval is not None for result in results)
         rows = [
             [
                 name,
@@ -108,10 +110,13 @@ class Evaluate(GenerationOptions, Command):
                 f"{result.num_episodes:,}"
                 if result.num_successes is None
                 else f"{result.num_successes:,} of {result.num_episodes:,}",
+                *([_mean_return(result)] if has_returns else []),
             ]
             for name, result in zip(names, results)
         ]
-        table = markdown_table(["Network", "Hidden sizes", "Parameters", "Score", "95% interval", "Successes"], rows)
+        header = ["Network", "Hidden sizes", "Parameters", task.metric.title, "95% interval"]
+        header.append("Successes" if task.metric.is_share else f"{task.sample_name.capitalize()}s")
+        table = markdown_table([*header, *(["Mean return, 95% interval"] if has_returns else [])], rows)
         failed = self.min_score is not None and payload["min_score"] < self.min_score
         summary = f"{task.name}, {self.split}: mean {payload['mean_score']:.1%}, minimum {payload['min_score']:.1%}."
         verdict = f" Less than --min-score {self.min_score}." if failed else ""
@@ -143,3 +148,11 @@ class Evaluate(GenerationOptions, Command):
             prefix = f"{source.rstrip('/')}/" if len(self.sources) > 1 and source not in of_source else ""
             networks += [(f"{prefix}{name}", network) for name, network in of_source.items()]
         return networks
+
+
+def _mean_return(result: EvaluationResult) -> str:
+    """Mean return of a network with its interval, if it was measured."""
+    if result.mean_return_interval is None:
+        return "-"
+    low, high = result.mean_return_interval
+    return f"{result.metrics['mean_return']:,.1f} ({low:,.1f} to {high:,.1f})"

@@ -40,6 +40,7 @@ class Info(Command):
         try:
             payload |= describe(folder)
             payload |= describe_robot(payload["task"])
+            payload |= describe_own_task(folder)
             return Report(payload, "\n".join(_lines(payload)))
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"
@@ -111,6 +112,23 @@ def describe_robot(task_name: str | None) -> dict[str, Any]:
     }
 
 
+def describe_own_task(folder: Path) -> dict[str, Any]:
+    """Table or environment of a task that comes with the folder; empty for other tasks."""
+    from ..tasks.metadata import describe_layout
+    from ..tasks.specs import read_spec
+    from ..tasks.tables import TableSchema
+
+    spec = read_spec(folder)
+    if spec is None:
+        return {}
+    if spec.get("kind") == "table":
+        schema = TableSchema.from_dict(spec["schema"])
+        classes = list(schema.target.classes) if schema.target.kind == "classes" else None
+        inputs = describe_layout(schema.layout())
+        return {"target": schema.target.name, "classes": classes, "observation_layout": inputs}
+    return {name: spec[name] for name in ("library", "env_id", "env_kwargs", "success", "teacher_return")}
+
+
 def describe_networks(folder: Path) -> dict[str, Any]:
     """A folder written by `nnit generate`: the model, the options and every network."""
     listed = read_json_object(folder / NETWORKS_NAME)
@@ -157,6 +175,14 @@ def _lines(payload: dict[str, Any]) -> list[str]:
         lines.append(f"Robot       {payload['environment']} of ManiSkill, control mode {payload['control_mode']}")
         lines.append(f"Observation {payload['observation_layout']}")
         lines.append(f"Action      {payload['action_layout']}")
+
+    if "target" in payload:
+        kind = "a number" if payload["classes"] is None else f"{len(payload['classes'])} classes"
+        lines.append(f"Target      {payload['target']}, {kind}")
+        lines.append(f"Inputs      {payload['observation_layout']}")
+    if "env_id" in payload:
+        arguments = f" with {payload['env_kwargs']}" if payload["env_kwargs"] else ""
+        lines.append(f"Environment {payload['env_id']} of {payload['library']}{arguments}")
 
     # saved networks
     if payload["kind"] == "networks":

@@ -15,7 +15,7 @@ from diffusers.utils import logging
 from torch import nn
 
 from ..architecture import MLPArchitecture
-from ..intervals import wilson_interval
+from ..intervals import t_interval, wilson_interval
 from ..networks import Network, NetworkBatch, mlp_weights
 from ..tasks.base import Score, Task, check_data_split
 from ..tasks.classification import ClassificationTask
@@ -67,8 +67,16 @@ class EvaluationResult:
             raise ValueError(f"A score must have `num_successes`, or `value` and `interval`, but received {score}.")
         return cls(value, score.num_successes, score.num_episodes, interval, architecture, score.metrics)
 
+    @property
+    def mean_return_interval(self) -> tuple[float, float] | None:
+        """95% Student's t interval of the mean return over episodes, if returns were measured in several."""
+        if not {"mean_return", "return_std"} <= self.metrics.keys():
+            return None
+        return t_interval(self.metrics["mean_return"], self.metrics["return_std"], self.num_episodes)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
+        returns = self.mean_return_interval
         return {
             "score": self.score,
             "num_successes": self.num_successes,
@@ -76,6 +84,7 @@ class EvaluationResult:
             "confidence_interval": list(self.confidence_interval),
             "architecture": None if self.architecture is None else self.architecture.to_dict(),
             "metrics": dict(self.metrics),
+            **({} if returns is None else {"mean_return_interval": list(returns)}),
         }
 
 
