@@ -43,7 +43,7 @@ def main(arguments: Arguments) -> None:
     recipe = None if arguments.recipe is None else Recipe.from_pretrained(arguments.recipe)
     pipe = train(task, arguments.output_dir, preset=arguments.preset, recipe=recipe, recording=arguments.recording)
 
-    policies = pipe([[48], [80, 56]], num_networks=2, generator=torch.Generator().manual_seed(0)).networks
+    policies = pipe([[48], [80, 56]], generator=torch.Generator().manual_seed(0)).networks
     for result in evaluate(policies, task, num_episodes=20):
         print(f"{result.architecture}: success {result.score:.0%}")
 

@@ -6,7 +6,7 @@ Without arguments the table is scikit-learn's wine: three classes of 178 wines b
 Parquet file. The same from the command line:
 
     nnit train wine.csv --target class --output outputs/wine
-    nnit generate outputs/wine --arch 27 --num-networks 8 --output networks
+    nnit generate outputs/wine --arch 25 --num-networks 8 --output networks
     nnit predict networks wine.csv
 """
 
@@ -49,7 +49,7 @@ def main(arguments: Arguments) -> None:
     print(task.describe())
     recipe = None if arguments.recipe is None else Recipe.from_pretrained(arguments.recipe)
     pipe = train(task, arguments.output_dir, recipe=recipe)
-    networks = pipe([27], num_networks=8, generator=torch.Generator().manual_seed(0)).networks
+    networks = pipe([25], num_networks=8, generator=torch.Generator().manual_seed(0)).networks
     for result in evaluate(networks, task):
         low, high = result.confidence_interval
         print(f"{task.metric.title} {result.score:.1%}, 95% interval {low:.1%} to {high:.1%}")

@@ -217,7 +217,7 @@ def test_a_pipeline_of_a_table_shows_the_metric_of_its_task(tmp_path):
     write_json(tmp_path / "pipeline" / "task.json", load_table_task(tmp_path / "table.csv", "kind").spec())
     model = Model(str(tmp_path / "pipeline"))
     assert (model.score_name, model.unit, model.is_robot) == ("Accuracy", "samples never trained on", False)
-    made = model.generate(request(hidden_sizes=(8,), steps=1))
+    made = model.generate(request(hidden_sizes=(18,), steps=1))
     model.score(made)
     card = pictures.network_card(made, model)
     assert "<dt>Accuracy</dt>" in card and "samples never trained on" in card

@@ -294,3 +294,13 @@ def test_a_task_of_other_sizes_is_refused(pipe, tmp_path):
 
     with pytest.raises(ValueError, match="`task` must have 5 inputs and 3 outputs, .* with 7 and 3"):
         search(pipe, Wide(), tmp_path / "search", **SMALL)
+
+
+def test_screening_takes_no_more_samples_than_a_split_has():
+    class Few(TinyDataTask):
+        def load(self, split):
+            inputs, labels = super().load(split)
+            return inputs[:40], labels[:40]
+
+    assert SearchPlan.for_task(Few()).screen_episodes == (25, 40)
+    assert SearchPlan.for_task(TinyDataTask()).screen_episodes == (25, 100)

@@ -106,8 +106,8 @@ def load_task(name: str | None, data_dir: str | None, folder: Path | None = None
     """Returns the task `name`; without a name, the one that the files in `folder` were made for.
 
     `module:name` first imports the module that registers the task; the module may be in the working directory. The
-    files in a folder are untrusted, so they never import anything. A name that ends like a table is a table, with the
-    columns and classes that the folder records.
+    files in a folder are untrusted, so they never import anything. If they are of a table, any other name is that of a
+    table, with the columns and classes that the folder records.
 
     Raises:
         `ValueError`: If there is neither a name nor a task in the folder, or no task of that name.
@@ -119,7 +119,9 @@ def load_task(name: str | None, data_dir: str | None, folder: Path | None = None
 
     # a table or a simulator
     spec = None if folder is None else read_spec(folder)
-    if spec is not None and (name is None or is_table(name)):
+    is_of_table = spec is not None and spec.get("kind") == "table"
+    names_table = name is not None and name not in list_tasks() and ":" not in name
+    if spec is not None and (name is None or (is_of_table and names_table)):
         return task_from_spec(spec, folder=folder, source=name, data_dir=data_dir)
     if name is not None:
         if is_table(name):

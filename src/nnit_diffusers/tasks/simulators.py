@@ -101,6 +101,9 @@ def _check_untrusted(library: str, env_id: str, env_kwargs: Mapping[str, Any]) -
         raise ContractError(
             f"`env_id` must be a name of at most 128 letters, digits, ., /, - and _, but received {shown(env_id)}."
         )
+    # these make an environment of another package, by a name in their arguments
+    if env_id.startswith("GymV2"):
+        raise ContractError(f"`env_id` must not be a bridge to other packages, but received {shown(env_id)}.")
     if library == "gymnasium" and env_id not in import_gymnasium().registry:
         raise unknown_environment(env_id, list(import_gymnasium().registry), "Gymnasium")
     text = plain_json(dict(env_kwargs))

@@ -257,7 +257,7 @@ def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
     steps = preset.ghn_steps if is_table else _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
     return GHNTrainingConfig(
         max_train_steps=steps,
-        train_batch_size=256 if is_imitation else 128,
+        train_batch_size=256 if is_imitation or is_table else 128,
         num_architectures=4 if is_table else 6,
         narrow_fraction=_narrow_fraction(task),
         latents_per_architecture=4,
@@ -293,10 +293,10 @@ def _nnit_of(task: Task, preset: _Preset) -> NNiTTrainingConfig:
 
 
 def _validation_of(task: Task, steps: int, preset: _Preset) -> dict[str, Any]:
-    """A few small validations, and no tracker."""
+    """A few small validations, or one where a run takes minutes, and no tracker."""
     is_imitation = isinstance(task, ImitationTask)
     return {
-        "validation_steps": max(1, steps // 3),
+        "validation_steps": steps if isinstance(task, TableTask) else max(1, steps // 3),
         "validation_architectures": 4,
         "validation_episodes": preset.num_episodes if is_imitation else None,
         "report_to": "none",

@@ -150,6 +150,9 @@ def _check_data_source(task: Task, recipe: Recipe, recording: str | Path | None)
         if recording is not None:
             raise ValueError(f"`recording` must be None for task {task.name!r}, but received {str(recording)!r}.")
         return
+    is_file = recording is not None and Path(recording).suffix in (".h5", ".hdf5", ".npz", ".safetensors")
+    if recording is not None and is_file and not Path(recording).exists():
+        raise FileNotFoundError(f"`recording` must be a file or a data set, but there is no {str(recording)!r}.")
     if task.data_dir is not None and recording is not None:
         raise ValueError(f"`recording` must be None with a `data_dir`, but received {str(recording)!r}.")
     has_data = task.data_dir is not None or recording is not None

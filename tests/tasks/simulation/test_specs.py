@@ -54,6 +54,8 @@ def test_arguments_that_are_no_json_can_not_be_saved():
         ({"env_id": "Pendulum-v0"}, "'Pendulum-v0'; nearest: 'Pendulum-v1'"),
         ({"env_id": None}, "`env_id` must be a string"),
         ({"env_kwargs": [1]}, "`env_kwargs` an object"),
+        ({"env_kwargs": {"g": None}}, "`env_kwargs` must be arguments that 'Pendulum-v1' takes"),
+        ({"env_id": "GymV21Environment-v0"}, "must not be a bridge to other packages"),
         ({"env_kwargs": {"g": float("nan")}}, "plain JSON"),
         ({"env_kwargs": {"g": "9" * 20_000}}, "at most 16384 characters"),
         ({"grid": {"max_width": 8, "colour": 1}}, "`grid` must be an object"),

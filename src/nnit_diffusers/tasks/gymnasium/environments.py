@@ -161,4 +161,9 @@ def make_gymnasium(spec: EnvironmentSpec, registration: Any, in_worker: bool) ->
         if ":" not in spec.env_id and spec.env_id not in gymnasium.registry:
             raise unknown_environment(spec.env_id, list(gymnasium.registry), "Gymnasium") from error
         raise refused_arguments(spec.env_id, spec.env_kwargs, error) from error
-    return GymnasiumEnvironment(environment)
+    try:
+        return GymnasiumEnvironment(environment)
+    except ContractError:
+        raise
+    except Exception as error:  # arguments that fit only the constructor
+        raise refused_arguments(spec.env_id, spec.env_kwargs, error) from error
