@@ -55,7 +55,8 @@ def test_a_table_of_classes_from_training_to_predictions(nnit, table, tmp_path):
     assert trained.code == 0, trained.err
     # types and classes are reported before training
     assert "colour" in trained.err and "short" in trained.err
-    assert "### The table" in (tmp_path / "my-table" / "README.md").read_text()
+    card = (tmp_path / "my-table" / "README.md").read_text()
+    assert "### The table" in card and "nnit predict networks new.csv" in card
     spec = json.loads((tmp_path / "my-table" / "task.json").read_text())
     assert spec["source"] == "flowers.csv" and spec["target"] == "kind"
 

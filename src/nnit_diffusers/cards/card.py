@@ -15,7 +15,7 @@ from ..loading.hub import LIBRARY_NAME
 from ..loading.local import read_json_object
 from ..pipelines import NNiTPipeline
 from ..pipelines.budget import MAX_WIDTH_FACTOR
-from ..tasks.base import Task
+from ..tasks.base import Task, metric_title
 from ..tasks.maniskill import ManiSkillTask
 from ..tasks.registry import list_tasks, spelled
 from ..tasks.simulation.task import SimulatorTask
@@ -63,7 +63,7 @@ def write_card(
     elif isinstance(task, SimulatorTask):
         tables = simulator_tables(task, tables, report, repo_dir, model_id)
     elif isinstance(task, TableTask):
-        tables = f"### The table\n\n```text\n{task.describe()}\n```\n\n{tables}"
+        tables = f"{_table_section(task, model_id)}\n\n{tables}"
     card = ModelCard.from_template(
         card_data(task, report, model_id),
         template_path=str(CARD_TEMPLATE),
@@ -113,6 +113,16 @@ def _training(repo_dir: Path, task: Task) -> dict[str, Any]:
     return {"recipe": recipe, "training_runs": runs}
 
 
+def _table_section(task: TableTask, model_id: str) -> str:
+    """What the table was, and how its networks predict, in Markdown."""
+    return (
+        f"### The table\n\n```text\n{task.describe()}\n```\n\n"
+        f"Networks take these columns as numbers. `nnit predict` encodes a table of the same columns for them:\n\n"
+        f"```bash\nnnit generate {model_id} --arch {task.max_width} --output networks\n"
+        f"nnit predict networks new.csv\n```"
+    )
+
+
 def _named(task: Task) -> str:
     """What names the task on the command line."""
     if isinstance(task, TableTask):
@@ -136,7 +146,7 @@ def card_data(task: Task, report: Report, model_id: str) -> ModelCardData:
             dataset_config=region,
             dataset_split=data_split,
             metric_type=task.metric.name,
-            metric_name=f"mean {task.metric.title.lower()} of all generated networks",
+            metric_name=f"mean {metric_title(task)} of all generated networks",
             metric_value=round(part["nnit"]["mean"], 4),
             source_name="evaluation.json",
             source_url=f"https://huggingface.co/{model_id}/blob/main/evaluation.json",

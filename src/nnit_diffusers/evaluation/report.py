@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict
 from ..loading.local import read_json_object
 from ..pipelines import NNiTPipeline
 from ..pipelines.fingerprint import fingerprints
-from ..tasks.base import Task
+from ..tasks.base import Task, metric_title
 from ..writing import write_json
 from .config import CHOICES, DERIVED, EvaluationConfig
 
@@ -95,7 +95,7 @@ def settings_of(pipe: NNiTPipeline, task: Task, config: EvaluationConfig) -> dic
         "training_grid": {name: getattr(task, name) for name in GRID},
         "num_test_episodes": config.num_episodes or task.num_evaluation_samples("test"),
         "sample_name": task.sample_name,
-        "metric": task.metric.title.lower() if task.metric.is_share else task.metric.title,
+        "metric": metric_title(task),
         "is_share": task.metric.is_share,
     }
     return json.loads(json.dumps(settings))

@@ -47,6 +47,11 @@ class Score:
     interval: tuple[float, float] | None = None
 
 
+def metric_title(task: Task) -> str:
+    """What the score of a task is called within a sentence."""
+    return task.metric.title.lower() if task.metric.is_share else task.metric.title
+
+
 def output_settings(task: Task) -> dict[str, list[float]]:
     """The settings `output_mean` and `output_std` of models for a task; none if its outputs are not standardised."""
     if task.output_statistics is None:
