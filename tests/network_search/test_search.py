@@ -296,11 +296,11 @@ def test_a_task_of_other_sizes_is_refused(pipe, tmp_path):
         search(pipe, Wide(), tmp_path / "search", **SMALL)
 
 
-def test_screening_takes_no_more_samples_than_a_split_has():
+def test_screening_takes_no_more_samples_than_a_split_has(pipe, tmp_path):
     class Few(TinyDataTask):
         def load(self, split):
             inputs, labels = super().load(split)
             return inputs[:40], labels[:40]
 
-    assert SearchPlan.for_task(Few()).screen_episodes == (25, 40)
-    assert SearchPlan.for_task(TinyDataTask()).screen_episodes == (25, 100)
+    result = search(pipe, Few(), tmp_path / "few", target=0.01, **SMALL)
+    assert [screening.num_episodes for screening in result.finalists[0].screenings] == [25, 40]

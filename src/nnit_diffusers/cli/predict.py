@@ -22,12 +22,11 @@ class Predict(Command):
 
     For example:
 
-        nnit generate my-table --arch 32 16 --num-networks 5 --output networks
         nnit predict networks/network-0 new.csv
         nnit predict networks new.csv --output predictions.csv
 
-    The table needs the columns that the networks were made for, by name and in any order. Of several networks, the
-    mean of their probabilities or numbers is taken.
+    The networks are what nnit generate or nnit search wrote for a pipeline of such a table. The new table needs the
+    same columns, by name and in any order. Of several networks, the mean of their probabilities or numbers is taken.
     """
 
     source: Annotated[Positional[str], arg(metavar="NETWORK")]

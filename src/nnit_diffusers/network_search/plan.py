@@ -28,10 +28,6 @@ class SearchPlan:
     @classmethod
     def for_task(cls, task: Task) -> SearchPlan:
         """The plan of a task: fewer networks and episodes if its episodes are slow."""
-        if task.sample_name == "sample":
-            # no more samples than there are
-            most = task.num_evaluation_samples("validation")
-            return cls(screen_episodes=tuple(min(count, most) for count in cls.screen_episodes))
         if not task.has_slow_episodes:
             return cls()
         # 960 episodes to screen and 900 to confirm. With 150 episodes, two failures still give a lower bound above

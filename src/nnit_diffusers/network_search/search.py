@@ -112,6 +112,10 @@ def search(
 
     # new state, or that of an interrupted search
     _check(pipe, task, target, settings)
+    if screen_episodes is None and task.sample_name == "sample":
+        # a small table has fewer samples than the plan
+        most = task.num_evaluation_samples("validation")
+        settings["screen_episodes"] = tuple(min(count, most) for count in settings["screen_episodes"])
     bands = parameter_bands(pipe, settings["num_bands"], max_parameters)
     state = SearchState(output_dir, {**settings, **fingerprints(pipe)})
     state.runs.append(provenance())
