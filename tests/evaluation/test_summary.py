@@ -2,8 +2,10 @@
 
 import pytest
 
+from nnit_diffusers import EvaluationResult, MLPArchitecture
 from nnit_diffusers.evaluation import mean_interval, wilson_interval
-from nnit_diffusers.evaluation.summary import add_interval, difference_summary
+from nnit_diffusers.evaluation.summary import add_interval, difference_summary, with_interval
+from nnit_diffusers.tasks import Score
 
 
 def test_an_interval_is_never_narrower_than_wilsons_over_all_episodes():
@@ -48,3 +50,32 @@ def test_differences_have_an_interval_only_if_they_vary():
     assert metrics["interval"] == list(mean_interval([0.1, 0.9, 0.8]))
     # a difference in points is not clipped
     assert metrics["interval"][1] > 1 and metrics["interval_method"] == "student_t"
+
+
+def test_returns_have_intervals_over_architectures_and_over_episodes():
+    shapes = [MLPArchitecture(2, (width,), 1) for width in (4, 4, 5, 6)]
+    metrics = [
+        {"mean_return": mean, "return_std": 10.0, "return_of_teacher": mean / 200} for mean in (100, 110, 90, 96)
+    ]
+    results = [
+        EvaluationResult.from_score(Score(3, 4, metric), shape) for metric, shape in zip(metrics, shapes, strict=True)
+    ]
+    summary = with_interval(results)
+    assert summary["mean_return"] == 99
+    assert summary["mean_return_interval"] == pytest.approx(mean_interval([100, 110, 90, 96], shapes))
+    assert summary["return_of_teacher_interval"] == pytest.approx(mean_interval([0.5, 0.55, 0.45, 0.48], shapes))
+    # of one network: over its 4 episodes, with 3.182 standard errors
+    assert results[0].mean_return_interval == pytest.approx((100 - 15.91, 100 + 15.91), abs=0.01)
+
+
+def test_scores_that_are_no_shares_have_no_interval_of_wilson():
+    shapes = [MLPArchitecture(2, (width,), 1) for width in (4, 5)]
+    results = [
+        EvaluationResult.from_score(Score(None, 50, {}, value, (value - 1, 1.0)), shape)
+        for value, shape in zip((-0.5, 0.7), shapes, strict=True)
+    ]
+    summary = with_interval(results)
+    assert (summary["is_share"], summary["interval_method"]) == (False, "student_t")
+    assert summary["interval"][0] < -0.5 and summary["interval"][1] > 1
+    with pytest.raises(ValueError, match="`num_successes`, or `value` and `interval`"):
+        EvaluationResult.from_score(Score(None, 50), None)

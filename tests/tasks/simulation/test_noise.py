@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nnit_diffusers.tasks.simulation.noise import ActionNoise, ChoiceNoise
+from nnit_diffusers.tasks.simulation.contract import Contract
+from nnit_diffusers.tasks.simulation.noise import ActionNoise, ChoiceNoise, noise_scales
 
 
 STEPS = 50
@@ -73,3 +74,15 @@ def test_some_choices_are_replaced_in_three_quarters_of_the_episodes():
     assert set(np.unique(choices)) == {0, 1, 2, 3}
     assert is_replaced.mean() == pytest.approx(0.75 * 0.1 * 0.75, rel=0.15)
     assert 0.2 < (~is_replaced.any(axis=1)).mean() < 0.35
+
+
+def test_noise_is_two_steps_of_the_teacher_where_actions_are_positions():
+    contract = Contract("Toy-v0", (), 3, (-3.0, -3.0, -np.inf), (3.0, 3.0, np.inf), False, 50, True)
+    # joints that move by 0.03 a step, not at all, and by 2
+    steps = np.arange(20.0)[:, None] * [0.03, 0.0, 2.0]
+    scales = noise_scales([steps, steps[:5]], contract)
+    assert np.allclose(scales, [2 * 0.03 / 3, 0.0, 1.0])
+    # the noise that is executed is of that size, and a joint that never moves gets none
+    noises = [ActionNoise(seed, np.array([-3.0, -3.0]), np.array([3.0, 3.0]), scales[:2]) for seed in range(200)]
+    moved = np.stack([[noise(np.zeros(2)) for _ in range(STEPS)] for noise in noises])
+    assert (moved[..., 1] == 0).all() and 0.01 < moved[..., 0].std() < 0.06
