@@ -53,7 +53,7 @@ class Arguments:
     """ONNX file to write."""
     work_dir: str = "outputs/teacher"
     """Folder of the checkpoint."""
-    total_steps: int = 440_000
+    total_steps: int = 460_000
     """Steps of the environment."""
     checkpointing_steps: int = 20_000
     """Steps between checkpoints."""
