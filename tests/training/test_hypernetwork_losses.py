@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from tiny_tasks import TinyNumbersTask
 
 from nnit_diffusers import GraphHyperNetwork, get_task
 from nnit_diffusers.evaluation.novelty import participation_ratio, spread
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.tasks.base import output_settings
 from nnit_diffusers.training.hypernetwork_losses import fan_in_scaled, network_losses
 
 
@@ -81,3 +83,22 @@ def test_every_network_has_the_same_loss_as_alone(ghn, digits):
         torch.testing.assert_close(losses[index : index + 1], alone)
     stacked = stack_state_dicts(ghn(architectures[6:], latents[6:]))
     torch.testing.assert_close(spreads[2], spread(fan_in_scaled(stacked)))
+
+
+def test_the_loss_of_standardised_outputs_is_that_of_the_networks_that_are_generated():
+    task = TinyNumbersTask()
+    statistics = {
+        "observation_mean": task.observation_mean.tolist(),
+        "observation_std": task.observation_std.tolist(),
+        **output_settings(task),
+    }
+    torch.manual_seed(0)
+    ghn = GraphHyperNetwork(task.in_features, 1, max_width=12, latent_dim=4, **statistics)
+    architectures, latents = [task.regions.architecture([6])] * 2, torch.randn(2, 4)
+    inputs, targets = task.training_batch(50, torch.Generator().manual_seed(0))
+    standardised = (inputs - task.observation_mean) / task.observation_std
+    losses, _ = network_losses(ghn, task, architectures, latents, standardised, targets, 2)
+    raw = torch.stack([network(inputs) for network in ghn.generate(architectures, latents=latents)])
+    torch.testing.assert_close(losses, task.loss(raw, targets), rtol=1e-4, atol=1e-5)
+    # targets around 5,000: standardised outputs in their place would cost more
+    assert losses.max() < task.loss(torch.zeros_like(raw), targets).min()

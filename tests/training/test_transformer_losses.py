@@ -143,3 +143,17 @@ def test_the_function_error_is_of_each_network_on_raw_inputs(tokenizer):
     errors = function_errors(*patches, architectures, tokenizer, inputs).tolist()
     assert errors == pytest.approx(expected, rel=1e-3)
     assert errors[1] == pytest.approx(1, rel=1e-3)
+
+
+def test_errors_of_outputs_count_alike_whatever_their_units():
+    # the second output in units of a thousandth: its errors must not vanish beside those of the first
+    units = {"output_mean": [0.0, 0.0], "output_std": [1.0, 0.001]}
+    inputs = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))
+    errors = []
+    for settings in (units, {}):
+        tokenizer = WeightPatchTokenizer(5, 2, patch_size=4, **settings)
+        batch = tokenizer.layout([tokenizer.architecture([6])])
+        noise = torch.randn(2, *batch.patches.shape, generator=torch.Generator().manual_seed(0))
+        clean, predicted = (batch.element_mask * each for each in (noise[0], noise[0] + 0.3 * noise[1]))
+        errors.append(function_errors(predicted, clean, batch.architectures, tokenizer, inputs))
+    torch.testing.assert_close(*errors, rtol=1e-3, atol=1e-6)
