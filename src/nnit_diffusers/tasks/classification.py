@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
 from ..networks import Network, NetworkBatch
-from .base import Score, Task, check_data_split
+from .base import Score
+from .in_memory import SAMPLES_PER_FORWARD, InMemoryTask
 from .metadata import Features, Metric
 
 
-# Samples in one forward pass: with `Task.networks_per_batch` networks of width 256, 64 MiB of activations.
-_SAMPLES_PER_FORWARD = 1024
-
-
-class ClassificationTask(Task):
+class ClassificationTask(InMemoryTask):
     """Labelled data in memory; an episode is one sample, and a success a correct prediction.
 
     A subclass sets `in_features` and `out_features` and implements [`~ClassificationTask.load`]:
@@ -40,9 +36,7 @@ class ClassificationTask(Task):
     ```
 
     Attributes:
-        min_observation_std (`float`, defaults to 1e-3):
-            Minimum of [`~ClassificationTask.observation_std`], in raw units. Dividing by less would magnify features
-            that hardly vary in training.
+        min_observation_std (`float`, defaults to 1e-3): See [`InMemoryTask`].
         label_smoothing (`float`, defaults to 0):
             Fraction of every training target that is spread over all classes; see
             `torch.nn.functional.cross_entropy`.
@@ -50,8 +44,6 @@ class ClassificationTask(Task):
 
     metric = Metric("accuracy", "Accuracy")
     hub_task = "tabular-classification"
-    sample_name = "sample"
-    min_observation_std: float = 1e-3
     label_smoothing: float = 0.0
 
     @property
@@ -65,51 +57,22 @@ class ClassificationTask(Task):
         Called once per split; the splits must be disjoint, and the same every time.
         """
 
-    def augment(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Augments the inputs `[N, I]` of a training batch; returns them unchanged by default."""
-        return inputs
-
-    @cached_property
-    def _loaded(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        return {}
-
-    def data(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Raw inputs `[N, I]` (float32) and labels `[N]` (int64) of one of `DATA_SPLITS`, kept in memory.
-
-        Raises:
-            `ValueError`: If `split` is unknown, or the data of [`~ClassificationTask.load`] do not fit the task.
-        """
-        check_data_split(split)
-        if split not in self._loaded:
-            loaded_inputs, loaded_labels = self.load(split)
-            # shapes and range of the labels
-            inputs = torch.as_tensor(loaded_inputs).float()
-            labels = torch.as_tensor(loaded_labels).long()
-            if len(labels) == 0 or inputs.shape != (len(labels), self.in_features) or labels.ndim != 1:
-                raise ValueError(
-                    f"`load({split!r})` must return inputs [N, {self.in_features}] and labels [N] of one sample or "
-                    f"more, but received shapes {list(inputs.shape)} and {list(labels.shape)}."
-                )
-            if labels.min() < 0 or labels.max() >= self.out_features:
-                raise ValueError(
-                    f"`load({split!r})` must return labels 0…{self.out_features - 1}, but received "
-                    f"{int(labels.min())}…{int(labels.max())}."
-                )
-            self._loaded[split] = inputs, labels
-        return self._loaded[split]
-
-    @cached_property
-    def observation_mean(self) -> torch.Tensor:
-        return self.data("train")[0].mean(dim=0)
-
-    @cached_property
-    def observation_std(self) -> torch.Tensor:
-        return self.data("train")[0].std(dim=0, correction=0).clamp(min=self.min_observation_std)
-
-    def training_batch(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs, labels = self.data("train")
-        indices = torch.randint(len(labels), (batch_size,), generator=generator)
-        return self.augment(inputs[indices], generator), labels[indices]
+    def _checked(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        loaded_inputs, loaded_labels = self.load(split)
+        # shapes and range of the labels
+        inputs = torch.as_tensor(loaded_inputs).float()
+        labels = torch.as_tensor(loaded_labels).long()
+        if len(labels) == 0 or inputs.shape != (len(labels), self.in_features) or labels.ndim != 1:
+            raise ValueError(
+                f"`load({split!r})` must return inputs [N, {self.in_features}] and labels [N] of one sample or "
+                f"more, but received shapes {list(inputs.shape)} and {list(labels.shape)}."
+            )
+        if labels.min() < 0 or labels.max() >= self.out_features:
+            raise ValueError(
+                f"`load({split!r})` must return labels 0…{self.out_features - 1}, but received "
+                f"{int(labels.min())}…{int(labels.max())}."
+            )
+        return inputs, labels
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean cross entropy `[B]` of B networks, from outputs `[B, N, O]` and labels `[N]` or `[B, N]`."""
@@ -121,19 +84,11 @@ class ClassificationTask(Task):
         )
         return losses_BN.mean(dim=1)
 
-    def num_evaluation_samples(self, split: str) -> int:
-        """Samples of a split.
-
-        Raises:
-            `ValueError`: If `split` is unknown.
-        """
-        return len(self.data(split)[1])
-
     @torch.no_grad()
     def predict(self, networks: Sequence[Network], inputs: torch.Tensor) -> torch.Tensor:
         """Classes `[B, N]` that B networks predict for raw inputs `[N, I]`; -1 where an output is not finite."""
         batch, predictions = NetworkBatch(networks), []
-        for chunk in inputs.split(_SAMPLES_PER_FORWARD):
+        for chunk in inputs.split(SAMPLES_PER_FORWARD):
             outputs_BNO = batch(chunk)
             finite_BN = outputs_BNO.isfinite().all(dim=-1)
             predictions.append(outputs_BNO.argmax(dim=-1).where(finite_BN, -1).cpu())
@@ -156,16 +111,7 @@ class ClassificationTask(Task):
         Raises:
             `ValueError`: If `split` is unknown or does not have `num_episodes` samples.
         """
-        # all samples, or a random subset
-        inputs, labels = self.data(split)
-        if num_episodes is not None:
-            if not 1 <= num_episodes <= len(labels):
-                raise ValueError(
-                    f"`num_episodes` must be 1 to {len(labels)}, the size of {split!r}, but received {num_episodes}."
-                )
-            drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:num_episodes]
-            inputs, labels = inputs[drawn], labels[drawn]
-
+        inputs, labels = self.drawn(split, num_episodes, seed)
         # count correct predictions
         predictions_BN = self.predict(networks, inputs)
         num_correct = (predictions_BN == labels).sum(dim=1).tolist()

@@ -14,15 +14,12 @@ from numpy.typing import ArrayLike
 
 from ..intervals import r2_interval
 from ..networks import Network, NetworkBatch
-from .base import Score, Task, check_data_split
+from .base import Score
+from .in_memory import SAMPLES_PER_FORWARD, InMemoryTask
 from .metadata import Features, Metric
 
 
-# Samples in one forward pass: with `Task.networks_per_batch` networks of width 256, 64 MiB of activations.
-_SAMPLES_PER_FORWARD = 1024
-
-
-class RegressionTask(Task):
+class RegressionTask(InMemoryTask):
     """Numbers to predict, of data in memory; the score is the coefficient of determination R².
 
     R² is the share of the targets' variance that the predictions explain: 1 is perfect, 0 is as good as always
@@ -30,17 +27,10 @@ class RegressionTask(Task):
     mean of their R². A subclass sets `in_features` and `out_features` and implements [`~RegressionTask.load`].
 
     Networks learn targets that are standardised, and return predictions in raw units.
-
-    Attributes:
-        min_observation_std (`float`, defaults to 1e-3):
-            Minimum of [`~RegressionTask.observation_std`], in raw units. Dividing by less would magnify features that
-            hardly vary in training.
     """
 
     metric = Metric("r2", "R²", is_share=False)
     hub_task = "tabular-regression"
-    sample_name = "sample"
-    min_observation_std: float = 1e-3
 
     @property
     def action_layout(self) -> tuple[Features, ...]:
@@ -53,44 +43,24 @@ class RegressionTask(Task):
         Called once per split; the splits must be disjoint, and the same every time.
         """
 
-    @cached_property
-    def _loaded(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        return {}
-
-    def data(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Raw inputs `[N, I]` and targets `[N, O]` of one of `DATA_SPLITS`, float32, kept in memory.
-
-        Raises:
-            `ValueError`: If `split` is unknown, or the data of [`~RegressionTask.load`] do not fit the task.
-        """
-        check_data_split(split)
-        if split not in self._loaded:
-            inputs, targets = (torch.as_tensor(loaded).float() for loaded in self.load(split))
-            # R² and its interval need two targets that differ
-            if (
-                len(targets) < 2
-                or inputs.shape != (len(targets), self.in_features)
-                or targets.shape != (len(targets), self.out_features)
-            ):
-                raise ValueError(
-                    f"`load({split!r})` must return inputs [N, {self.in_features}] and targets "
-                    f"[N, {self.out_features}] of two samples or more, but received shapes {list(inputs.shape)} and "
-                    f"{list(targets.shape)}."
-                )
-            if not targets.isfinite().all():
-                raise ValueError(f"`load({split!r})` must return finite targets, but received NaN or infinity.")
-            if (targets == targets[0]).all(dim=0).any():
-                raise ValueError(f"`load({split!r})` must return targets that vary, but received a constant.")
-            self._loaded[split] = inputs, targets
-        return self._loaded[split]
-
-    @cached_property
-    def observation_mean(self) -> torch.Tensor:
-        return self.data("train")[0].mean(dim=0)
-
-    @cached_property
-    def observation_std(self) -> torch.Tensor:
-        return self.data("train")[0].std(dim=0, correction=0).clamp(min=self.min_observation_std)
+    def _checked(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, targets = (torch.as_tensor(loaded).float() for loaded in self.load(split))
+        # R² and its interval need two targets that differ
+        if (
+            len(targets) < 2
+            or inputs.shape != (len(targets), self.in_features)
+            or targets.shape != (len(targets), self.out_features)
+        ):
+            raise ValueError(
+                f"`load({split!r})` must return inputs [N, {self.in_features}] and targets "
+                f"[N, {self.out_features}] of two samples or more, but received shapes {list(inputs.shape)} and "
+                f"{list(targets.shape)}."
+            )
+        if not targets.isfinite().all():
+            raise ValueError(f"`load({split!r})` must return finite targets, but received NaN or infinity.")
+        if (targets == targets[0]).all(dim=0).any():
+            raise ValueError(f"`load({split!r})` must return targets that vary, but received a constant.")
+        return inputs, targets
 
     @cached_property
     def output_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,29 +68,16 @@ class RegressionTask(Task):
         targets = self.data("train")[1].double()
         return targets.mean(dim=0).float(), targets.std(dim=0, correction=0).float()
 
-    def training_batch(self, batch_size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs, targets = self.data("train")
-        indices = torch.randint(len(targets), (batch_size,), generator=generator)
-        return inputs[indices], targets[indices]
-
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean squared error `[B]`, in variances of the training targets, from outputs `[B, N, O]`."""
         std_O = self.output_statistics[1].to(outputs)
         return ((outputs - targets) / std_O).square().mean(dim=(1, 2))
 
-    def num_evaluation_samples(self, split: str) -> int:
-        """Samples of a split.
-
-        Raises:
-            `ValueError`: If `split` is unknown.
-        """
-        return len(self.data(split)[1])
-
     @torch.no_grad()
     def predict(self, networks: Sequence[Network], inputs: torch.Tensor) -> torch.Tensor:
         """Predictions `[B, N, O]` of B networks for raw inputs `[N, I]`."""
         batch = NetworkBatch(networks)
-        return torch.cat([batch(chunk).cpu() for chunk in inputs.split(_SAMPLES_PER_FORWARD)], dim=1)
+        return torch.cat([batch(chunk).cpu() for chunk in inputs.split(SAMPLES_PER_FORWARD)], dim=1)
 
     def score(
         self,
@@ -140,16 +97,9 @@ class RegressionTask(Task):
         Raises:
             `ValueError`: If `split` is unknown or does not have `num_episodes` samples.
         """
-        # all samples, or a random subset
-        inputs, targets = self.data(split)
-        if num_episodes is not None:
-            if not 2 <= num_episodes <= len(targets):
-                raise ValueError(
-                    f"`num_episodes` must be 2 to {len(targets)}, the size of {split!r}, but received {num_episodes}."
-                )
-            drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))[:num_episodes]
-            inputs, targets = inputs[drawn], targets[drawn]
-
+        if num_episodes == 1:
+            raise ValueError("`num_episodes` must be 2 or more, because R² needs two samples, but received 1.")
+        inputs, targets = self.drawn(split, num_episodes, seed)
         # one score per network
         scores = []
         for predictions_NO in self.predict(networks, inputs):
