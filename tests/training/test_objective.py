@@ -132,12 +132,28 @@ def cross_entropies(logits, tokens, noisy):
     return [-logits[row, slot].log_softmax(-1)[tokens[row, slot]] for row, slot in places]
 
 
+def mean_task_loss(trainer, patches, batch):
+    """Of the predicted networks that little noise was added to, each decoded and run on its own."""
+    inputs, targets = batch.samples
+    decided = (batch.noised.sigmas < 0.7).nonzero().flatten().tolist()
+    assert 0 < len(decided) < len(batch.noised.sigmas)
+    clean = batch.noised.clean
+    losses = []
+    for index in decided:
+        architecture = clean.architectures[index]
+        stacked = trainer.tokenizer.decode_stacked(patches[index : index + 1], architecture)
+        network = MLP.from_architecture(architecture, {key: value[0].detach() for key, value in stacked.items()})
+        losses.append(nn.functional.cross_entropy(network(inputs), targets))
+    return torch.stack(losses).mean()
+
+
 def test_the_transformers_loss_is_the_weighted_sum_of_its_parts(tmp_path):
     trainer = nnit_trainer(
         tmp_path,
         masked_architecture_fraction=0.9,
         architecture_loss_weight=0.5,
         function_loss_weight=0.25,
+        task_loss_weight=2.0,
         train_batch_size=8,
     )
     batch = trainer.prepare_batch(generator())
@@ -152,8 +168,9 @@ def test_the_transformers_loss_is_the_weighted_sum_of_its_parts(tmp_path):
     assert networks and samples
     torch.testing.assert_close(losses["architecture"], sum(networks) / len(networks) + sum(samples) / len(samples))
     assert losses["function"] > 0
+    torch.testing.assert_close(losses["task"], mean_task_loss(trainer, patches, batch))
     # their sum
-    expected = losses["patches"] + 0.5 * losses["architecture"] + 0.25 * losses["function"]
+    expected = losses["patches"] + 0.5 * losses["architecture"] + 0.25 * losses["function"] + 2 * losses["task"]
     torch.testing.assert_close(trainer.total_loss(losses), expected)
 
 

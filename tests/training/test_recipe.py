@@ -127,7 +127,7 @@ def test_tuning_has_the_model_of_the_transformer():
         recipe.with_overrides({"tuning": {"patch_size": 8}})
     # a tuning that was left out is one by function again
     restored = recipe.with_overrides({"tuning": None}).with_overrides({"tuning": {"max_train_steps": 3}}).tuning
-    assert restored.function_loss_weight > 0 and restored.seed != recipe.nnit.seed
+    assert restored.function_loss_weight > 0 < restored.task_loss_weight and restored.seed != recipe.nnit.seed
 
 
 def test_rounds_of_dagger_keep_their_place_in_a_run_of_another_length():

@@ -95,7 +95,7 @@ def part_of(batch, rows):
         for name, value in vars(noised.clean).items()
     }
     parts = {name: value[rows] for name, value in vars(noised).items() if name != "clean"}
-    return NNiTBatch(NoisedBatch(WeightPatchBatch(**networks), **parts), batch.inputs)
+    return NNiTBatch(NoisedBatch(WeightPatchBatch(**networks), **parts), batch.samples)
 
 
 def test_the_same_networks_in_more_micro_steps_give_the_same_losses_and_weights(tmp_path):

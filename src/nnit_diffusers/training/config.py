@@ -207,8 +207,10 @@ class NNiTTrainingConfig(TrainingConfig):
     """Fraction of the networks whose architecture is masked as well, with its own time."""
     function_loss_weight: float = 0.0
     """Weight of the function loss, the error of the outputs of predicted networks; needs the task's training data."""
+    task_loss_weight: float = 0.0
+    """Weight of the task's own loss, as predicted networks have it; needs the task's training data."""
     function_batch_size: int = 128
-    """Inputs that predicted networks are run on for the function loss."""
+    """Inputs that predicted networks are run on for these two losses."""
 
     patch_size: int = 8
     """Side of a patch of weights."""

@@ -50,6 +50,12 @@ class _Preset:
 
 
 _SECTIONS = ("regions", "direct", "widths", "unconditional", "novelty", "steps")
+# of tables, whose networks are small, and whose users wait for the result: small takes a few minutes on two CPU cores
+_TABLE_PRESETS = {
+    "small": _Preset(1000, 300, 200, 3, 32, 10, 10, ("regions", "direct", "unconditional")),
+    "base": _Preset(4000, 1200, 500, 4, 40, 30, 20, _SECTIONS),
+    "large": _Preset(10_000, 4000, 1500, 6, 52, 100, 20, _SECTIONS),
+}
 _PRESETS = {
     "small": _Preset(1500, 900, 250, 4, 40, 10, 10, ("regions", "direct", "unconditional")),
     "base": _Preset(4000, 2500, 600, 6, 52, 30, 20, _SECTIONS),
@@ -88,7 +94,8 @@ class Recipe:
             raise ValueError(f"`task` must have a name, see `register_task`, but {type(task).__name__} has none.")
         if preset not in PRESETS:
             raise ValueError(f"`preset` must be one of {list(PRESETS)}, but received {preset!r}.")
-        chosen, is_imitation = _PRESETS[preset], isinstance(task, ImitationTask)
+        is_imitation, is_table = isinstance(task, ImitationTask), isinstance(task, TableTask)
+        chosen = (_TABLE_PRESETS if is_table else _PRESETS)[preset]
         nnit = _nnit_of(task, chosen)
         return cls(
             task=task.name,
@@ -211,7 +218,10 @@ def _demonstrations_of(task: Task) -> DemonstrationsConfig | None:
 
 
 def _tuning_of(nnit: NNiTTrainingConfig, steps: int | None = None) -> NNiTTrainingConfig:
-    """Tuning by what networks compute: gently, from another seed, by default for a quarter of the steps."""
+    """Tuning by what networks compute: gently, from another seed, by default for a quarter of the steps.
+
+    Predicted networks should compute what the clean ones do, and also do well at the task by themselves.
+    """
     return replace(
         nnit,
         seed=nnit.seed + 1,
@@ -222,6 +232,7 @@ def _tuning_of(nnit: NNiTTrainingConfig, steps: int | None = None) -> NNiTTraini
         bias_loss_weight=1.0,
         logit_mean=0.0,
         function_loss_weight=1.0,
+        task_loss_weight=1.0,
     )
 
 
@@ -234,7 +245,12 @@ def _moved_rounds(ghn: GHNTrainingConfig, settings: Mapping[str, Any]) -> tuple[
 
 
 def _steps_of(task: Task, steps: int) -> int:
-    """Optimisation steps for networks of the task's size: fewer for small ones, more for large ones."""
+    """Optimisation steps for networks of the task's size: fewer for small ones, more for large ones.
+
+    Tables have numbers of steps of their own.
+    """
+    if isinstance(task, TableTask):
+        return steps
     drawn = task.regions.sample("seen", 200, torch.Generator().manual_seed(0))
     mean = sum(architecture.num_parameters for architecture in drawn) / len(drawn)
     factor = min(max((mean / _USUAL_PARAMETERS) ** 0.5, 0.4), 1.5)
@@ -253,8 +269,8 @@ def _narrow_fraction(task: Task) -> float:
 def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
     is_imitation, is_table, is_wide = isinstance(task, ImitationTask), isinstance(task, TableTask), _is_wide(task)
     has_rounds = isinstance(task, ImitationTask) and task.can_label
-    # an expert's actions have to be met more exactly than a class; steps for a table are short
-    steps = preset.ghn_steps if is_table else _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
+    # an expert's actions have to be met more exactly than a class
+    steps = _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
     return GHNTrainingConfig(
         max_train_steps=steps,
         train_batch_size=256 if is_imitation or is_table else 128,

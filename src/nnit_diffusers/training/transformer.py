@@ -32,6 +32,7 @@ from .transformer_losses import (
     function_errors,
     patch_losses,
     predict,
+    task_losses,
 )
 
 
@@ -49,10 +50,10 @@ STATISTICS_TOLERANCE = 0.1
 
 
 class NNiTBatch(NamedTuple):
-    """A micro-step: noised networks and architecture-only samples, and raw inputs for the function loss if used."""
+    """A micro-step: noised networks and architecture-only samples, and raw inputs with targets where they are run."""
 
     noised: NoisedBatch
-    inputs: torch.Tensor | None
+    samples: tuple[torch.Tensor, torch.Tensor] | None
 
 
 def check_statistics(task: Task, ghn: GraphHyperNetwork) -> None:
@@ -218,9 +219,9 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         batch = tokenizer.encode_state_dicts(*self.source.networks(config.train_batch_size, generator))
         architectures = self.task.regions.sample("seen", config.architecture_batch_size, generator)
         tokens = torch.tensor([architecture.tokens(tokenizer.config.max_depth) for architecture in architectures])
-        inputs = None
-        if config.function_loss_weight:
-            inputs, _ = self.task.training_batch(config.function_batch_size, generator)
+        samples = None
+        if config.function_loss_weight or config.task_loss_weight:
+            samples = self.task.training_batch(config.function_batch_size, generator)
         # noise patches and mask tokens
         sigmas = compute_density_for_timestep_sampling(
             config.weighting_scheme,
@@ -232,7 +233,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         )
         scheduler = self.pipeline.architecture_scheduler
         noised = add_noise(batch, tokens, sigmas, scheduler, config.masked_architecture_fraction, generator)
-        return NNiTBatch(noised, inputs)
+        return NNiTBatch(noised, samples)
 
     def counts(self, batch: NNiTBatch) -> dict[str, float]:
         noised = batch.noised
@@ -255,20 +256,29 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             "patches": patches / counts["networks"],
             "architecture": masked / counts["masked"] + samples / counts["sample_masked"],
         }
-        # outputs of networks that their noised patches determine
-        if batch.inputs is not None:
-            decided = (noised.sigmas < MAX_FUNCTION_SIGMA).nonzero().flatten().tolist()
-            inputs = batch.inputs.to(self.accelerator.device)
-            # In full precision, as the networks will run: rounding errors would be as large as the remaining error.
-            with torch.autocast(self.accelerator.device.type, enabled=False):
-                errors = function_errors(
-                    prediction.patches[decided].float(),
-                    noised.clean.patches[decided],
-                    [noised.clean.architectures[index] for index in decided],
-                    self.tokenizer,
-                    inputs,
-                )
-            losses["function"] = errors.sum() / counts["decided"]
+        if batch.samples is not None:
+            summed = self._losses_of_outputs(prediction.patches, noised, *batch.samples)
+            losses |= {name: loss / counts["decided"] for name, loss in summed.items()}
+        return losses
+
+    def _losses_of_outputs(
+        self, patches: torch.Tensor, noised: NoisedBatch, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Summed losses of what predicted networks compute, of those that their noised patches determine."""
+        config, device = self.config, self.accelerator.device
+        decided = (noised.sigmas < MAX_FUNCTION_SIGMA).nonzero().flatten().tolist()
+        architectures = [noised.clean.architectures[index] for index in decided]
+        inputs, targets, losses = inputs.to(device), targets.to(device), {}
+        # In full precision, as the networks will run: rounding errors would be as large as the remaining error.
+        with torch.autocast(device.type, enabled=False):
+            predicted = patches[decided].float()
+            if config.function_loss_weight:
+                clean = noised.clean.patches[decided]
+                losses["function"] = function_errors(predicted, clean, architectures, self.tokenizer, inputs).sum()
+            if config.task_loss_weight:
+                losses["task"] = task_losses(
+                    predicted, architectures, self.tokenizer, self.task, inputs, targets
+                ).sum()
         return losses
 
     def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -277,6 +287,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             "patches": 1.0,
             "architecture": config.architecture_loss_weight,
             "function": config.function_loss_weight,
+            "task": config.task_loss_weight,
         }
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 

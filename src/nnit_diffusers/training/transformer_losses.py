@@ -19,6 +19,7 @@ from ..models.patches import BIAS_PATCH, WeightPatchBatch, computing_dtype, grou
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..networks import batched_forward
 from ..schedulers import NNiTArchitectureScheduler
+from ..tasks.base import Task
 
 
 # Below this noise level, the noised patches determine the network. Above it, the best prediction is the mean of
@@ -187,19 +188,47 @@ def function_errors(
         inputs (`torch.Tensor`): `[N, I]`, raw inputs, the same for every network.
     """
     errors = predicted.new_zeros(len(architectures))
-
-    def outputs(patches: torch.Tensor, architecture: MLPArchitecture) -> torch.Tensor:
-        precise = patches.to(computing_dtype(patches, torch.float32))
-        stacked = {key: tensor.float() for key, tensor in tokenizer.decode_stacked(precise, architecture).items()}
-        raw_BNO = batched_forward(stacked, inputs, architecture.activation)
-        # in units of their spread, so that all outputs count alike
-        std_O = tokenizer.config.output_std
-        return raw_BNO if std_O is None else raw_BNO / torch.tensor(std_O, device=raw_BNO.device)
-
-    # run the networks of each architecture together
+    # in units of their spread, so that all outputs count alike
+    std_O = 1.0 if tokenizer.config.output_std is None else inputs.new_tensor(tokenizer.config.output_std)
     for architecture, indices in group_by_architecture(architectures).items():
-        predicted_BNO, clean_BNO = (outputs(patches[indices], architecture) for patches in (predicted, clean))
+        predicted_BNO, clean_BNO = (
+            raw_outputs(patches[indices], architecture, tokenizer, inputs) / std_O for patches in (predicted, clean)
+        )
         squared_errors_B = (predicted_BNO - clean_BNO).square().mean(dim=(1, 2))
         variances_B = clean_BNO.var(dim=1, correction=0).mean(dim=1)
         errors[indices] = squared_errors_B / variances_B.clamp(min=MIN_VARIANCE)
     return errors
+
+
+def task_losses(
+    predicted: torch.Tensor,
+    architectures: Sequence[MLPArchitecture],
+    tokenizer: WeightPatchTokenizer,
+    task: Task,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+) -> torch.Tensor:
+    """The task's own loss of predicted networks, `[B]`.
+
+    Parameters:
+        predicted (`torch.Tensor`): Their patches, `[B, P, p * p]`.
+        architectures (`Sequence[MLPArchitecture]`): The B architectures.
+        tokenizer (`WeightPatchTokenizer`): Decodes patches into networks.
+        task (`Task`): Its loss is computed.
+        inputs (`torch.Tensor`): `[N, I]`, raw inputs, the same for every network.
+        targets (`torch.Tensor`): Their targets for [`Task.loss`].
+    """
+    losses = predicted.new_zeros(len(architectures))
+    for architecture, indices in group_by_architecture(architectures).items():
+        outputs_BNO = raw_outputs(predicted[indices], architecture, tokenizer, inputs)
+        losses[indices] = task.loss(outputs_BNO, targets).to(losses)
+    return losses
+
+
+def raw_outputs(
+    patches: torch.Tensor, architecture: MLPArchitecture, tokenizer: WeightPatchTokenizer, inputs: torch.Tensor
+) -> torch.Tensor:
+    """Raw outputs `[B, N, O]` on raw inputs `[N, I]` of B networks of one architecture, from their patches."""
+    precise = patches.to(computing_dtype(patches, torch.float32))
+    stacked = {key: tensor.float() for key, tensor in tokenizer.decode_stacked(precise, architecture).items()}
+    return batched_forward(stacked, inputs, architecture.activation)
