@@ -1,5 +1,7 @@
 """One bar for a run of several stages, and its estimate of the time left."""
 
+import io
+
 import pytest
 from diffusers.utils import logging
 
@@ -81,3 +83,16 @@ def test_other_bars_are_hidden_meanwhile_and_are_afterwards_as_before(were_shown
         assert logging.is_progress_bar_enabled() == were_shown
     finally:
         logging.enable_progress_bar()
+
+
+@pytest.mark.parametrize(("is_terminal", "drawn"), [(True, 40), (False, 3)])
+def test_a_file_gets_a_line_every_half_minute_and_a_terminal_every_step(clock, monkeypatch, is_terminal, drawn):
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal
+    monkeypatch.setattr(progress.sys, "stderr", stream)
+    clock[0] = 1000.0
+    bar = RunProgress([Stage("tuning", 40, 2.0)])
+    work(bar, clock, "tuning", 40, seconds=2.0)
+    bar.close()
+    shown = {unit for unit in range(1, 41) if f"tuning, {unit} of 40" in stream.getvalue()}
+    assert drawn - 1 <= len(shown) <= drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from dataclasses import dataclass
 
 from diffusers.utils import logging
 from tqdm.auto import tqdm
+
+
+# Seconds between two drawings of the bar, and between two where it goes to a file, which keeps every one of them.
+_TERMINAL_INTERVAL, _FILE_INTERVAL = 0.1, 30.0
 
 
 @dataclass
@@ -53,6 +58,10 @@ class RunProgress:
         self._bar = tqdm(
             total=1.0, disable=not is_shown, bar_format="{percentage:3.0f}%|{bar:20}| {elapsed}, {desc}", leave=True
         )
+        # the bar of a notebook is a widget, and replaces itself
+        is_replaced = sys.stderr.isatty() or hasattr(self._bar, "container")
+        self._interval = _TERMINAL_INTERVAL if is_replaced else _FILE_INTERVAL
+        self._drawn = 0.0
 
     def begin(self, name: str) -> None:
         """A stage begins."""
@@ -66,7 +75,8 @@ class RunProgress:
             stage.num_measured += num_new
             stage.seconds += now - self._last[1]
         stage.num_done, self._last = num_done, (name, now)
-        self.show()
+        if now - self._drawn >= self._interval:
+            self.show()
 
     def finish(self, name: str) -> None:
         """A stage is complete, if the run has it."""
@@ -90,6 +100,7 @@ class RunProgress:
         self._bar.total, self._bar.n = max(done + left, 1e-9), done
         self._bar.set_description_str(self.description, refresh=False)
         self._bar.refresh()
+        self._drawn = time.perf_counter()
 
     @property
     def description(self) -> str:
