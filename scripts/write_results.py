@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import results_of_own_problems as own
 import results_of_robots as robots
 import tyro
 from results_sources import ROBOTS, ROOT, evaluation, grid, read, source
@@ -235,8 +236,9 @@ def results() -> str:
         *robots.robot_steps(),
         *robots.robot_novelty(),
         *robots.stock_stackcube(),
-        # digits, presets, network search, speed
+        # digits, problems of users, presets, network search, speed
         *digits(),
+        *own.own_problems(),
         *presets(),
         *searches(),
         *speed(),

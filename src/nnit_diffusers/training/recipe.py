@@ -312,7 +312,8 @@ def _validation_of(task: Task, steps: int, preset: _Preset) -> dict[str, Any]:
     """A few small validations, or one where a run takes minutes, and no tracker."""
     is_imitation = isinstance(task, ImitationTask)
     return {
-        "validation_steps": steps if isinstance(task, TableTask) else max(1, steps // 3),
+        # rounded up, so that the third is the one after the last step
+        "validation_steps": steps if isinstance(task, TableTask) else -(-steps // 3),
         "validation_architectures": 4,
         "validation_episodes": preset.num_episodes if is_imitation else None,
         "report_to": "none",
