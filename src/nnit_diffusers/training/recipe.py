@@ -102,7 +102,8 @@ class Recipe:
             demonstrations=_demonstrations_of(task),
             ghn=_ghn_of(task, chosen),
             nnit=nnit,
-            tuning=_tuning_of(nnit, _steps_of(task, chosen.tuning_steps)),
+            # in episodes, small errors of narrow policies add up
+            tuning=_tuning_of(nnit, _steps_of(task, chosen.tuning_steps) * (3 if is_imitation else 1)),
             evaluation=EvaluationConfig(
                 sections=chosen.sections,
                 num_networks=max(2, chosen.num_networks // 3) if is_imitation else chosen.num_networks,
