@@ -5,16 +5,14 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
-from results_sources import grid, read, source
+from results_sources import ROOT, grid, read, source
 
 from nnit_diffusers.evaluation.formats import interval_note, percent, with_interval
 from nnit_diffusers.evaluation.tables import (
     direct_caption,
     direct_table,
-    protocol,
     regions_caption,
     regions_table,
-    report_tables,
 )
 from nnit_diffusers.markdown import markdown_table
 
@@ -24,7 +22,15 @@ PULL_CUBE = {"pd_joint_delta_pos": "changes of joint positions", "pd_joint_pos":
 
 
 def own_problems() -> list[str]:
-    return ["## Your own problem", *own_tables(), *half_cheetah(), *pull_cube(), *recorded_episodes()]
+    """What has been measured so far."""
+    parts = {
+        "own_tables.json": own_tables,
+        "half_cheetah/evaluation.json": half_cheetah,
+        "pull_cube_pd_joint_pos/evaluation.json": pull_cube,
+        "recorded_episodes.json": recorded_episodes,
+    }
+    measured = [part for name, part in parts.items() if (ROOT / "docs/measurements" / name).exists()]
+    return ["## Your own problem", *(block for part in measured for block in part())]
 
 
 def own_tables() -> list[str]:
@@ -51,7 +57,8 @@ def own_tables() -> list[str]:
         "`nnit train TABLE --target COLUMN` without further options, on two CPU cores without a GPU. The time is that "
         "of the command, with its evaluation. Scores are of test rows. The third from last column is the mean of "
         f"{settings['num_direct_networks']} networks each that were trained one by one, of "
-        f"{2 * settings['num_direct_architectures']} held-out architectures. {interval_note('architectures', settings)}",
+        f"{2 * settings['num_direct_architectures']} held-out architectures. "
+        + interval_note("architectures", settings),
         markdown_table(header, rows),
         source(path),
     ]
@@ -64,12 +71,24 @@ def half_cheetah() -> list[str]:
         "### HalfCheetah-v5 and a teacher",
         "`examples/half_cheetah.sh`: policies that imitate "
         "[`examples/teachers/half_cheetah.onnx`](../examples/teachers/half_cheetah.onnx), a PPO policy of "
-        f"Stable-Baselines3 with a mean return of {teacher['mean_return']:,.0f}. {grid(report['settings'])} An episode "
-        "succeeds with 90% of the teacher's mean return.",
+        f"Stable-Baselines3 with a mean return of {teacher['mean_return']:,.0f}. {grid(report['settings'])} "
+        "An episode succeeds with 90% of the teacher's mean return.",
         *tables_of(report),
+        returns_of_teacher(report, teacher["mean_return"]),
         source(f"{folder}/evaluation.json", f"{folder}/recipe.json", "examples/teachers/half_cheetah.json"),
-        *search(f"{folder}/search.json"),
+        *(search(f"{folder}/search.json") if (ROOT / folder / "search.json").exists() else ()),
     ]
+
+
+def returns_of_teacher(report: dict[str, Any], mean_return: float) -> str:
+    """Mean returns beside that of the teacher in more episodes than the evaluation ran it for."""
+    parts = (percent(report["regions"][region]["nnit"]["mean_return"] / mean_return) for region in HELD_OUT)
+    combinations, widths = parts
+    return (
+        "The evaluation measured the teacher in a few episodes. Of its mean return in 100 episodes, "
+        f"{mean_return:,.0f}, generated policies have {combinations} (held-out combinations) and {widths} (held-out "
+        "widths)."
+    )
 
 
 def search(path: str) -> list[str]:
@@ -81,7 +100,7 @@ def search(path: str) -> list[str]:
     score = {"mean": confirmed["score"], "interval": confirmed["confidence_interval"]}
     return [
         f"`nnit search` for {result['target']:.0%} found {winner['architecture']['hidden_sizes']}, of "
-        f"{winner['num_parameters']:,} parameters: {with_interval(score)} in {confirmed['num_episodes']} test episodes.",
+        f"{winner['num_parameters']:,} parameters: {with_interval(score)} in {confirmed['num_episodes']} episodes.",
         source(path),
     ]
 

@@ -110,7 +110,7 @@ class Recipe:
                 num_selected=max(1, chosen.num_networks // 10),
                 num_episodes=chosen.num_episodes if is_imitation else None,
                 num_final_episodes=5 * chosen.num_episodes if is_imitation else None,
-                num_direct_architectures=2 if is_imitation else 5,
+                num_direct_architectures=2 if is_imitation else 3 if is_table else 5,
                 direct_steps=_steps_of(task, 4000 if is_imitation else 2000),
                 num_unconditional_networks=2 * chosen.num_networks,
                 num_budget_networks=chosen.num_networks,
@@ -275,10 +275,11 @@ def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
     return GHNTrainingConfig(
         max_train_steps=steps,
         train_batch_size=256 if is_imitation or is_table else 128,
-        num_architectures=4 if is_table else 6,
+        num_architectures=6,
         narrow_fraction=_narrow_fraction(task),
-        latents_per_architecture=4,
-        learning_rate=3e-3,
+        # measured on tables: more architectures in a step are worth more than more latents of each
+        latents_per_architecture=2 if is_table else 4,
+        learning_rate=6e-3 if is_table else 3e-3,
         diversity_target=0.85,
         diversity_weight=0.1 if is_imitation or is_table else 0.3,
         dagger_steps=tuple(round(fraction * steps) for fraction in _DAGGER_FRACTIONS) if has_rounds else (),
