@@ -144,9 +144,9 @@ def test_batches_do_not_depend_on_the_number_of_workers(tmp_path, ghn_folder):
     arguments = {"ghn_name_or_path": ghn_folder, "function_loss_weight": 1.0}
     drawn = [list(training(tmp_path, dataloader_num_workers=number, **arguments).batches()) for number in (0, 3)]
     assert [len(batches) for batches in drawn] == [6, 6]
-    for (noised, inputs), (other_noised, other_inputs) in zip(*drawn):
+    for (noised, samples), (other_noised, other_samples) in zip(*drawn):
         assert noised.clean.architectures == other_noised.clean.architectures
-        assert torch.equal(inputs, other_inputs)
+        assert all(torch.equal(sample, other) for sample, other in zip(samples, other_samples, strict=True))
         for name, value in vars(noised).items():
             assert name == "clean" or torch.equal(value, getattr(other_noised, name))
     assert not torch.equal(drawn[0][0].noised.sample_tokens, drawn[0][1].noised.sample_tokens)
