@@ -1,4 +1,4 @@
-"""Measurements shared by the benchmarks: seconds, floating-point operations, and memory of a separate process."""
+"""Measurements shared by the benchmarks: seconds, floating-point operations, and a separate process or training."""
 
 import json
 import statistics
@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from nnit_diffusers.loading.local import read_json_object
 
 
 # Side of the matrices that the rate is measured on: large enough for the device to be busy.
@@ -91,3 +94,10 @@ def measure_memory(name: str, hidden_sizes: Sequence[int], num_steps: int, batch
             for num_networks, peak in zip(batches, peaks, strict=True)
         },
     }
+
+
+def run_training(command: list[str], folder: Path) -> tuple[float, dict[str, Any]]:
+    """Runs `nnit train ...` in a process of its own; returns its minutes, and the evaluation in its folder."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "nnit_diffusers", *command[1:]], check=True)
+    return (time.perf_counter() - start) / 60, read_json_object(folder / "evaluation.json")

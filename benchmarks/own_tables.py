@@ -9,9 +9,6 @@ minutes of every run, and the scores on architectures that training never used, 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tyro
+from measuring import run_training
 
 from nnit_diffusers.evaluation.summary import difference_summary
-from nnit_diffusers.loading.local import read_json_object
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.writing import write_json
 
@@ -98,10 +95,7 @@ def measure(name: str, work_dir: Path, settings: tuple[str, ...]) -> dict[str, A
     work_dir.mkdir(parents=True, exist_ok=True)
     frame.to_csv(table, index=False)
     command = ["nnit", "train", str(table), "--target", target, "--output", str(folder), *settings]
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "nnit_diffusers", *command[1:]], check=True)
-    minutes = (time.perf_counter() - start) / 60
-    report = read_json_object(folder / "evaluation.json")
+    minutes, report = run_training(command, folder)
     return {
         "command": " ".join(command),
         "minutes": minutes,

@@ -8,9 +8,6 @@ to an `.h5` file, and `nnit train` does all the rest. Both runs have the same se
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,8 @@ import gymnasium
 import numpy as np
 import tyro
 from mani_skill.utils.wrappers import RecordEpisode
+from measuring import run_training
 
-from nnit_diffusers.loading.local import read_json_object
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks.maniskill.experts import pick_cube
 from nnit_diffusers.tasks.simulation.seeds import episode_seeds
@@ -77,10 +74,7 @@ def train(name: str, recording: Path, work_dir: Path, settings: tuple[str, ...])
     folder = work_dir / name
     command = ["nnit", "train", "--env", ENV_ID, "--demonstrations", str(recording), "--output", str(folder)]
     command += [*settings, *(["--teacher", TEACHER] if name == "with_dagger" else [])]
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "nnit_diffusers", *command[1:]], check=True)
-    minutes = (time.perf_counter() - start) / 60
-    report = read_json_object(folder / "evaluation.json")
+    minutes, report = run_training(command, folder)
     return {
         "command": " ".join(command),
         "minutes": minutes,
