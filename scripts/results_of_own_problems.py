@@ -122,7 +122,7 @@ def pull_cube() -> list[str]:
 def tables_of(report: dict[str, Any]) -> list[str]:
     regions, settings = report["regions"], report["settings"]
     return [
-        regions_caption(settings),
+        regions_caption(settings, regions),
         regions_table(regions, settings),
         direct_caption(settings),
         direct_table(report["direct"], settings, regions),

@@ -29,7 +29,7 @@ def robot_regions() -> list[str]:
         blocks += [
             f"### {name}: regions of architectures",
             f"{get_task(task).description} {grid(report['settings'])}",
-            regions_caption(report["settings"]),
+            regions_caption(report["settings"], report["regions"]),
             picture(task, "regions"),
             regions_table(report["regions"], report["settings"]),
             "\n".join(f"- {line}" for line in what_fails(report)),

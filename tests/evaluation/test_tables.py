@@ -67,7 +67,8 @@ def test_success_at_end_is_reported_for_the_best_networks_only(report, episodes_
     assert [part["success_at_end"] for part in selected] == [part["mean"] for part in selected]
     assert "success_at_end" not in episodes["regions"]["deeper"]["nnit"]
     assert report_tables(episodes).count(f"| {AT_END} ") == 2
-    assert AT_END not in report_tables(report)
+    assert AT_END in protocol(episodes)
+    assert AT_END not in protocol(report) + report_tables(report)
 
 
 def test_a_data_set_has_samples_and_a_simulator_episodes(report, rollouts_path):
@@ -76,3 +77,5 @@ def test_a_data_set_has_samples_and_a_simulator_episodes(report, rollouts_path):
     assert "the same 360 test samples" in data_set and "episode" not in data_set
     assert "in the same 20 validation episodes, and the best 1 of 2 by that score in the same 30 test" in simulator
     assert "sample" not in simulator
+    # a task judged by its return has no success at episode end
+    assert AT_END not in simulator

@@ -70,7 +70,7 @@ def regions_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
             with_interval(part["nnit"]),
             percent(part["nnit"]["min"]),
             with_interval(part["nnit"]["selected"]),
-            at_end(part["nnit"]["selected"]),
+            at_end(part["nnit"].get("selected")),
             with_interval(part["ghn"]),
             points(part["nnit_minus_ghn"]),
             mean_return(part["nnit"]),
@@ -97,15 +97,20 @@ def regions_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
     return without_empty_columns(header, rows, [AT_END, RETURN, OF_TEACHER, f"GHN: {OF_TEACHER.lower()}"])
 
 
-def regions_caption(settings: dict[str, Any]) -> str:
+def regions_caption(settings: dict[str, Any], section: dict[str, Any]) -> str:
     lines = [
         "Minimum is the score of the weakest single network.",
         interval_note("architectures", settings),
         "The difference has a t interval over architectures, or none if it is the same for all of them.",
     ]
-    if settings["num_final_episodes"]:
+    if _has_success_at_end(section):
         lines.insert(1, f"{AT_END} is that of the {best_of(settings)}.")
     return " ".join(lines)
+
+
+def _has_success_at_end(section: dict[str, Any]) -> bool:
+    """Whether the best networks' success at episode end was measured, which tasks judged by their return lack."""
+    return any(at_end(part["nnit"].get("selected")) != "-" for part in section.values())
 
 
 def direct_table(section: dict[str, Any], settings: dict[str, Any], regions: dict[str, Any]) -> str:
@@ -312,7 +317,7 @@ def protocol(report: Report) -> str:
             f"All other tables: every network is scored in the same {screened} test {samples}.",
             f"No training run used these {samples}.",
         ]
-    if settings["num_final_episodes"] is not None and samples == "episodes":
+    if _has_success_at_end(report.get("regions", {})):
         lines.append(
             "An episode is a success if the task is solved in any of its steps. Success at episode end is the share "
             "of episodes whose last step is a success."
@@ -336,7 +341,7 @@ class ReportTable(NamedTuple):
 
     section: str
     make: Callable[..., str]
-    caption: Callable[[dict[str, Any]], str]
+    caption: Callable[..., str]
 
 
 TABLES = {
@@ -380,5 +385,8 @@ def report_tables(report: Report, pictures: Collection[str] = (), folder: str = 
             drawn.add(section)
         # networks trained directly stand beside generated ones of the same architectures
         others = [sections.get("regions", {})] if section == "direct" else []
-        blocks += [make_caption(report["settings"]), make_table(sections[section], report["settings"], *others)]
+        # only some tasks measure success at episode end
+        measured = [sections[section]] if section == "regions" else []
+        blocks.append(make_caption(report["settings"], *measured))
+        blocks.append(make_table(sections[section], report["settings"], *others))
     return "\n\n".join(blocks)
