@@ -4,6 +4,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from nnit_diffusers.models.graph_hypernetwork import GraphHyperNetwork
+from nnit_diffusers.models.nested_mlp import NestedMLP
 from nnit_diffusers.models.transformer_nnit import NNiTTransformer
 from nnit_diffusers.models.weight_patch_tokenizer import WeightPatchTokenizer
 from nnit_diffusers.pipelines import NNiTPipeline
@@ -50,14 +51,21 @@ def tiny_ghn() -> GraphHyperNetwork:
     ).eval()
 
 
+def tiny_nested() -> NestedMLP:
+    """Nested slices of the same task."""
+    torch.manual_seed(0)
+    return NestedMLP(IN_FEATURES, OUT_FEATURES, max_width=MAX_WIDTH, max_depth=MAX_DEPTH).eval()
+
+
 def tiny_components(ghn: bool = False) -> dict:
-    """Arguments of an `NNiTPipeline`."""
+    """Arguments of an `NNiTPipeline`, with its GHN and nested slices or without both."""
     return {
         "transformer": tiny_transformer(),
         "scheduler": FlowMatchEulerDiscreteScheduler(),
         "architecture_scheduler": NNiTArchitectureScheduler(),
         "tokenizer": tiny_tokenizer(),
         "ghn": tiny_ghn() if ghn else None,
+        "nested": tiny_nested() if ghn else None,
         "min_width": MIN_WIDTH,
         "max_depth": MAX_DEPTH,
     }

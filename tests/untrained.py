@@ -8,6 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from nnit_diffusers import (
     GraphHyperNetwork,
+    NestedMLP,
     NNiTArchitectureScheduler,
     NNiTPipeline,
     NNiTTransformer,
@@ -40,7 +41,7 @@ FEW = {
 
 
 def save_untrained(folder: Path, task: Task, statistics: dict[str, Any]) -> Path:
-    """Saves an untrained pipeline with its GHN."""
+    """Saves an untrained pipeline with its GHN and nested slices."""
     torch.manual_seed(0)
     features = (task.in_features, task.out_features)
     sizes = {"node_dim": 8, "num_message_passes": 1, "map_channels": 4, "num_convolutions": 1, "num_templates": 2}
@@ -52,6 +53,9 @@ def save_untrained(folder: Path, task: Task, statistics: dict[str, Any]) -> Path
         NNiTArchitectureScheduler(),
         WeightPatchTokenizer(*features, **statistics),
         GraphHyperNetwork(*features, max_width=task.max_width, latent_dim=4, **sizes, **statistics),
+        NestedMLP(
+            *features, max_width=task.max_width, min_depth=task.min_depth, max_depth=task.max_depth, **statistics
+        ),
         min_width=task.min_width,
         min_depth=task.min_depth,
         max_depth=task.max_depth,

@@ -16,6 +16,7 @@ _EXPORTS = {
     "export": ["EXPORT_FORMATS", "export_network"],
     "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
     "models.graph_hypernetwork": ["GraphHyperNetwork"],
+    "models.nested_mlp": ["NestedMLP"],
     "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
     "models.patches": ["WeightPatchBatch"],
     "models.weight_patch_tokenizer": ["WeightPatchTokenizer"],
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .export import EXPORT_FORMATS as EXPORT_FORMATS
     from .export import export_network as export_network
     from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork
+    from .models.nested_mlp import NestedMLP as NestedMLP
     from .models.patches import WeightPatchBatch as WeightPatchBatch
     from .models.transformer_nnit import NNiTTransformer as NNiTTransformer
     from .models.transformer_nnit import NNiTTransformerOutput as NNiTTransformerOutput

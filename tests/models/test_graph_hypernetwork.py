@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nnit_diffusers import GraphHyperNetwork, MLPArchitecture
+from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture
 from nnit_diffusers.models.graph_hypernetwork import ROLES, layer_role
 from nnit_diffusers.networks import batched_forward, stack_state_dicts
 
@@ -28,6 +28,20 @@ def latents(num_networks, seed=1):
 
 def flat(state_dict):
     return torch.cat([tensor.flatten() for tensor in state_dict.values()])
+
+
+# Networks
+
+
+def test_networks_of_one_batch_can_be_changed_and_saved_separately(tmp_path):
+    first, second = tiny_ghn().generate([architecture(8, 8)] * 2, latents=latents(2))
+    before = {key: tensor.clone() for key, tensor in second.state_dict().items()}
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(second.state_dict(), before)
+    second.save_pretrained(tmp_path)
+    torch.testing.assert_close(MLP.from_pretrained(tmp_path).state_dict(), before)
 
 
 # Forward pass

@@ -102,6 +102,28 @@ def test_arguments_override_the_plan_of_a_search(pipe, tmp_path):
     assert set(task.calls) == {("validation", 5, 0), ("test", 80, 1)}
 
 
+@pytest.mark.parametrize("source", ["ghn", "nested"])
+def test_candidates_may_come_from_another_model_of_the_pipeline(pipe, finished, tmp_path, source):
+    result = search(pipe, TinyDemandTask(), tmp_path, source=source, **SMALL)
+    for candidate, other in zip(result.candidates, finished[0].candidates, strict=True):
+        # the same ranges of sizes
+        assert candidate.band == other.band
+        least, most = parameter_bands(pipe, SMALL["num_bands"])[candidate.band]
+        assert least <= candidate.num_parameters <= most
+    if source == "nested":
+        for candidate in result.candidates:
+            (expected,) = pipe.nested.generate([candidate.architecture])
+            torch.testing.assert_close(result.network(candidate).state_dict(), expected.state_dict())
+    # the folder of a search of one source is no search of another
+    with pytest.raises(ValueError, match="source"):
+        search(pipe, TinyDemandTask(), tmp_path, **SMALL)
+
+
+def test_a_source_that_the_pipeline_lacks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`source` must be one of \['nnit'\], .* received 'nested'"):
+        search(tiny_pipeline(), TinyDemandTask(), tmp_path, source="nested", **SMALL)
+
+
 @pytest.mark.parametrize("name", ["digits", "mnist", *ROBOT_TASKS])
 def test_a_search_plans_less_for_tasks_with_slow_episodes(name):
     planned = SearchPlan(6, 8, (10, 40), 4, 150) if name in ROBOT_TASKS else SearchPlan(8, 8, (25, 100), 4, None)

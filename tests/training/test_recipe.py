@@ -28,7 +28,7 @@ class OneLayerTask(ClassificationTask):
 def test_larger_presets_train_larger_models_for_longer():
     small, base, large = (Recipe.for_task(TinyDataTask(), preset) for preset in ("small", "base", "large"))
     for smaller, larger in ((small, base), (base, large)):
-        for stage in ("ghn", "nnit", "tuning"):
+        for stage in ("nested", "ghn", "nnit", "tuning"):
             assert getattr(smaller, stage).max_train_steps < getattr(larger, stage).max_train_steps
         assert smaller.nnit.num_layers < larger.nnit.num_layers
         assert smaller.evaluation.num_networks < larger.evaluation.num_networks

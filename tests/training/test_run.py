@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretr
 
 NNIT = {**TINY_NNIT, "patch_size": PATCH_SIZE, "max_train_steps": 4, "checkpointing_steps": 2, "validation_steps": 4}
 TINY = {
+    "nested": {"max_train_steps": 4, "checkpointing_steps": 2, "validation_steps": 4, "validation_architectures": 1},
     "ghn": {**TINY_GHN, "upsampling": 4, "max_train_steps": 4, "checkpointing_steps": 2, "validation_steps": 4},
     "nnit": NNIT,
     "tuning": {**NNIT, "max_train_steps": 2, "function_batch_size": 4},

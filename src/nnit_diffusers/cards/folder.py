@@ -21,6 +21,7 @@ RECIPE_NAME = "recipe.json"
 WORK_FOLDER = "training"
 # Records of training runs, and their titles in the card.
 TRAINING_TITLES = {
+    "training_nested.json": "the nested slices' training run",
     "training_ghn.json": "the hypernetwork's training run",
     "training_nnit.json": "the transformer's training run",
     "training_tuning.json": "the transformer's tuning",
@@ -30,7 +31,7 @@ _RESULTS = (
     *("evaluation.json", "README.md", "task.json", "benchmark.json", "rollout.json", "rollout.mp4", "rollout.png"),
     *(f"{section}.png" for section in PICTURES),
 )
-_COMPONENTS = ("transformer", "scheduler", "architecture_scheduler", "tokenizer", "ghn")
+_COMPONENTS = ("transformer", "scheduler", "architecture_scheduler", "tokenizer", "ghn", "nested")
 # Written last: a folder without it holds no pipeline.
 _INDEX = NNiTPipeline.config_name
 

@@ -22,8 +22,8 @@ from ..writing import write_bytes
 
 
 # Okabe and Ito's colours, which are distinct for colour-blind readers.
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#e69f00", "#009e73", "#8c8c8c"
-COLOURS = {"nnit": BLUE, "selected": GREEN, "ghn": ORANGE}
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#8c8c8c"
+COLOURS = {"nnit": BLUE, "selected": GREEN, "ghn": ORANGE, "nested": PURPLE}
 WIDTHS_LABEL = "units in each of two hidden layers\nbands: 95% Student's t interval over networks, at least Wilson's"
 STEPS_LABEL = (
     "denoising steps, and time per network\n"
@@ -81,19 +81,24 @@ def error_bars(summary: dict[str, Any]) -> list[list[float]]:
 
 
 def draw_regions(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
-    """Scores per region, as in the paper: all networks, the best ones, and those of the GHN."""
+    """Scores per region, as in the paper: all networks, the best ones, those of the GHN, and nested slices."""
     kinds = {
         "nnit": ("o", "NNiT, mean of all networks"),
         "selected": ("^", f"NNiT, {best_of(report['settings'])} (chosen on validation)"),
         "ghn": ("s", "GHN, mean of all networks"),
+        "nested": ("D", "nested slices"),
     }
+    if not any("nested" in part for part in section.values()):
+        del kinds["nested"]
+    offsets = [0.22 * (number - (len(kinds) - 1) / 2) for number in range(len(kinds))]
     regions = [region for region in REGION_LABELS if region in section]
     figure = Figure(figsize=(8, 4.2))
     axes = figure.subplots()
     # a column per region
     for column, region in enumerate(regions):
-        for offset, (name, (marker, label)) in zip((-0.22, 0, 0.22), kinds.items()):
-            draw_kind(axes, section[region], name, column + offset, marker, label if column == 0 else None)
+        for offset, (name, (marker, label)) in zip(offsets, kinds.items(), strict=True):
+            if name != "nested" or "nested" in section[region]:
+                draw_kind(axes, section[region], name, column + offset, marker, label if column == 0 else None)
     # mark the regions never trained on, with the paper's result
     first_unseen = regions.index("seen") + 1 if "seen" in regions else 0
     if first_unseen < len(regions):

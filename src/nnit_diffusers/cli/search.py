@@ -6,7 +6,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -58,6 +58,8 @@ class Search(Command):
     """Test episodes for each network left after screening. Default: chosen by the task."""
     num_inference_steps: int = 20
     """Number of denoising steps; fewer are faster and less precise."""
+    source: Annotated[Literal["nnit", "ghn", "nested"], arg(metavar="nnit|ghn|nested")] = "nnit"
+    """Where the weights come from: the transformer, or the hypernetwork or nested slices of MODEL."""
     seed: int = 0
     """Random seed of the networks and the episodes."""
     num_workers: OptionalInt = None
@@ -99,6 +101,7 @@ class Search(Command):
             reduction=self.reduction,
             num_confirm_episodes=self.num_confirm_episodes,
             num_inference_steps=self.num_inference_steps,
+            source=self.source,
             seed=self.seed,
             num_workers=self.num_workers,
         )

@@ -36,6 +36,9 @@ REGION_NAMES = {
     "narrower": "narrower",
     "shallower": "shallower",
 }
+# What networks come from, and titles of their columns.
+NESTED = "Nested slices"
+GENERATED = {"nnit": "NNiT, mean of all", "ghn": "GHN, mean of all", "nested": NESTED}
 REQUEST_NAMES = {
     "free": "none",
     "max_parameters": "parameter budget",
@@ -73,6 +76,7 @@ def regions_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
             at_end(part["nnit"].get("selected")),
             with_interval(part["ghn"]),
             points(part["nnit_minus_ghn"]),
+            with_interval(part["nested"]) if "nested" in part else "-",
             mean_return(part["nnit"]),
             of_teacher(part["nnit"]),
             of_teacher(part["ghn"]),
@@ -90,11 +94,12 @@ def regions_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
         AT_END,
         "GHN, mean of all",
         "NNiT - GHN, points",
+        NESTED,
         RETURN,
         OF_TEACHER,
         f"GHN: {OF_TEACHER.lower()}",
     ]
-    return without_empty_columns(header, rows, [AT_END, RETURN, OF_TEACHER, f"GHN: {OF_TEACHER.lower()}"])
+    return without_empty_columns(header, rows, [AT_END, NESTED, RETURN, OF_TEACHER, f"GHN: {OF_TEACHER.lower()}"])
 
 
 def regions_caption(settings: dict[str, Any], section: dict[str, Any]) -> str:
@@ -105,6 +110,8 @@ def regions_caption(settings: dict[str, Any], section: dict[str, Any]) -> str:
     ]
     if _has_success_at_end(section):
         lines.insert(1, f"{AT_END} is that of the {best_of(settings)}.")
+    if any("nested" in part for part in section.values()):
+        lines.append(f"{NESTED}: one network of each shape, cut from one network of the largest width.")
     return " ".join(lines)
 
 
@@ -118,22 +125,24 @@ def direct_table(section: dict[str, Any], settings: dict[str, Any], regions: dic
     for name, part in section.items():
         region, _ = name.split("/")
         generated = _row_of(regions.get(region), part["hidden_sizes"])
-        scores = [part["direct"]["mean"], *(generated[kind]["mean"] for kind in ("nnit", "ghn") if generated)]
+        found = [generated[kind]["mean"] if generated and kind in generated else None for kind in GENERATED]
+        scores = [part["direct"]["mean"], *found]
         means.append(scores)
         rows.append(
             [
                 architecture_name(part["hidden_sizes"]),
                 REGION_NAMES[region],
                 with_interval(part["direct"]),
-                *((percent(score) for score in scores[1:]) if generated else ("-", "-")),
+                *("-" if score is None else percent(score) for score in found),
                 f"{part['training_seconds_per_network']:.1f} s",
             ]
         )
     # means over the same architectures
-    if all(len(scores) == 3 for scores in means):
-        rows.append(["mean", "", *(percent(statistics.fmean(column)) for column in zip(*means)), ""])
-    header = ["Architecture", "Region", "Trained directly", "NNiT, mean of all", "GHN, mean of all", "Training time"]
-    return table(header, rows)
+    columns = ["-" if None in column else percent(statistics.fmean(column)) for column in zip(*means)]
+    if any(column != "-" for column in columns[1:]):
+        rows.append(["mean", "", *columns, ""])
+    header = ["Architecture", "Region", "Trained directly", *GENERATED.values(), "Training time"]
+    return without_empty_columns(header, rows, [NESTED])
 
 
 def _row_of(region: dict[str, Any] | None, hidden_sizes: Sequence[int]) -> dict[str, Any] | None:

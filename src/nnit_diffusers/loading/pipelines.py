@@ -22,6 +22,7 @@ COMPONENT_CLASSES = {
     "architecture_scheduler": "NNiTArchitectureScheduler",
     "tokenizer": "WeightPatchTokenizer",
     "ghn": "GraphHyperNetwork",
+    "nested": "NestedMLP",
 }
 """Classes of this library by the names of their components; `scheduler` is a class of diffusers."""
 # The file that `DiffusionPipeline.from_pretrained(id, custom_pipeline=id, trust_remote_code=True)` runs.
@@ -33,6 +34,7 @@ _CONFIG_NAMES = {
     "architecture_scheduler": "scheduler_config.json",
     "tokenizer": "tokenizer_config.json",
     "ghn": "config.json",
+    "nested": "config.json",
 }
 
 
@@ -89,11 +91,12 @@ class SafePipeline(NNiTHubMixin, diffusers.DiffusionPipeline):
         return super()._upload_folder(working_dir, repo_id, *args, **kwargs)
 
 
-def check_fit(transformer: Any, tokenizer: Any, ghn: Any) -> None:
+def check_fit(transformer: Any, tokenizer: Any, ghn: Any, nested: Any = None) -> None:
     """Raises `ValueError` if those components that are present differ in task or tokenization."""
     pairs = (
         ("transformer", transformer, ("in_features", "out_features", "max_depth", "patch_size")),
         ("ghn", ghn, ("in_features", "out_features", "activation")),
+        ("nested", nested, ("in_features", "out_features", "activation")),
     )
     for component, model, names in pairs:
         for name in names if model is not None and tokenizer is not None else ():

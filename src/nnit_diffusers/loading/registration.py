@@ -32,7 +32,13 @@ from ..diffusers_internals import LOADING_TABLES, add_loadable_components
 
 LIBRARY = "nnit_diffusers"
 PIPELINE = "NNiTPipeline"
-COMPONENTS = ("GraphHyperNetwork", "NNiTArchitectureScheduler", "NNiTTransformer", "WeightPatchTokenizer")
+COMPONENTS = (
+    "GraphHyperNetwork",
+    "NestedMLP",
+    "NNiTArchitectureScheduler",
+    "NNiTTransformer",
+    "WeightPatchTokenizer",
+)
 _MODEL_INDEX = "model_index.json"
 
 

@@ -19,7 +19,8 @@ from torch import nn
 from ..architecture import MLPArchitecture, check_activation
 from ..loading.hub import NNiTModelMixin
 from ..loading.limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_sizes, check_statistics, check_total
-from ..networks import MLP, fold_observation_statistics, fold_output_statistics, layer_keys
+from ..networks import MLP, layer_keys
+from .network_output import check_architectures, raw_network
 
 
 ROLES = ("first", "hidden", "last")
@@ -295,16 +296,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
 
     def check_inputs(self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor) -> None:
         """Raises `ValueError` if `architectures` is empty or of another task, or `latents` has another shape."""
-        if not architectures:
-            raise ValueError("`architectures` must hold at least one `MLPArchitecture`, but received none.")
-        wanted = (self.config.in_features, self.config.out_features, self.config.activation)
-        for architecture in architectures:
-            received = (architecture.in_features, architecture.out_features, architecture.activation)
-            if received != wanted:
-                raise ValueError(
-                    f"`architectures` must have (in_features, out_features, activation) = {wanted}, but received "
-                    f"{received}."
-                )
+        check_architectures(architectures, self.config)
         if latents.shape != (len(architectures), self.config.latent_dim):
             raise ValueError(
                 f"`latents` must be of shape {(len(architectures), self.config.latent_dim)} (networks, latent_dim), "
@@ -331,14 +323,7 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         if latents is None:
             shape = (len(architectures), self.config.latent_dim)
             latents = randn_tensor(shape, generator=generator, device=self.device, dtype=self.dtype)
-        networks = []
-        for architecture, state_dict in zip(architectures, self(architectures, latents), strict=True):
-            state_dict = {key: tensor.float().contiguous() for key, tensor in state_dict.items()}
-            if self.config.observation_mean is not None:
-                state_dict = fold_observation_statistics(
-                    state_dict, self.config.observation_mean, self.config.observation_std
-                )
-            if self.config.output_mean is not None:
-                state_dict = fold_output_statistics(state_dict, self.config.output_mean, self.config.output_std)
-            networks.append(MLP.from_architecture(architecture, state_dict))
-        return networks
+        return [
+            raw_network(architecture, state_dict, self.config)
+            for architecture, state_dict in zip(architectures, self(architectures, latents), strict=True)
+        ]

@@ -22,6 +22,7 @@ from ..pipelines.fingerprint import fingerprints
 from ..provenance import provenance
 from ..tasks import Task
 from ..writing import replacing_folder
+from .candidates import SourceName, check_source, generate_candidates
 from .latency import measure_latencies
 from .plan import SearchPlan
 from .state import WINNER_NAME, Candidate, SearchResult, SearchState, measured
@@ -44,6 +45,7 @@ def search(
     reduction: int | None = None,
     num_confirm_episodes: int | None = None,
     num_inference_steps: int = 20,
+    source: SourceName = "nnit",
     seed: int = 0,
     num_workers: int | None = None,
     progress_bar: bool = True,
@@ -81,6 +83,9 @@ def search(
         reduction (`int`, *optional*): A screening round keeps one network in `reduction` of each band.
         num_confirm_episodes (`int`, *optional*): Test episodes of each finalist.
         num_inference_steps (`int`, defaults to 20): Denoising steps.
+        source (`str`, defaults to `"nnit"`):
+            Where the weights come from: `"nnit"`, or the pipeline's `"ghn"` or `"nested"` slices, whose architectures
+            the model chooses all the same.
         seed (`int`, defaults to 0): Determines networks and episodes.
         num_workers (`int`, *optional*): Processes that run episodes; ignored by tasks without a simulator.
         progress_bar (`bool`, defaults to `True`): Show progress bars.
@@ -89,7 +94,8 @@ def search(
         [`SearchResult`]: Finalists, Pareto fronts and winner.
 
     Raises:
-        `ValueError`: If an argument is out of range, no network meets a budget, or `output_dir` holds other files.
+        `ValueError`: If an argument is out of range, the pipeline lacks the source, no network meets a budget, or
+            `output_dir` holds other files.
     """
     # settings: arguments override the plan for the task
     plan = {
@@ -107,10 +113,12 @@ def search(
         **asdict(SearchPlan.for_task(task)),
         **{name: value for name, value in plan.items() if value is not None},
         "num_inference_steps": num_inference_steps,
+        "source": source,
         "seed": seed,
     }
 
     # new state, or that of an interrupted search
+    check_source(pipe, source)
     _check(pipe, task, target, settings)
     if screen_episodes is None and task.sample_name == "sample":
         # a small table has fewer samples than the plan
@@ -134,14 +142,15 @@ def _generate(pipe: NNiTPipeline, state: SearchState, bands: Sequence[tuple[int,
     missing = [band for band in range(len(bands)) if band not in state.bands_done]
     for band in _progress(missing, "Generating", progress_bar):
         least, most = bands[band]
-        output: Any = pipe(
-            min_parameters=least,
-            max_parameters=most,
-            num_networks=state.settings["networks_per_band"],
-            num_inference_steps=state.settings["num_inference_steps"],
-            generator=torch.Generator().manual_seed(_derived_seed(state.settings["seed"], band)),
+        networks = generate_candidates(
+            pipe,
+            least,
+            most,
+            state.settings["networks_per_band"],
+            state.settings["source"],
+            state.settings["num_inference_steps"],
+            torch.Generator().manual_seed(_derived_seed(state.settings["seed"], band)),
         )
-        networks = [network.cpu() for network in output.networks]
         candidates = [
             Candidate(f"{band:02}-{index:02}", band, network.architecture) for index, network in enumerate(networks)
         ]

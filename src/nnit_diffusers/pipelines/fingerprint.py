@@ -19,14 +19,14 @@ def fingerprints(pipe: NNiTPipeline) -> dict[str, str]:
 
 
 def weights_sha256(pipe: NNiTPipeline) -> str:
-    """SHA-256 of all weights, GHN included, and of the tokenizer; unchanged if half precision is loaded as float32."""
+    """SHA-256 of all weights and of the tokenizer; unchanged if half precision is loaded as float32."""
     config = {name: value for name, value in pipe.tokenizer.config.items() if not name.startswith("_")}
     for name in ("output_mean", "output_std"):
         # pipelines from before these settings keep their fingerprint
         if config[name] is None:
             del config[name]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for component in filter(None, (pipe.transformer, pipe.ghn)):
+    for component in filter(None, (pipe.transformer, pipe.ghn, pipe.nested)):
         for key, tensor in sorted(component.state_dict().items()):
             digest.update(key.encode() + tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()

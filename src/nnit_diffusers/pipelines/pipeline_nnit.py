@@ -22,6 +22,7 @@ from ..flow import NUM_TRAIN_TIMESTEPS, velocity_of
 from ..loading.limits import MAX_NETWORKS, check_size, check_total
 from ..loading.pipelines import SafePipeline, check_fit
 from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.nested_mlp import NestedMLP
 from ..models.patches import POSITION_FIELDS, WeightPatchBatch
 from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
@@ -52,6 +53,7 @@ class NNiTPipeline(SafePipeline):
         architecture_scheduler ([`NNiTArchitectureScheduler`]): Unmasks architecture tokens.
         tokenizer ([`WeightPatchTokenizer`]): Turns patches into networks.
         ghn ([`GraphHyperNetwork`], *optional*): Source of the transformer's training networks; not called here.
+        nested ([`NestedMLP`], *optional*): Slices of one network, the simplest way to any width; not called here.
         min_width (`int`, defaults to 1):
             Minimum width that the model may choose; the maximum is the transformer's `max_width`.
         min_depth (`int`, defaults to 1): Minimum number of hidden layers that the model may choose.
@@ -74,7 +76,7 @@ class NNiTPipeline(SafePipeline):
 
     model_cpu_offload_seq = "transformer"
     _callback_tensor_inputs = list(CALLBACK_TENSORS)
-    _optional_components = ["ghn"]
+    _optional_components = ["ghn", "nested"]
 
     def __init__(
         self,
@@ -83,12 +85,13 @@ class NNiTPipeline(SafePipeline):
         architecture_scheduler: NNiTArchitectureScheduler,
         tokenizer: WeightPatchTokenizer,
         ghn: GraphHyperNetwork | None = None,
+        nested: NestedMLP | None = None,
         min_width: int = 1,
         min_depth: int = 1,
         max_depth: int | None = None,
     ):
         super().__init__()
-        check_fit(transformer, tokenizer, ghn)
+        check_fit(transformer, tokenizer, ghn, nested)
         check_size("min_width", min_width)
         check_size("min_depth", min_depth)
         if max_depth is not None:
@@ -99,6 +102,7 @@ class NNiTPipeline(SafePipeline):
             architecture_scheduler=architecture_scheduler,
             tokenizer=tokenizer,
             ghn=ghn,
+            nested=nested,
         )
         self.register_to_config(min_width=min_width, min_depth=min_depth, max_depth=max_depth)
 

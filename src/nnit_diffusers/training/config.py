@@ -98,15 +98,51 @@ class TrainingConfig:
 
 
 @dataclass
-class GHNTrainingConfig(TrainingConfig):
+class GeneratorTrainingConfig(TrainingConfig):
+    """What training runs of models that generate whole networks have in common."""
+
+    narrow_fraction: float = 0.0
+    """Fraction of the architectures drawn with log-uniform widths, since narrow networks are the hardest."""
+    dagger_steps: tuple[int, ...] = ()
+    """Steps after which generated policies are run, and their states join the data with the expert's actions."""
+    dagger_policies: int = 40
+    """Policies run in each DAgger round."""
+    dagger_episodes: int = 2
+    """Episodes of each policy in a DAgger round."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        late = [step for step in self.dagger_steps if step > self.max_train_steps]
+        if late:
+            raise ValueError(
+                f"`dagger_steps` must be at most `max_train_steps`, {self.max_train_steps}, but received {late}."
+            )
+
+
+@dataclass
+class NestedTrainingConfig(GeneratorTrainingConfig):
+    """Settings of a [`NestedMLP`]'s training run; see [`train_nested`]."""
+
+    train_batch_size: int = 256
+    """Task samples per micro-step; every network of the step gets all of them."""
+    num_random_architectures: int = 2
+    """Random architectures per micro-step, beside the widest and the narrowest one, on each process."""
+    max_train_steps: int = 12000
+    """Optimisation steps; each trains one depth."""
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    ema_decay: float = 0.998
+    """Decay of the average of the parameters for each step."""
+
+
+@dataclass
+class GHNTrainingConfig(GeneratorTrainingConfig):
     """Settings of a Graph HyperNetwork's training run; see [`train_ghn`]."""
 
     train_batch_size: int = 128
     """Task samples per micro-step; every network of the step gets all of them."""
     num_architectures: int = 8
     """Architectures per micro-step, on each process."""
-    narrow_fraction: float = 0.0
-    """Fraction of these architectures drawn with log-uniform widths, since narrow networks are the hardest."""
     latents_per_architecture: int = 6
     """Networks of each architecture, at least 2, that the diversity penalty pushes apart."""
     max_train_steps: int = 6000
@@ -127,13 +163,6 @@ class GHNTrainingConfig(TrainingConfig):
     diversity_end: float = 0.5
     """Fraction of the training run at which the target reaches `diversity_target`."""
 
-    dagger_steps: tuple[int, ...] = ()
-    """Steps after which the GHN's policies are run, and their states join the data with the expert's actions."""
-    dagger_policies: int = 40
-    """Policies run in each DAgger round."""
-    dagger_episodes: int = 2
-    """Episodes of each policy in a DAgger round."""
-
     latent_dim: int = 16
     """Dimensions of the latent that distinguishes networks of one architecture."""
     node_dim: int = 64
@@ -149,11 +178,6 @@ class GHNTrainingConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        late = [step for step in self.dagger_steps if step > self.max_train_steps]
-        if late:
-            raise ValueError(
-                f"`dagger_steps` must be at most `max_train_steps`, {self.max_train_steps}, but received {late}."
-            )
         if self.latents_per_architecture < 2:
             raise ValueError(
                 f"`latents_per_architecture` must be 2 or more, but received {self.latents_per_architecture}."

@@ -1,4 +1,4 @@
-"""DAgger for a GHN: its policies are run, and the expert's actions in their states join the demonstrations."""
+"""DAgger: generated policies are run, and the expert's actions in their states join the demonstrations."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save
 
 from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.nested_mlp import NestedMLP
 from ..tasks.imitation import ImitationTask, read_demonstrations
 from ..writing import write_bytes
 
@@ -26,7 +27,7 @@ def list_rounds(output_dir: Path) -> list[Path]:
 
 def collect_round(
     task: ImitationTask,
-    ghn: GraphHyperNetwork,
+    model: GraphHyperNetwork | NestedMLP,
     path: Path,
     num_policies: int,
     num_episodes: int,
@@ -48,7 +49,7 @@ def collect_round(
     drawn = task.regions.sample("seen", POOL * num_policies, generator)
     architectures = sorted(drawn, key=lambda architecture: architecture.num_parameters)[:num_policies]
     # run their policies and label the states
-    policies = ghn.generate(architectures, generator=generator)
+    policies = model.generate(architectures, generator=generator)
     observations, actions = task.collect(policies, seed=seed, num_episodes=num_episodes)
     write_bytes(path, save({"observations": observations.contiguous(), "actions": actions.contiguous()}))
 

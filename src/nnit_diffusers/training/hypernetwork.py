@@ -6,29 +6,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.logging import get_logger
 
 from ..architecture import MLPArchitecture
-from ..evaluation import evaluate
 from ..evaluation.novelty import participation_ratio
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..networks import stack_state_dicts
-from ..tasks.base import Task, output_settings
-from ..tasks.imitation import ImitationTask
-from .checkpoints import averaged_weights
+from ..tasks.base import Task
 from .config import GHNTrainingConfig
-from .dagger import add_round, collect_round, list_rounds, round_path
+from .generator_trainer import VALIDATION_STREAM, GeneratorTrainer
 from .hypernetwork_losses import fan_in_scaled, network_losses
 from .randomness import step_generator
-from .trainer import StepCallback, Trainer
+from .trainer import StepCallback
 
-
-logger = get_logger(__name__)
 
 # Networks of one architecture that the participation ratio is measured on.
 MEASURED_LATENTS = 128
-# Random streams of a step beside that of its batch.
-VALIDATION_STREAM, DAGGER_STREAM = 3, 4
 
 
 class GHNBatch(NamedTuple):
@@ -47,7 +39,7 @@ def diversity_target(config: GHNTrainingConfig, step: int) -> float:
     return 1 - fallen * (1 - config.diversity_target)
 
 
-class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
+class GHNTrainer(GeneratorTrainer[GHNTrainingConfig, GHNBatch]):
     """Trains a GHN on a task's loss, plus a diversity penalty that keeps its latent in use.
 
     The penalty pushes the networks of one architecture apart until their spread reaches a target in every direction.
@@ -59,46 +51,16 @@ class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
     run_name = "train_ghn"
     trained: GraphHyperNetwork
 
-    def __init__(
-        self, task: Task, config: GHNTrainingConfig, output_dir: str | Path, on_step: StepCallback | None = None
-    ) -> None:
-        if config.dagger_steps and not isinstance(task, ImitationTask):
-            raise ValueError(
-                f"`dagger_steps` must be empty for task {task.name!r}, which has no expert, but received "
-                f"{config.dagger_steps}."
-            )
-        super().__init__(task, config, output_dir, on_step)
-        # rounds of another run in this folder
-        if config.resume_from_checkpoint is None and self.accelerator.is_main_process:
-            for path in list_rounds(self.output_dir):
-                path.unlink()
-        # the rounds of DAgger that the checkpoint was trained on
-        for step in sorted(config.dagger_steps):
-            if step < self.step:
-                add_round(self.imitated_task, round_path(self.output_dir, step))
-
-    @property
-    def imitated_task(self) -> ImitationTask:
-        """The task, which has an expert wherever there are rounds of DAgger."""
-        assert isinstance(self.task, ImitationTask)
-        return self.task
-
     def create_model(self) -> GraphHyperNetwork:
-        task, config = self.task, self.config
+        config = self.config
         return GraphHyperNetwork(
-            in_features=task.in_features,
-            out_features=task.out_features,
-            activation=task.activation,
-            max_width=task.max_width,
+            **self.task_settings,
             latent_dim=config.latent_dim,
             node_dim=config.node_dim,
             num_message_passes=config.num_message_passes,
             map_channels=config.map_channels,
             num_templates=config.num_templates,
             upsampling=config.upsampling,
-            observation_mean=task.observation_mean.tolist(),
-            observation_std=task.observation_std.tolist(),
-            **output_settings(task),
         )
 
     def prepare_batch(self, generator: torch.Generator) -> GHNBatch:
@@ -106,9 +68,7 @@ class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
         drawn = self.task.regions.sample_training(config.num_architectures, generator, config.narrow_fraction)
         architectures = [a for a in sorted(drawn, key=str) for _ in range(config.latents_per_architecture)]
         latents = torch.randn(len(architectures), config.latent_dim, generator=generator)
-        inputs, targets = self.task.training_batch(config.train_batch_size, generator)
-        inputs = (inputs - self.task.observation_mean) / self.task.observation_std
-        return GHNBatch(architectures, latents, inputs, targets)
+        return GHNBatch(architectures, latents, *self.training_batch(generator))
 
     def losses(self, batch: GHNBatch, counts: dict[str, float]) -> dict[str, torch.Tensor]:
         config, device = self.config, self.accelerator.device
@@ -136,43 +96,10 @@ class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
     def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         return losses["loss"] + self.config.diversity_weight * losses["diversity"]
 
-    def after_step(self) -> None:
-        """Runs a round of DAgger where one is due; all processes add what the main process collects."""
-        if self.step not in self.config.dagger_steps:
-            return
-        # collect on the main process
-        path = round_path(self.output_dir, self.step)
-        if self.accelerator.is_main_process:
-            with averaged_weights(self.trained, self.ema):
-                collect_round(
-                    self.imitated_task,
-                    self.trained,
-                    path,
-                    self.config.dagger_policies,
-                    self.config.dagger_episodes,
-                    self.step,
-                    step_generator(self.config.seed, self.step, stream=DAGGER_STREAM),
-                )
-        # add to the demonstrations of every process
-        self.accelerator.wait_for_everyone()
-        num_states = add_round(self.imitated_task, path)
-        logger.info(f"step {self.step}: DAgger added {num_states:,} states")
-
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean score of fixed architectures of every region in the grid, and the latents' participation ratio."""
-        config, metrics = self.config, {}
-        # mean score of each region that has architectures
-        for region in self.task.regions.within_grid:
-            generator = step_generator(config.seed, 0, stream=VALIDATION_STREAM)
-            architectures = self.task.regions.sample(region, config.validation_architectures, generator)
-            results = evaluate(
-                self.trained.generate(architectures, generator=generator),
-                self.task,
-                split="validation",
-                num_episodes=config.validation_episodes,
-            )
-            metrics[f"validation/{region}"] = sum(result.score for result in results) / len(results)
+        config, metrics = self.config, self.region_scores()
         # diversity of one architecture
         generator = step_generator(config.seed, 0, stream=VALIDATION_STREAM)
         architecture = self.task.regions.sample("seen", 1, generator)
@@ -180,9 +107,6 @@ class GHNTrainer(Trainer[GHNTrainingConfig, GHNBatch]):
         stacked = stack_state_dicts(self.trained(architecture * MEASURED_LATENTS, latents))
         metrics["validation/participation_ratio"] = participation_ratio(fan_in_scaled(stacked))
         return metrics
-
-    def save(self, folder: Path) -> None:
-        self.trained.save_pretrained(folder)
 
 
 def train_ghn(

@@ -18,7 +18,7 @@ from ..tasks.imitation import ImitationTask
 from ..tasks.registry import list_tasks
 from ..tasks.simulation.task import SimulatorTask
 from ..tasks.tables import TableTask
-from .config import GHNTrainingConfig, NNiTTrainingConfig
+from .config import GeneratorTrainingConfig, GHNTrainingConfig, NestedTrainingConfig, NNiTTrainingConfig
 from .demonstrations import DemonstrationsConfig
 
 
@@ -39,6 +39,7 @@ _DAGGER_FRACTIONS = (0.22, 0.39, 0.56)
 class _Preset:
     """What a preset decides; the task decides the rest."""
 
+    nested_steps: int
     ghn_steps: int
     nnit_steps: int
     tuning_steps: int
@@ -52,14 +53,14 @@ class _Preset:
 _SECTIONS = ("regions", "direct", "widths", "unconditional", "novelty", "steps")
 # of tables, whose networks are small, and whose users wait for the result: small takes a few minutes on two CPU cores
 _TABLE_PRESETS = {
-    "small": _Preset(1000, 300, 200, 3, 32, 10, 10, ("regions", "direct", "unconditional")),
-    "base": _Preset(4000, 1200, 500, 4, 40, 30, 20, _SECTIONS),
-    "large": _Preset(10_000, 4000, 1500, 6, 52, 100, 20, _SECTIONS),
+    "small": _Preset(1500, 1000, 300, 200, 3, 32, 10, 10, ("regions", "direct", "unconditional")),
+    "base": _Preset(6000, 4000, 1200, 500, 4, 40, 30, 20, _SECTIONS),
+    "large": _Preset(12_000, 10_000, 4000, 1500, 6, 52, 100, 20, _SECTIONS),
 }
 _PRESETS = {
-    "small": _Preset(1500, 900, 250, 4, 40, 10, 10, ("regions", "direct", "unconditional")),
-    "base": _Preset(4000, 2500, 600, 6, 52, 30, 20, _SECTIONS),
-    "large": _Preset(10_000, 8000, 2000, 8, 64, 100, 20, _SECTIONS),
+    "small": _Preset(6000, 1500, 900, 250, 4, 40, 10, 10, ("regions", "direct", "unconditional")),
+    "base": _Preset(12_000, 4000, 2500, 600, 6, 52, 30, 20, _SECTIONS),
+    "large": _Preset(24_000, 10_000, 8000, 2000, 8, 64, 100, 20, _SECTIONS),
 }
 
 
@@ -74,6 +75,7 @@ class Recipe:
         nnit (`NNiTTrainingConfig`): The transformer.
         tuning (`NNiTTrainingConfig`, *optional*): Its tuning by what networks compute; `None` for none.
         evaluation (`EvaluationConfig`): The evaluation.
+        nested (`NestedTrainingConfig`, *optional*): Nested slices, the baseline; `None` for none.
     """
 
     task: str
@@ -82,6 +84,7 @@ class Recipe:
     nnit: NNiTTrainingConfig
     tuning: NNiTTrainingConfig | None
     evaluation: EvaluationConfig
+    nested: NestedTrainingConfig | None = None
 
     @classmethod
     def for_task(cls, task: Task, preset: str = "base") -> Recipe:
@@ -102,8 +105,7 @@ class Recipe:
             demonstrations=_demonstrations_of(task),
             ghn=_ghn_of(task, chosen),
             nnit=nnit,
-            # in episodes, small errors of narrow policies add up
-            tuning=_tuning_of(nnit, _steps_of(task, chosen.tuning_steps) * (3 if is_imitation else 1)),
+            tuning=_tuning_for(task, nnit, _steps_of(task, chosen.tuning_steps)),
             evaluation=EvaluationConfig(
                 sections=chosen.sections,
                 num_networks=max(2, chosen.num_networks // 3) if is_imitation else chosen.num_networks,
@@ -116,6 +118,7 @@ class Recipe:
                 num_budget_networks=chosen.num_networks,
                 num_width_networks=chosen.num_networks,
             ),
+            nested=_nested_of(task, chosen),
         )
 
     @classmethod
@@ -123,15 +126,16 @@ class Recipe:
         """Reads the JSON form. Settings that a stage lacks have their defaults.
 
         Raises:
-            `ValueError`: If a stage is unknown or missing, or a setting is unknown, out of range or of another type.
+            `ValueError`: If a stage other than `nested` is missing, or a stage or setting is unknown, out of range or
+                of another type.
         """
         types_of = get_type_hints(cls)
-        unknown, missing = sorted(content.keys() - types_of), sorted(types_of.keys() - content.keys())
+        unknown, missing = sorted(content.keys() - types_of), sorted(types_of.keys() - content.keys() - {"nested"})
         if unknown or missing:
             raise ValueError(f"A recipe must have {list(types_of)}, but has {unknown} besides and lacks {missing}.")
         stages: dict[str, Any] = {}
         for name, kind in types_of.items():
-            value = content[name]
+            value = content.get(name)
             config_type = next((option for option in (kind, *get_args(kind)) if hasattr(option, "__mro__")), kind)
             if name == "task" or value is None:
                 stages[name] = checked(value, kind, name)
@@ -168,7 +172,11 @@ class Recipe:
             `ValueError`: If a stage or a setting is unknown, or a value is out of range or has another type.
         """
         changed: dict[str, Any] = {}
-        defaults = {"demonstrations": DemonstrationsConfig(), "tuning": _tuning_of(self.nnit)}
+        defaults = {
+            "demonstrations": DemonstrationsConfig(),
+            "tuning": _tuning_of(self.nnit),
+            "nested": NestedTrainingConfig(),
+        }
         for stage, settings in overrides.items():
             known = [field.name for field in fields(self) if field.name != "task"]
             if stage not in known:
@@ -182,7 +190,7 @@ class Recipe:
             if managed:
                 raise ValueError(f"`{stage}` must leave {list(_MANAGED)} to the run, but received {managed}.")
             current: Any = getattr(self, stage) or defaults.get(stage)
-            if stage == "ghn" and "dagger_steps" not in settings:
+            if stage in ("ghn", "nested") and "dagger_steps" not in settings:
                 settings = {**settings, "dagger_steps": _moved_rounds(current, settings)}
             changed[stage] = override(current, settings, stage)
         return replace(self, **changed)._with_shared_settings(overrides.get("tuning") or {})
@@ -237,12 +245,27 @@ def _tuning_of(nnit: NNiTTrainingConfig, steps: int | None = None) -> NNiTTraini
     )
 
 
-def _moved_rounds(ghn: GHNTrainingConfig, settings: Mapping[str, Any]) -> tuple[int, ...]:
+def _tuning_for(task: Task, nnit: NNiTTrainingConfig, steps: int) -> NNiTTrainingConfig:
+    """Tuning of a task. Policies are tuned for longer, and closer to the expert, narrow ones most of all.
+
+    In episodes, small errors of narrow policies add up, and squared errors of actions are small numbers.
+    """
+    if not isinstance(task, ImitationTask):
+        return _tuning_of(nnit, steps)
+    return replace(
+        _tuning_of(nnit, 3 * steps),
+        narrow_fraction=0.6 if nnit.narrow_fraction else 0.0,
+        function_batch_size=512,
+        task_loss_weight=30.0,
+    )
+
+
+def _moved_rounds(run: GeneratorTrainingConfig, settings: Mapping[str, Any]) -> tuple[int, ...]:
     """Rounds of DAgger at the same fractions of a run of another length."""
-    length = settings.get("max_train_steps", ghn.max_train_steps)
-    if not isinstance(length, int) or length == ghn.max_train_steps:
-        return ghn.dagger_steps
-    return tuple(sorted({max(1, round(step * length / ghn.max_train_steps)) for step in ghn.dagger_steps}))
+    length = settings.get("max_train_steps", run.max_train_steps)
+    if not isinstance(length, int) or length == run.max_train_steps:
+        return run.dagger_steps
+    return tuple(sorted({max(1, round(step * length / run.max_train_steps)) for step in run.dagger_steps}))
 
 
 def _steps_of(task: Task, steps: int) -> int:
@@ -267,24 +290,44 @@ def _narrow_fraction(task: Task) -> float:
     return 0.34 if task.max_width >= 3 * task.min_width else 0.0
 
 
+def _dagger_of(task: Task, steps: int) -> dict[str, Any]:
+    """Rounds of DAgger of a run of this length, if there is an expert or a teacher."""
+    has_rounds = isinstance(task, ImitationTask) and task.can_label
+    return {
+        "dagger_steps": tuple(round(fraction * steps) for fraction in _DAGGER_FRACTIONS) if has_rounds else (),
+        "dagger_policies": 60,
+        "dagger_episodes": 1,
+    }
+
+
+def _nested_of(task: Task, preset: _Preset) -> NestedTrainingConfig:
+    # every step trains one depth
+    num_depths = task.max_depth - task.min_depth + 1
+    steps = max(1, round(_steps_of(task, preset.nested_steps) * num_depths / 3))
+    return NestedTrainingConfig(
+        max_train_steps=steps,
+        narrow_fraction=0.5 if _narrow_fraction(task) else 0.0,
+        **_dagger_of(task, steps),
+        checkpointing_steps=max(1, steps // 4),
+        **_validation_of(task, steps, preset),
+    )
+
+
 def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
     is_imitation, is_table, is_wide = isinstance(task, ImitationTask), isinstance(task, TableTask), _is_wide(task)
-    has_rounds = isinstance(task, ImitationTask) and task.can_label
     # an expert's actions have to be met more exactly than a class
     steps = _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
     return GHNTrainingConfig(
         max_train_steps=steps,
         train_batch_size=256 if is_imitation or is_table else 128,
-        num_architectures=6,
+        num_architectures=8 if is_imitation else 6,
         narrow_fraction=_narrow_fraction(task),
-        # measured on tables: more architectures in a step are worth more than more latents of each
-        latents_per_architecture=2 if is_table else 4,
-        learning_rate=6e-3 if is_table else 3e-3,
+        # measured: more architectures in a step are worth more than more latents of each
+        latents_per_architecture=2 if is_imitation or is_table else 4,
+        learning_rate=6e-3 if is_imitation or is_table else 3e-3,
         diversity_target=0.85,
         diversity_weight=0.1 if is_imitation or is_table else 0.3,
-        dagger_steps=tuple(round(fraction * steps) for fraction in _DAGGER_FRACTIONS) if has_rounds else (),
-        dagger_policies=60,
-        dagger_episodes=1,
+        **_dagger_of(task, steps),
         node_dim=64 if is_table else 96,
         map_channels=16 if is_table else 32,
         num_templates=16 if is_wide else 32,

@@ -20,6 +20,7 @@ from ..evaluation.report import GRID
 from ..evaluation.sections import SECTIONS
 from ..loading.local import read_json_object
 from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.nested_mlp import NestedMLP
 from ..pipelines import NNiTPipeline
 from ..tasks.base import Task, output_settings
 from ..tasks.imitation import ImitationTask
@@ -35,6 +36,7 @@ from .config import NNiTTrainingConfig
 from .dagger import add_round, round_path
 from .demonstrations import collect_demonstrations
 from .hypernetwork import train_ghn
+from .nested import train_nested
 from .progress import RunProgress, Stage, only_this_bar
 from .recipe import Recipe, default_preset
 from .trainer import check_schedule
@@ -62,9 +64,10 @@ def train(
 ) -> NNiTPipeline:
     """Trains a pipeline for a task, evaluates it, and writes a folder that can be loaded, used and published.
 
-    The stages are: demonstrations of the expert (if the task has one and no data), the hypernetwork with rounds of
-    DAgger, the transformer, its tuning by what networks compute, the evaluation, and the model card with pictures. The
-    same call, after a kill or on another day, resumes in the stage where the run was stopped.
+    The stages are: demonstrations of the expert (if the task has one and no data), nested slices as a baseline, the
+    hypernetwork, both with rounds of DAgger, the transformer, its tuning by what networks compute, the evaluation, and
+    the model card with pictures. The same call, after a kill or on another day, resumes in the stage where the run was
+    stopped.
 
     ```python
     pipe = train("digits", "outputs/digits", preset="small", ghn={"max_train_steps": 1000})
@@ -82,8 +85,8 @@ def train(
         overwrite (`bool`, defaults to `False`): Remove an earlier run in the folder and begin again.
         show_progress (`bool`, defaults to `True`): Show one progress bar for all stages.
         overrides (`Mapping[str, Any]`):
-            Other settings by stage: `demonstrations`, `ghn`, `nnit`, `tuning`, `evaluation`. `None` leaves out
-            `demonstrations` or `tuning`.
+            Other settings by stage: `demonstrations`, `nested`, `ghn`, `nnit`, `tuning`, `evaluation`. `None` leaves
+            out `demonstrations`, `nested` or `tuning`.
 
     Returns:
         `NNiTPipeline`: The pipeline as it is in `output_dir`, with half-precision weights loaded in single precision.
@@ -123,12 +126,13 @@ def check_recipe(task: Task, recipe: Recipe, recording: str | Path | None = None
     if recipe.task != task.name:
         raise ValueError(f"`recipe` must be of task {task.name!r}, but is of {recipe.task!r}.")
     _check_data_source(task, recipe, recording)
-    if recipe.ghn.dagger_steps and not (isinstance(task, ImitationTask) and task.can_label):
-        raise ValueError(
-            f"`ghn.dagger_steps` must be () for task {task.name!r}, which has no expert or teacher, but received "
-            f"{recipe.ghn.dagger_steps}."
-        )
-    for config in filter(None, (recipe.ghn, recipe.nnit, recipe.tuning)):
+    for name, stage in (("nested", recipe.nested), ("ghn", recipe.ghn)):
+        if stage and stage.dagger_steps and not (isinstance(task, ImitationTask) and task.can_label):
+            raise ValueError(
+                f"`{name}.dagger_steps` must be () for task {task.name!r}, which has no expert or teacher, but "
+                f"received {stage.dagger_steps}."
+            )
+    for config in filter(None, (recipe.nested, recipe.ghn, recipe.nnit, recipe.tuning)):
         check_schedule(config)
     evaluation = recipe.evaluation.for_task(task)
     check_choices(evaluation, list(SECTIONS))
@@ -186,6 +190,8 @@ class _Run:
         scale = 0.4 if isinstance(self.task, TableTask) else 1.0
         if recipe.demonstrations is not None:
             stages.append(Stage("demonstrations", recipe.demonstrations.num_episodes, 0.3))
+        if recipe.nested is not None:
+            stages.append(Stage("nested slices", recipe.nested.max_train_steps, 0.015))
         stages.append(Stage("hypernetwork", recipe.ghn.max_train_steps, 0.2 * scale))
         stages.append(Stage("transformer", recipe.nnit.max_train_steps, 0.6 * scale))
         if recipe.tuning is not None:
@@ -197,12 +203,14 @@ class _Run:
         """Runs what is left of every stage."""
         self._demonstrations()
         self._check_data()
-        ghn = self._hypernetwork()
+        nested, ghn = self._nested(), self._hypernetwork()
         if self._is_published():
             for stage in ("transformer", "tuning"):
                 self.progress.finish(stage)
         else:
-            self._publish(self._transformer(ghn))
+            pipeline = self._transformer(ghn)
+            pipeline.register_modules(nested=nested)
+            self._publish(pipeline)
         pipeline = NNiTPipeline.from_pretrained(self.output_dir)
         self._evaluation(pipeline)
         return pipeline
@@ -261,6 +269,22 @@ class _Run:
             )
         write_json(path, recorded)
 
+    def _nested(self) -> NestedMLP | None:
+        """Trains the nested slices, on demonstrations and rounds of DAgger of their own, unless they are published."""
+        config, task = self.recipe.nested, self.task
+        if config is None or self._is_published():
+            self.progress.finish("nested slices")
+            return None
+        self.progress.begin("nested slices")
+        nested = train_nested(
+            task.separate() if isinstance(task, ImitationTask) else task,
+            _resuming(config),
+            self.work / "nested",
+            on_step=lambda step, _: self.progress.update("nested slices", step),
+        )
+        self.progress.finish("nested slices")
+        return nested
+
     def _hypernetwork(self) -> GraphHyperNetwork:
         """Trains the GHN, or reads it if it is complete."""
         folder = self.work / "ghn"
@@ -305,7 +329,12 @@ class _Run:
 
     def _publish(self, pipeline: NNiTPipeline) -> None:
         """Writes the pipeline in half precision, with the recipe and the records of all training runs."""
-        names = {"training_ghn.json": "ghn", "training_nnit.json": "transformer", "training_tuning.json": "tuning"}
+        names = {
+            "training_nested.json": "nested",
+            "training_ghn.json": "ghn",
+            "training_nnit.json": "transformer",
+            "training_tuning.json": "tuning",
+        }
         records = {name: self.work / folder / RECORD_NAME for name, folder in names.items()}
         spec = published_spec(self.task)
         write_pipeline(

@@ -16,6 +16,8 @@ from .base import Evaluator, Part, describe
 # Random streams keep the names that sections and regions had when the published evaluations were made: `splits`,
 # `train`, `joint`, `comparison`. A renamed stream would draw other architectures and other networks.
 SEED_NAMES = {"seen": "train"}
+# What networks come from. Nested slices have neither other depths nor larger widths than they were trained on.
+SOURCES = ("nnit", "ghn", "nested")
 
 
 def region_parts(evaluator: Evaluator) -> dict[str, Part]:
@@ -43,18 +45,23 @@ def region_parts(evaluator: Evaluator) -> dict[str, Part]:
 
 
 def score_architecture(evaluator: Evaluator, region: str, architecture: MLPArchitecture) -> dict[str, Any]:
-    """NNiT and the raw GHN on one architecture: all networks, and NNiT's best ones, chosen on validation data."""
+    """NNiT, the raw GHN and nested slices on one architecture; NNiT's best networks are chosen on validation data."""
     config = evaluator.config
     generator = evaluator.generator("splits", SEED_NAMES.get(region, region), str(architecture))
     num_ghn_networks = config.num_ghn_networks or config.num_networks
     results, selected = evaluator.select(evaluator.generate(architecture, config.num_networks, generator))
     ghn_networks = evaluator.generate_by_ghn(architecture, num_ghn_networks, generator)
     ghn_results = evaluator.screen(ghn_networks) if evaluator.is_screened else evaluator.results(ghn_networks)
-    return {
+    row = {
         **describe(architecture),
         "nnit": {**summary(results), "selected": summary(selected)},
         "ghn": summary(ghn_results),
     }
+    nested = evaluator.pipe.nested
+    if nested is not None and nested.has(architecture.hidden_sizes):
+        slices = nested.generate([architecture])
+        row["nested"] = summary(evaluator.screen(slices) if evaluator.is_screened else evaluator.results(slices))
+    return row
 
 
 def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) -> None:
@@ -70,7 +77,7 @@ def store_architecture(section: dict[str, Any], name: str, row: dict[str, Any]) 
 def summarise_region(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Summary of a region from the rows of its architectures."""
     return {
-        **{name: sum_up([row[name] for row in rows]) for name in ("nnit", "ghn")},
+        **{name: sum_up([row[name] for row in rows]) for name in SOURCES if all(name in row for row in rows)},
         "nnit_minus_ghn": difference_summary([row["nnit"]["mean"] - row["ghn"]["mean"] for row in rows]),
         "num_networks": sum(row["num_networks"] for row in rows),
         "architectures": list(rows),
