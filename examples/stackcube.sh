@@ -44,9 +44,9 @@ launch examples/train_ghn.py \
     --resume_from_checkpoint latest
 
 # 2. Scores of the hypernetwork, and of networks trained one by one on the same demonstrations.
-python benchmarks/score_ghn.py \
+python benchmarks/score_generator.py \
     --task stackcube \
-    --ghn_name_or_path outputs/stackcube/ghn/ghn \
+    --model_name_or_path outputs/stackcube/ghn/ghn \
     --num_architectures 10 \
     --num_networks 10 \
     --num_episodes 20 \

@@ -15,8 +15,9 @@ from safetensors.torch import load
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nnit_diffusers import GraphHyperNetwork, get_task
-from nnit_diffusers.training import GHNTrainingConfig
+from nnit_diffusers.training import GHNTrainingConfig, NestedTrainingConfig
 from nnit_diffusers.training.hypernetwork import GHNTrainer
+from nnit_diffusers.training.nested import NestedTrainer
 from nnit_diffusers.training.transformer import NNiTTrainer
 
 
@@ -95,6 +96,8 @@ def trainer_of(arguments):
     task = get_task(arguments.task)
     if isinstance(arguments, GHNTrainingConfig):
         return GHNTrainer(task, arguments, arguments.output_dir)
+    if isinstance(arguments, NestedTrainingConfig):
+        return NestedTrainer(task, arguments, arguments.output_dir)
     source = GraphHyperNetwork.from_pretrained(arguments.ghn_name_or_path)
     return NNiTTrainer(task, source, arguments, arguments.output_dir)
 

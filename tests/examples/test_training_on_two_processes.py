@@ -1,4 +1,4 @@
-"""Both training stages under `torchrun`, which runs this file; the tests compare the results."""
+"""All training scripts under `torchrun`, which runs this file; the tests compare the results."""
 
 import logging
 import sys
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 import train_ghn
+import train_nested
 import train_nnit
 from launching import TWO_PROCESSES, fresh_accelerate, launch, trainer_of
 
@@ -27,12 +28,13 @@ COMMON = (
     "--adam_epsilon 1e-3"
 )
 COMMAND_LINES = {
+    train_nested: f"{COMMON} --train_batch_size 16 --learning_rate 0.01",
     train_ghn: f"{COMMON} --latent_dim 4 --node_dim 8 --map_channels 4 --num_templates 2 --num_architectures 1 "
     "--train_batch_size 16 --learning_rate 0.01",
     train_nnit: f"{COMMON} --num_layers 1 --num_attention_heads 1 --attention_head_dim 8 --train_batch_size 4 "
     "--latents_per_architecture 2 --architecture_batch_size 4 --dataloader_num_workers 1",
 }
-MODELS = {train_ghn: "ghn", train_nnit: "transformer"}
+MODELS = {train_nested: "nested", train_ghn: "ghn", train_nnit: "transformer"}
 SCRIPTS = pytest.mark.parametrize("script", list(MODELS), ids=lambda script: script.__name__)
 
 
@@ -41,11 +43,16 @@ def arguments(script, output_dir, *more):
     return tyro.cli(script.Arguments, args=command_line, use_underscores=True)
 
 
+def source_of(script, output_dir):
+    """Arguments that name the networks to learn from, for the script that needs them."""
+    return ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn") if script is train_nnit else ()
+
+
 def train_on_this_process(output_dir):
-    """Trains with both scripts and saves the final parameters of this process."""
+    """Trains with all scripts and saves the final parameters of this process."""
     logging.basicConfig(level=logging.INFO)
-    for script, more in ((train_ghn, ()), (train_nnit, ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn"))):
-        training = trainer_of(arguments(script, output_dir, *more))
+    for script in MODELS:
+        training = trainer_of(arguments(script, output_dir, *source_of(script, output_dir)))
         process_index = training.accelerator.process_index
         training.run()
         torch.save(training.trained.state_dict(), output_dir / script.__name__ / f"process-{process_index}.pt")
@@ -93,9 +100,10 @@ def test_the_schedule_counts_optimisation_steps_and_ends_at_zero(output_dir, scr
 @SCRIPTS
 def test_two_processes_train_on_twice_the_data(output_dir, script, tmp_path):
     # one process accumulates the batches of both
-    more = () if script is train_ghn else ("--ghn_name_or_path", f"{output_dir}/train_ghn/ghn")
     with fresh_accelerate():
-        training = trainer_of(arguments(script, tmp_path, "--gradient_accumulation_steps", "2", *more))
+        training = trainer_of(
+            arguments(script, tmp_path, "--gradient_accumulation_steps", "2", *source_of(script, output_dir))
+        )
         training.train_step([training.prepare_batch(step_generator(0, 0, index)) for index in range(2)])
     model = training.trained
     folder = output_dir / script.__name__ / "checkpoint-1" / MODELS[script]

@@ -394,7 +394,6 @@ def report_tables(report: Report, pictures: Collection[str] = (), folder: str = 
             drawn.add(section)
         # networks trained directly stand beside generated ones of the same architectures
         others = [sections.get("regions", {})] if section == "direct" else []
-        # only some tasks measure success at episode end
         measured = [sections[section]] if section == "regions" else []
         blocks.append(make_caption(report["settings"], *measured))
         blocks.append(make_table(sections[section], report["settings"], *others))

@@ -36,8 +36,8 @@ class NestedMLP(NNiTModelMixin, ConfigMixin):
     Parameters:
         in_features, out_features (`int`): Sizes of input and output of every network.
         activation (`str`, defaults to `"relu"`): Activation of every network.
-        max_width (`int`, defaults to 64): Units of each hidden layer, the largest width of a slice.
-        min_depth, max_depth (`int`, default to 1 and 3): Range of the number of hidden layers, inclusive.
+        max_width (`int`, defaults to 64): Largest width.
+        min_depth, max_depth (`int`, default to 1 and 3): Fewest and most hidden layers.
         observation_mean, observation_std (`list[float]`, *optional*):
             Statistics that standardise the networks' inputs in training. [`~NestedMLP.generate`] folds them into the
             first layer, so that its networks take raw inputs.

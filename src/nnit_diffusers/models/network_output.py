@@ -1,4 +1,4 @@
-"""What models that generate whole networks share: which architectures they take, and networks of raw inputs."""
+"""What a hypernetwork and nested slices share: which architectures they take, and networks of raw inputs."""
 
 from __future__ import annotations
 

@@ -118,7 +118,6 @@ def search(
     }
 
     # new state, or that of an interrupted search
-    check_source(pipe, source)
     _check(pipe, task, target, settings)
     if screen_episodes is None and task.sample_name == "sample":
         # a small table has fewer samples than the plan
@@ -253,6 +252,7 @@ def _finish(state: SearchState, target: float) -> SearchResult:
 
 def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str, Any]) -> None:
     """Raises `ValueError` if the task does not fit the pipeline, or a setting is out of range."""
+    check_source(pipe, settings["source"])
     # sizes of the task
     config = pipe.tokenizer.config
     if (config.in_features, config.out_features) != (task.in_features, task.out_features):

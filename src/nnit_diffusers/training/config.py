@@ -99,7 +99,7 @@ class TrainingConfig:
 
 @dataclass
 class GeneratorTrainingConfig(TrainingConfig):
-    """What training runs of models that generate whole networks have in common."""
+    """What training runs of a hypernetwork and of nested slices have in common."""
 
     narrow_fraction: float = 0.0
     """Fraction of the architectures drawn with log-uniform widths, since narrow networks are the hardest."""

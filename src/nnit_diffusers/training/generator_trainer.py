@@ -26,7 +26,7 @@ VALIDATION_STREAM, DAGGER_STREAM = 3, 4
 
 
 class GeneratorTrainer(Trainer[GeneratorConfig, Batch]):
-    """Trains a model that generates whole networks on the task's own loss.
+    """Trains a hypernetwork or nested slices on the task's own loss.
 
     For a task with an expert to imitate, `config.dagger_steps` adds states that the generated policies visit (DAgger).
     """

@@ -65,9 +65,9 @@ def train(
     """Trains a pipeline for a task, evaluates it, and writes a folder that can be loaded, used and published.
 
     The stages are: demonstrations of the expert (if the task has one and no data), nested slices as a baseline, the
-    hypernetwork, both with rounds of DAgger, the transformer, its tuning by what networks compute, the evaluation, and
-    the model card with pictures. The same call, after a kill or on another day, resumes in the stage where the run was
-    stopped.
+    hypernetwork, the transformer, its tuning by what networks compute, the evaluation, and the model card with
+    pictures. Slices and hypernetwork have rounds of DAgger. The same call, after a kill or on another day, resumes in
+    the stage where the run was stopped.
 
     ```python
     pipe = train("digits", "outputs/digits", preset="small", ghn={"max_train_steps": 1000})

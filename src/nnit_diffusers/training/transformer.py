@@ -20,7 +20,7 @@ from ..pipelines import NNiTPipeline
 from ..schedulers import NNiTArchitectureScheduler
 from ..tasks.base import Task, output_settings
 from .config import NNiTTrainingConfig
-from .hypernetwork import VALIDATION_STREAM
+from .generator_trainer import VALIDATION_STREAM
 from .optimizer import Muon
 from .randomness import step_generator
 from .trainer import StepCallback, Trainer

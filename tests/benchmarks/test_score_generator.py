@@ -1,8 +1,8 @@
 import json
 
 import pytest
-import score_ghn
-from score_ghn import Arguments, main
+import score_generator
+from score_generator import Arguments, main
 
 
 @pytest.fixture
@@ -32,12 +32,27 @@ def test_every_architecture_of_every_region_is_scored(arguments, capsys):
     assert capsys.readouterr().out.count("\n") == 4
 
 
+def test_nested_slices_have_one_network_of_each_shape_and_no_deeper_ones(arguments, digits_pipeline_folder):
+    arguments.model_name_or_path = str(digits_pipeline_folder / "nested")
+    main(arguments)
+    with open(arguments.output_path) as file:
+        regions = json.load(file)["regions"]
+    assert list(regions) == ["seen"] and len(regions["seen"]["architectures"]) == 2
+    assert regions["seen"]["num_episodes"] == 2 * 360
+
+
+def test_another_model_is_refused(arguments, digits_pipeline_folder):
+    arguments.model_name_or_path = str(digits_pipeline_folder / "transformer")
+    with pytest.raises(ValueError, match=r"'GraphHyperNetwork', 'NestedMLP'\].* of a 'NNiTTransformer'"):
+        main(arguments)
+
+
 def test_an_interrupted_run_resumes_with_the_same_result(arguments, monkeypatch):
     main(arguments)
     with open(arguments.output_path) as file:
         complete = json.load(file)["regions"]
     scored = []
-    score = score_ghn.score
+    score = score_generator.score
 
     def interrupted(*args):
         scored.append(args)
@@ -45,7 +60,7 @@ def test_an_interrupted_run_resumes_with_the_same_result(arguments, monkeypatch)
             raise KeyboardInterrupt
         return score(*args)
 
-    monkeypatch.setattr(score_ghn, "score", interrupted)
+    monkeypatch.setattr(score_generator, "score", interrupted)
     arguments.output_path += ".again"
     with pytest.raises(KeyboardInterrupt):
         main(arguments)
