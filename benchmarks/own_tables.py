@@ -19,6 +19,7 @@ import pandas as pd
 import tyro
 from measuring import run_training
 
+from nnit_diffusers.evaluation.sections.regions import SOURCES
 from nnit_diffusers.evaluation.summary import difference_summary
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.writing import write_json
@@ -101,9 +102,7 @@ def measure(name: str, work_dir: Path, settings: tuple[str, ...]) -> dict[str, A
         "minutes": minutes,
         "num_rows": len(frame),
         "settings": report["settings"],
-        "regions": {
-            region: {kind: report["regions"][region][kind] for kind in ("nnit", "ghn")} for region in HELD_OUT
-        },
+        "regions": {region: {kind: report["regions"][region][kind] for kind in SOURCES} for region in HELD_OUT},
         "against_direct": {region: against_direct(report, region) for region in HELD_OUT},
     }
 
@@ -115,8 +114,7 @@ def against_direct(report: dict[str, Any], region: str) -> dict[str, Any]:
     pairs = [(rows[tuple(part["hidden_sizes"])], part["direct"]["mean"]) for part in direct]
     return {
         "direct": fmean(mean for _, mean in pairs),
-        "nnit": fmean(row["nnit"]["mean"] for row, _ in pairs),
-        "ghn": fmean(row["ghn"]["mean"] for row, _ in pairs),
+        **{kind: fmean(row[kind]["mean"] for row, _ in pairs) for kind in SOURCES},
         "nnit_minus_direct": difference_summary([row["nnit"]["mean"] - mean for row, mean in pairs]),
         "architectures": [row["hidden_sizes"] for row, _ in pairs],
     }
@@ -130,7 +128,8 @@ def main(arguments: Arguments) -> None:
         for region, compared in results[name]["against_direct"].items():
             print(
                 f"{name}, {results[name]['minutes']:.1f} min, {region}: NNiT {compared['nnit']:.1%}, "
-                f"GHN {compared['ghn']:.1%}, trained directly {compared['direct']:.1%}"
+                f"GHN {compared['ghn']:.1%}, nested slices {compared['nested']:.1%}, "
+                f"trained directly {compared['direct']:.1%}"
             )
 
 

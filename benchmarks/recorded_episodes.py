@@ -18,6 +18,7 @@ import tyro
 from mani_skill.utils.wrappers import RecordEpisode
 from measuring import run_training
 
+from nnit_diffusers.evaluation.sections.regions import SOURCES
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks.maniskill.experts import pick_cube
 from nnit_diffusers.tasks.simulation.seeds import episode_seeds
@@ -41,7 +42,11 @@ class Arguments:
     """Successful episodes to record."""
     runs: tuple[str, ...] = ("recorded", "with_dagger")
     """Runs to do."""
-    settings: tuple[str, ...] = ("--preset", "small")
+    settings: tuple[str, ...] = (
+        *("--preset", "small", "--widths", "32", "128", "--depths", "2", "3"),
+        *("--set", 'evaluation.sections=["regions", "direct"]'),
+        *("--set", 'evaluation.regions=["held_out_combinations", "held_out_widths"]'),
+    )
     """Further options of `nnit train`."""
 
 
@@ -79,9 +84,7 @@ def train(name: str, recording: Path, work_dir: Path, settings: tuple[str, ...])
         "command": " ".join(command),
         "minutes": minutes,
         "settings": report["settings"],
-        "regions": {
-            region: {kind: report["regions"][region][kind] for kind in ("nnit", "ghn")} for region in HELD_OUT
-        },
+        "regions": {region: {kind: report["regions"][region][kind] for kind in SOURCES} for region in HELD_OUT},
         "direct": report["direct"],
     }
 

@@ -46,16 +46,17 @@ def own_tables() -> list[str]:
                 "accuracy" if run["settings"].get("is_share", True) else "R²",
                 f"{run['minutes']:.1f} min",
                 *(with_interval(run["regions"][region]["nnit"]) for region in HELD_OUT),
-                *(percent(fmean(part[kind] for part in compared)) for kind in ("direct", "nnit", "ghn")),
+                *(percent(fmean(part[kind] for part in compared)) for kind in ("direct", "nnit", "ghn", "nested")),
             ]
         )
     header = ["Table", "Rows", "Score", "Time", "Held-out combinations", "Held-out widths"]
     header += ["Trained directly", "NNiT, same architectures", "GHN, same architectures"]
+    header += ["Nested slices, same architectures"]
     settings = next(iter(read(path)["tables"].values()))["settings"]
     return [
         "### Tables",
         "`nnit train TABLE --target COLUMN` without further options, on two CPU cores without a GPU. The time is that "
-        "of the command, with its evaluation. Scores are of test rows. The third from last column is the mean of "
+        "of the command, with its evaluation. Scores are of test rows. The column 'Trained directly' is the mean of "
         f"{settings['num_direct_networks']} networks each that were trained one by one, of "
         f"{2 * settings['num_direct_architectures']} held-out architectures. "
         + interval_note("architectures", settings),

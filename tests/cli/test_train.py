@@ -12,6 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretr
 TASK = "tiny_tasks:tiny_data"
 MODEL = "num_layers=1 num_attention_heads=1 attention_head_dim=8 train_batch_size=2 max_train_steps=2 patch_size=4"
 CHANGED = [
+    *("nested.max_train_steps=2", "nested.validation_architectures=1"),
     *("ghn.max_train_steps=2", "ghn.num_architectures=2", "ghn.upsampling=4", "ghn.validation_architectures=1"),
     *(f"nnit.{setting}" for setting in MODEL.split()),
     "nnit.validation_architectures=1",

@@ -5,6 +5,7 @@ from nnit_diffusers.writing import write_json
 
 
 SMALLEST = {
+    "nested": {"max_train_steps": 2, "train_batch_size": 16, "validation_architectures": 1},
     "ghn": {
         "max_train_steps": 2,
         "num_architectures": 2,
@@ -33,6 +34,7 @@ SMALLEST = {
     },
 }
 FEW_EPISODES = {
+    "nested": {"validation_episodes": 1, "dagger_policies": 1},
     "ghn": {"validation_episodes": 1, "dagger_policies": 1},
     "nnit": {"validation_episodes": 1},
     "evaluation": {"num_episodes": 2, "num_final_episodes": 2},

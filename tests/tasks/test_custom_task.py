@@ -15,6 +15,7 @@ from nnit_diffusers.training import train
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_task.py"
 # As in the example, but for as few steps as the task can be learned in.
 SHORT = {
+    "nested": {"max_train_steps": 20, "validation_architectures": 1},
     "ghn": {"max_train_steps": 100, "num_architectures": 4, "lr_warmup_steps": 5},
     "nnit": {"max_train_steps": 150, "train_batch_size": 8, "num_layers": 2, "attention_head_dim": 24},
     "tuning": None,

@@ -53,7 +53,7 @@ class _Preset:
 _SECTIONS = ("regions", "direct", "widths", "unconditional", "novelty", "steps")
 # of tables, whose networks are small, and whose users wait for the result: small takes a few minutes on two CPU cores
 _TABLE_PRESETS = {
-    "small": _Preset(1500, 1000, 300, 200, 3, 32, 10, 10, ("regions", "direct", "unconditional")),
+    "small": _Preset(1000, 1000, 300, 200, 3, 32, 10, 10, ("regions", "direct", "unconditional")),
     "base": _Preset(6000, 4000, 1200, 500, 4, 40, 30, 20, _SECTIONS),
     "large": _Preset(12_000, 10_000, 4000, 1500, 6, 52, 100, 20, _SECTIONS),
 }
