@@ -24,7 +24,7 @@ CHANGED = [
     *('evaluation.sections=["regions"]', "evaluation.num_inference_steps=1"),
 ]
 EPISODES = [
-    *("ghn.validation_episodes=1", "nnit.validation_episodes=1"),
+    *("nested.validation_episodes=1", "ghn.validation_episodes=1", "nnit.validation_episodes=1"),
     *("evaluation.num_episodes=2", "evaluation.num_final_episodes=2"),
 ]
 SETTINGS = [argument for setting in CHANGED for argument in ("--set", setting)]
@@ -104,6 +104,7 @@ def test_a_simulator_with_a_teacher_of_a_module(nnit, tmp_path):
     )
     command = ("train", "--env", "CartPole-v1", "--teacher", "my_teachers:balance", "--output", "pole", *GRID)
     rounds = ("--set", "demonstrations.num_episodes=2", "--set", "ghn.dagger_policies=1")
+    rounds += ("--set", "nested.dagger_policies=1")
     trained = nnit(*command, *SIMULATOR_SETTINGS, *rounds)
     assert trained.code == 0, trained.err
     card = (tmp_path / "pole" / "README.md").read_text()
