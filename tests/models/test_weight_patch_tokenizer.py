@@ -327,7 +327,7 @@ linear = nn.Linear
         (nn.Sequential(linear(6, 7), nn.ReLU(), linear(7, 3)), r"= \(5, 3, 'relu'\), but received \(6, 3, 'relu'\)"),
         (nn.Sequential(linear(5, 7), nn.ReLU(), linear(7, 2)), r"but received \(5, 2, 'relu'\)"),
         (nn.Sequential(linear(5, 7), nn.SiLU(), linear(7, 3)), r"but received \(5, 3, 'silu'\)"),
-        (MLP(5, [2] * 5, 3), "1 to 4 hidden layers, but received 5"),
+        (MLP(5, [2] * 65, 3), "1 to 64 hidden layers, but received 65"),
     ],
 )
 def test_networks_that_cannot_be_tokenized_are_refused(network, message):
@@ -360,8 +360,8 @@ def test_invalid_arguments_are_refused(arguments, message):
 
 def test_hidden_sizes_become_architectures_of_the_task():
     assert tiny_tokenizer().architecture([7, 9]) == MLPArchitecture(5, (7, 9), 3)
-    with pytest.raises(ValueError, match="1 to 4 hidden layers, but received 5"):
-        tiny_tokenizer().architecture([7] * 5)
+    with pytest.raises(ValueError, match="1 to 64 hidden layers, but received 65"):
+        tiny_tokenizer().architecture([7] * 65)
 
 
 def test_a_dtype_applies_only_to_patches():

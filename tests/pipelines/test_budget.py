@@ -138,8 +138,8 @@ def test_known_widths_may_lie_outside_the_range_of_chosen_widths():
 
 
 def test_invalid_ranges_are_refused():
-    with pytest.raises(ValueError, match="`arch` may have 1 to 4 hidden layers, but received 5"):
-        space((4,) * 5).check()
+    with pytest.raises(ValueError, match="`arch` may have 1 to 64 hidden layers, but received 65"):
+        space((4,) * 65).check()
     with pytest.raises(ValueError, match=r"`arch` may have widths of 1 to 96, but received \[97\]"):
         space((97,)).check()
     with pytest.raises(ValueError, match="`min_width` must be 1 to 6, but received 7"):

@@ -54,6 +54,26 @@ def test_networks_of_the_requested_architecture_are_ready_to_use(pipeline):
     assert not torch.equal(output.networks[0][0].weight, output.networks[1][0].weight)
 
 
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 2, 12, 64])
+def test_networks_may_be_deeper_than_any_in_training(pipeline, depth):
+    (network,) = pipeline(arch=[5] * depth, generator=seeded(), num_inference_steps=1).networks
+    assert len(network.weights_and_biases()) == depth + 1
+    # every layer has weights of its own
+    hidden = [weight for weight, _ in network.weights_and_biases()[1:-1]]
+    assert all(weight.abs().max() > 0 for weight in hidden)
+    assert (hidden[1] - hidden[2]).abs().max() > 0
+
+
+def test_a_deep_network_of_the_batch_changes_no_other(pipeline):
+    requests = [[9, 7], [6, None, None, None, 6, 6, 6], [5] * 9]
+    together = pipeline(arch=requests, generator=[seeded(row) for row in range(3)], num_inference_steps=STEPS)
+    for row, request in enumerate(requests):
+        alone = pipeline(arch=request, generator=seeded(row), num_inference_steps=STEPS)
+        assert alone.architectures == [together.architectures[row]]
+        ours, theirs = together.networks[row].state_dict(), alone.networks[0].state_dict()
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
 def test_networks_of_one_architecture_are_consecutive(pipeline):
     output = pipeline(arch=[[9, 7], [4]], num_networks=2, generator=seeded(), num_inference_steps=STEPS)
     assert hidden_sizes(output) == [(9, 7), (9, 7), (4,), (4,)]
@@ -310,7 +330,7 @@ def test_progress_counts_the_denoising_steps(capsys):
         ({"arch": [True]}, r"`arch` must hold integers of 1 or more, but received True \(bool\)"),
         ({"arch": [9.0]}, r"`arch` must hold integers of 1 or more, but received 9.0 \(float\)"),
         ({"arch": [16 * MAX_WIDTH + 1]}, r"`arch` may have widths of 1 to 192, but received \[193\]"),
-        ({"arch": [4] * 5}, "`arch` may have 1 to 4 hidden layers, but received 5"),
+        ({"arch": [4] * 65}, "`arch` may have 1 to 64 hidden layers, but received 65"),
         ({"arch": MLPArchitecture(7, (4,), 3)}, r"= \(5, 3, 'relu'\), but received \(7, 3, 'relu'\)"),
         ({"arch": [MLPArchitecture(5, (4,), 3, "tanh")]}, "but received.*'tanh'"),
         ({"num_networks": 0}, "`num_networks` must be an integer of 1 or more, but received 0"),
@@ -336,14 +356,16 @@ def test_errors_name_what_was_received_and_what_is_allowed(pipeline, kwargs, mes
         pipeline(**kwargs)
 
 
-def test_architectures_smaller_than_in_training_cause_a_warning(pipeline, caplog):
+def test_architectures_smaller_or_much_deeper_than_in_training_cause_a_warning(pipeline, caplog):
     narrowest = pipeline.config.min_width
     pipeline_logger = diffusers_logging.get_logger("nnit_diffusers.pipelines.requests")
     pipeline_logger.addHandler(caplog.handler)
     try:
         pipeline(arch=[narrowest], num_inference_steps=1)
+        pipeline(arch=[narrowest] * (MAX_DEPTH + 1), num_inference_steps=1)
         assert caplog.text == ""
         pipeline(arch=[narrowest - 1], num_inference_steps=1)
+        pipeline(arch=[narrowest] * (MAX_DEPTH + 2), num_inference_steps=1)
         # a pipeline for at least two hidden layers
         deep = NNiTPipeline(**{**pipeline.components, "min_width": narrowest, "min_depth": 2})
         deep(arch=[narrowest], num_inference_steps=1)
@@ -351,6 +373,7 @@ def test_architectures_smaller_than_in_training_cause_a_warning(pipeline, caplog
         pipeline_logger.removeHandler(caplog.handler)
     assert f"`arch` has a layer of {narrowest - 1} units" in caplog.text
     assert "`arch` has 1 hidden layer(s), but the fewest that the model was trained on are 2" in caplog.text
+    assert f"`arch` has {MAX_DEPTH + 2} hidden layers, but the most that the model was trained on are" in caplog.text
     assert all(network.architecture.depth > 1 for network in deep(num_networks=20, num_inference_steps=1).networks)
 
 

@@ -44,7 +44,7 @@ def ghn_networks(num_networks):
     [
         (MLP(4, [6], 3), r"= \(5, 3, 'relu'\), but received \(4, 3, 'relu'\)"),
         (MLP(5, [6], 3, "tanh"), r"= \(5, 3, 'relu'\), but received \(5, 3, 'tanh'\)"),
-        (MLP(5, [6] * 5, 3), "1 to 4 hidden layers, but received 5"),
+        (MLP(5, [6] * 65, 3), "1 to 64 hidden layers, but received 65"),
     ],
 )
 def test_a_dataset_with_a_network_of_another_task_is_refused_before_training(tmp_path, network, message):

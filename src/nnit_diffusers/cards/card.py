@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..evaluation.report import Report
 from ..evaluation.tables import PICTURES, protocol, report_tables
 from ..loading.hub import LIBRARY_NAME
+from ..loading.limits import MAX_GENERATED_DEPTH
 from ..loading.local import read_json_object
 from ..pipelines import NNiTPipeline
 from ..pipelines.budget import MAX_WIDTH_FACTOR
@@ -91,7 +92,7 @@ def _sizes(task: Task, pipeline: NNiTPipeline) -> dict[str, Any]:
         "min_depth": task.min_depth,
         "max_depth": task.max_depth,
         "widest": MAX_WIDTH_FACTOR * task.max_width,
-        "num_slots": pipeline.tokenizer.config.max_depth,
+        "deepest": max(pipeline.tokenizer.config.max_depth, MAX_GENERATED_DEPTH),
         "transformer_parameters": f"{pipeline.transformer.num_parameters():,}",
         "ghn_parameters": f"{pipeline.ghn.num_parameters():,}" if pipeline.ghn else "none",
     }

@@ -19,6 +19,8 @@ MAX_WIDTH = 2**16
 """Units of a layer, inputs or outputs of a network, channels of a model."""
 MAX_DEPTH = 2**8
 """Hidden layers of a network, and blocks, heads or convolutions of a model."""
+MAX_GENERATED_DEPTH = 2**6
+"""Hidden layers of a network that is cut into patches."""
 MAX_PATCH_SIZE = 2**7
 """Side of a patch of weights."""
 MAX_TIMESTEPS = 10**5

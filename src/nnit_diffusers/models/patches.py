@@ -33,7 +33,7 @@ class WeightPatchBatch:
             it, row and column of the patch.
         attention_mask (`torch.Tensor`): `[B, P]`, `True` for patches that exist.
         element_mask (`torch.Tensor`): `[B, P, p * p]`, `True` for weights that exist.
-        architecture_tokens (`torch.Tensor`): `[B, S]`; see [`~MLPArchitecture.tokens`].
+        architecture_tokens (`torch.Tensor`): `[B, S]`, as many as the deepest needs; see [`~MLPArchitecture.tokens`].
         architectures (`list[MLPArchitecture]`): The B architectures.
     """
 

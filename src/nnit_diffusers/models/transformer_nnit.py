@@ -207,7 +207,8 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         max_width (`int`, defaults to 64):
             Largest width seen in training, and the largest in [`NNiTTransformerOutput.architecture_logits`].
             Positions repeat in wider layers.
-        max_depth (`int`, defaults to 4): Number of slots for hidden layers.
+        max_depth (`int`, defaults to 4):
+            Number of slots for hidden layers in training. Further slots of a deeper network are like the last one.
         patch_size (`int`, defaults to 8): Side of a patch.
         num_layers (`int`, defaults to 6): Transformer blocks.
         num_attention_heads (`int`, defaults to 4): Attention heads of a block.
@@ -387,7 +388,7 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
             projected = projection(sizes_BSD)
             tokens = tokens + projected.gather(1, index[..., None].expand(-1, -1, projected.shape[-1]))
         # architecture tokens and their slots
-        slot_index = torch.arange(num_slots, device=architecture_tokens.device)
+        slot_index = torch.arange(num_slots, device=architecture_tokens.device).clamp(max=self.config.max_depth - 1)
         slots = sizes_BSD[:, 1:-1] + self.slot_embed(slot_index).to(dtype)
         return torch.cat([slots, tokens], dim=1)
 

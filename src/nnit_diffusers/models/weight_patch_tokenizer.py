@@ -19,6 +19,7 @@ from ..architecture import MLPArchitecture, check_activation
 from ..loading.hub import NNiTHubMixin
 from ..loading.limits import (
     MAX_DEPTH,
+    MAX_GENERATED_DEPTH,
     MAX_PATCH_SIZE,
     MAX_PATCHES,
     MAX_WEIGHTS,
@@ -67,7 +68,8 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         in_features, out_features (`int`): Sizes of input and output of every network.
         activation (`str`, defaults to `"relu"`): Activation of every network.
         patch_size (`int`, defaults to 8): Side p of a patch.
-        max_depth (`int`, defaults to 4): Maximum number of hidden layers; number of architecture tokens.
+        max_depth (`int`, defaults to 4):
+            Number of architecture tokens; a network of more hidden layers, up to 64, has one for each layer.
         weight_scale, bias_scale (`list[float]`, default to ones):
             RMS of the fan-in scaled weights and of the biases, per role. See [`~WeightPatchTokenizer.with_scales_of`].
         observation_mean, observation_std (`list[float]`, *optional*): Statistics of the networks' inputs.
@@ -108,7 +110,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         """Architecture with these hidden sizes, and the inputs, outputs and activation of this tokenizer.
 
         Raises:
-            `ValueError`: If it is not a valid architecture, or has more than `max_depth` hidden layers.
+            `ValueError`: If it is not a valid architecture, or has more than 64 hidden layers.
         """
         architecture = MLPArchitecture(
             self.config.in_features, tuple(hidden_sizes), self.config.out_features, self.config.activation
@@ -124,11 +126,15 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             raise ValueError(
                 f"`networks` must have (in_features, out_features, activation) = {wanted}, but received {received}."
             )
-        architecture.tokens(self.config.max_depth)
+        architecture.tokens(max(self.config.max_depth, MAX_GENERATED_DEPTH))
 
     def num_patches(self, architecture: MLPArchitecture) -> int:
         """Number of patches of a network of this architecture."""
         return num_patches(architecture, self.config.patch_size)
+
+    def num_slots(self, architecture: MLPArchitecture) -> int:
+        """Number of architecture tokens of a network of this architecture."""
+        return max(self.config.max_depth, architecture.depth)
 
     def layout(self, architectures: Sequence[MLPArchitecture]) -> WeightPatchBatch:
         """Batch of networks to be generated: positions, masks and tokens are set, and patches are zero.
@@ -140,7 +146,8 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         # check the batch before memory is allocated
         for architecture in architectures:
             self.check_architecture(architecture)
-        patch_size, max_depth = self.config.patch_size, self.config.max_depth
+        patch_size = self.config.patch_size
+        num_slots = max(map(self.num_slots, architectures), default=self.config.max_depth)
         num_networks, longest = len(architectures), max(map(self.num_patches, architectures), default=0)
         remedy = "Ask for fewer or smaller networks at a time."
         check_total("The patches of a batch", num_networks * longest, MAX_PATCHES, remedy)
@@ -159,7 +166,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             positions=positions_BPF,
             attention_mask=attention_mask,
             element_mask=element_mask,
-            architecture_tokens=torch.tensor([a.tokens(max_depth) for a in architectures], dtype=torch.long),
+            architecture_tokens=torch.tensor([a.tokens(num_slots) for a in architectures], dtype=torch.long),
             architectures=list(architectures),
         )
 

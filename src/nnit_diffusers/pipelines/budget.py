@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET, MLPArchitecture, check_width
-from ..loading.limits import shown
+from ..loading.limits import MAX_GENERATED_DEPTH, shown
 
 
 ArchitectureLike = MLPArchitecture | Sequence[int | None]
@@ -74,7 +74,7 @@ class ArchitectureSpace:
             Known widths, `None` for unknown ones. `None` instead of a tuple leaves the depth open as well.
         min_width, max_width (`int`): Range of unknown widths, inclusive.
         min_depth, max_depth (`int`): Range of the number of hidden layers if the depth is open, inclusive.
-        num_slots (`int`): Number of architecture tokens.
+        num_slots (`int`): Number of architecture tokens; a deeper request has one for each of its layers.
         min_parameters, max_parameters (`int`, *optional*): Parameter budget, inclusive.
     """
 
@@ -110,9 +110,10 @@ class ArchitectureSpace:
         """
         # requested depth and widths
         hidden_sizes = list(self.hidden_sizes or ())
-        if len(hidden_sizes) > self.num_slots:
+        deepest = max(self.num_slots, MAX_GENERATED_DEPTH)
+        if len(hidden_sizes) > deepest:
             raise ValueError(
-                f"`arch` may have 1 to {self.num_slots} hidden layers, but received {len(hidden_sizes)}: "
+                f"`arch` may have 1 to {deepest} hidden layers, but received {len(hidden_sizes)}: "
                 f"{shown(hidden_sizes)}."
             )
         limit = MAX_WIDTH_FACTOR * self.max_width

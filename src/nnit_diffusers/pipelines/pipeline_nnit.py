@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -152,39 +153,62 @@ class NNiTPipeline(SafePipeline):
         attention_kwargs: dict[str, Any] | None = None,
     ) -> list[MLPArchitecture]:
         """Samples architectures from p(a): the model chooses unknown widths and depths within the budget."""
-        device = self._execution_device
-        tokens = torch.tensor([space.tokens() for space in spaces], device=device)
-        # unmask tokens, without any patches
-        if (tokens == MASK_TOKEN).any():
-            num_elements, num_fields = self.transformer.config.patch_size**2, len(POSITION_FIELDS)
-            no_patches = torch.zeros(len(spaces), 0, num_elements, dtype=self.transformer.dtype, device=device)
-            no_positions = torch.zeros(len(spaces), 0, num_fields, dtype=torch.long, device=device)
-            self.architecture_scheduler.set_timesteps(num_inference_steps, device=device)
-            for t in self.architecture_scheduler.timesteps:
-                self._current_timestep = t
-                with self.transformer.cache_context("architecture"):
-                    _, logits = self.transformer(
-                        hidden_states=no_patches,
-                        timestep=torch.full((len(spaces),), float(NUM_TRAIN_TIMESTEPS), device=device),
-                        architecture_tokens=tokens,
-                        architecture_timestep=t.expand(len(spaces)),
-                        patch_positions=no_positions,
-                        attention_kwargs=attention_kwargs,
-                        return_dict=False,
-                    )
-                tokens = self.architecture_scheduler.step(
-                    logits,
-                    t,
-                    tokens,
-                    temperature=temperature,
-                    allowed_tokens=lambda row, row_tokens, slot: spaces[row].allowed_tokens(row_tokens, slot),
-                    generator=generators,
-                ).prev_sample
-            # Clear caches, so that no activations of architecture-only samples are reused for weights.
-            HookRegistry.check_if_exists_or_initialize(self.transformer).reset_stateful_hooks()
+        # those of one number of tokens together: padding would change what the transformer predicts
+        rows_of: dict[int, list[int]] = defaultdict(list)
+        for row, space in enumerate(spaces):
+            rows_of[len(space.tokens())].append(row)
+        tokens: dict[int, list[int]] = {}
+        for rows in rows_of.values():
+            chosen, own = [spaces[row] for row in rows], [generators[row] for row in rows]
+            tokens |= zip(rows, self._sample_tokens(chosen, num_inference_steps, own, temperature, attention_kwargs))
         # convert tokens to architectures
         ends = (self.tokenizer.config.in_features, self.tokenizer.config.out_features)
-        return [MLPArchitecture.from_tokens(row, *ends, self.tokenizer.config.activation) for row in tokens.tolist()]
+        return [
+            MLPArchitecture.from_tokens(tokens[row], *ends, self.tokenizer.config.activation)
+            for row in range(len(spaces))
+        ]
+
+    def _sample_tokens(
+        self,
+        spaces: Sequence[ArchitectureSpace],
+        num_inference_steps: int,
+        generators: list[torch.Generator],
+        temperature: float,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> list[list[int]]:
+        """Tokens of architectures of these spaces, which all have the same number of tokens."""
+        device = self._execution_device
+        tokens = torch.tensor([space.tokens() for space in spaces], device=device)
+        if not (tokens == MASK_TOKEN).any():
+            return tokens.tolist()
+        # unmask tokens, without any patches
+        num_elements, num_fields = self.transformer.config.patch_size**2, len(POSITION_FIELDS)
+        no_patches = torch.zeros(len(spaces), 0, num_elements, dtype=self.transformer.dtype, device=device)
+        no_positions = torch.zeros(len(spaces), 0, num_fields, dtype=torch.long, device=device)
+        self.architecture_scheduler.set_timesteps(num_inference_steps, device=device)
+        for t in self.architecture_scheduler.timesteps:
+            self._current_timestep = t
+            with self.transformer.cache_context("architecture"):
+                _, logits = self.transformer(
+                    hidden_states=no_patches,
+                    timestep=torch.full((len(spaces),), float(NUM_TRAIN_TIMESTEPS), device=device),
+                    architecture_tokens=tokens,
+                    architecture_timestep=t.expand(len(spaces)),
+                    patch_positions=no_positions,
+                    attention_kwargs=attention_kwargs,
+                    return_dict=False,
+                )
+            tokens = self.architecture_scheduler.step(
+                logits,
+                t,
+                tokens,
+                temperature=temperature,
+                allowed_tokens=lambda row, row_tokens, slot: spaces[row].allowed_tokens(row_tokens, slot),
+                generator=generators,
+            ).prev_sample
+        # Clear caches, so that no activations of architecture-only samples are reused for weights.
+        HookRegistry.check_if_exists_or_initialize(self.transformer).reset_stateful_hooks()
+        return tokens.tolist()
 
     def prepare_latents(
         self, batch: WeightPatchBatch, generators: list[torch.Generator], latents: torch.Tensor | None = None
@@ -240,7 +264,10 @@ class NNiTPipeline(SafePipeline):
     ) -> torch.Tensor:
         """Clean patches `[B, P, p * p]` from initial noise, of networks whose architectures `batch` holds."""
         # Not every cache keeps parts separate, so with a cache all networks are one part.
-        parts = split_batch(batch, sys.maxsize) if self.transformer.is_cache_enabled else split_batch(batch)
+        if self.transformer.is_cache_enabled:
+            parts = split_batch(batch, sys.maxsize)
+        else:
+            parts = split_batch(batch, num_slots=list(map(self.tokenizer.num_slots, batch.architectures)))
         timesteps = set_timesteps(self.scheduler, num_inference_steps, latents.device)
         self._num_timesteps = len(timesteps)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters

@@ -58,3 +58,8 @@ def check_space(space: ArchitectureSpace) -> None:
             f"`arch` has {len(space.hidden_sizes)} hidden layer(s), but the fewest that the model was trained "
             f"on are {space.min_depth}: expect a network that does not work."
         )
+    if space.hidden_sizes and len(space.hidden_sizes) > space.max_depth + 1:
+        logger.warning(
+            f"`arch` has {len(space.hidden_sizes)} hidden layers, but the most that the model was trained on are "
+            f"{space.max_depth}: score the network before you use it."
+        )
