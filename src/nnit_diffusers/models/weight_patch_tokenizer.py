@@ -69,7 +69,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         activation (`str`, defaults to `"relu"`): Activation of every network.
         patch_size (`int`, defaults to 8): Side p of a patch.
         max_depth (`int`, defaults to 4):
-            Number of architecture tokens; a network of more hidden layers, up to 64, has one for each layer.
+            Number of architecture tokens. A deeper network, of up to 64 hidden layers, has one for each.
         weight_scale, bias_scale (`list[float]`, default to ones):
             RMS of the fan-in scaled weights and of the biases, per role. See [`~WeightPatchTokenizer.with_scales_of`].
         observation_mean, observation_std (`list[float]`, *optional*): Statistics of the networks' inputs.
