@@ -16,7 +16,7 @@ from nnit_diffusers import NNiTPipeline
 from nnit_diffusers.cards import write_pipeline
 
 
-COMPONENTS = ("transformer", "ghn", "tokenizer", "scheduler", "architecture_scheduler")
+COMPONENTS = ("transformer", "ghn", "nested", "tokenizer", "scheduler", "architecture_scheduler")
 
 
 def contents(folder):
@@ -63,6 +63,14 @@ def test_a_pipeline_and_its_folder_give_the_same_files(tmp_path):
             assert content == others[name]
     # the weights that the caller holds are left as they were
     assert pipe.transformer.dtype == torch.float32
+
+
+def test_components_that_a_new_pipeline_lacks_go(tmp_path):
+    write_pipeline(tiny_pipeline(ghn=True), tmp_path)
+    write_pipeline(tiny_pipeline(), tmp_path)
+    assert not (tmp_path / "ghn").exists() and not (tmp_path / "nested").exists()
+    loaded = NNiTPipeline.from_pretrained(tmp_path)
+    assert loaded.ghn is loaded.nested is None
 
 
 def test_results_and_records_of_other_weights_go_and_other_files_stay(tmp_path):

@@ -112,8 +112,8 @@ def test_no_other_than_the_best_networks_touch_the_test_episodes(config, tmp_pat
         documented_architecture=None,
     )
     evaluate_pipeline(tiny_pipeline(ghn=True), task, tmp_path / "evaluation.json", screened)
-    # two architectures: all networks, the best one, and the GHN's
-    calls = [("validation", 20, 1234), ("test", 30, 1234), ("validation", 20, 1234)]
+    # two architectures: all networks, the best one, the GHN's, and the nested slice
+    calls = [("validation", 20, 1234), ("test", 30, 1234), *[("validation", 20, 1234)] * 2]
     assert task.calls == 2 * calls
 
 

@@ -32,15 +32,15 @@ def test_every_table_has_a_row_for_every_part(report):
 
 def test_networks_trained_directly_stand_beside_generated_ones_with_a_row_of_means(report):
     header, _, *rows, means = rows_of(report_tables(report), "Networks trained directly")
-    assert header[2:5] == ["Trained directly", "NNiT, mean of all", "GHN, mean of all"]
+    assert header[2:6] == ["Trained directly", "NNiT, mean of all", "GHN, mean of all", "Nested slices"]
     assert [row[1] for row in rows] == ["held-out combinations", "held-out widths"]
     generated = {str(row["hidden_sizes"]): row for part in report["regions"].values() for row in part["architectures"]}
-    totals = [0.0, 0.0, 0.0]
+    totals = [0.0] * 4
     for row, part in zip(rows, report["direct"].values(), strict=True):
         measured = generated[row[0]]
-        scores = [part["direct"]["mean"], measured["nnit"]["mean"], measured["ghn"]["mean"]]
+        scores = [part["direct"]["mean"], *(measured[kind]["mean"] for kind in ("nnit", "ghn", "nested"))]
         assert row[2].startswith(f"{100 * scores[0]:.1f}% (")
-        assert row[3:5] == [f"{100 * score:.1f}%" for score in scores[1:]]
+        assert row[3:6] == [f"{100 * score:.1f}%" for score in scores[1:]]
         totals = [total + score for total, score in zip(totals, scores)]
     assert means == ["mean", "", *(f"{100 * total / 2:.1f}%" for total in totals), ""]
 
@@ -49,6 +49,18 @@ def test_without_the_generated_networks_there_is_no_row_of_means(report):
     alone = {name: report[name] for name in ("settings", "runs", "direct")}
     rows = rows_of(report_tables(alone), "Networks trained directly")[2:]
     assert [row[3:5] for row in rows] == [["-", "-"]] * 2
+
+
+def test_nested_slices_have_no_score_where_there_is_no_such_slice(report):
+    header, _, *rows = rows_of(report_tables(report), "Regions of architectures")
+    cells = {row[0]: row[header.index("Nested slices")] for row in rows}
+    assert cells["deeper"] == cells["wider"] == "-" and cells["seen in training"].endswith(")")
+    # a pipeline without slices has no such column
+    regions = {
+        region: {name: value for name, value in part.items() if name != "nested"}
+        for region, part in report["regions"].items()
+    }
+    assert "Nested slices" not in report_tables({**report, "regions": regions, "direct": {}})
 
 
 def test_captions_name_the_method_of_the_intervals_and_the_number_of_networks(report):

@@ -68,6 +68,9 @@ def write_pipeline(
             write_json(new / name, record)
         # replace the old one: first its index goes, and the new index comes last
         (repo_dir / _INDEX).unlink(missing_ok=True)
+        for name in _COMPONENTS:
+            if not (new / name).exists():
+                shutil.rmtree(repo_dir / name, ignore_errors=True)
         for name in (*_RESULTS, RECIPE_NAME, *TRAINING_TITLES):
             (repo_dir / name).unlink(missing_ok=True)
         for path in sorted(new.iterdir(), key=lambda path: path.name == _INDEX):
