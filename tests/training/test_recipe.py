@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
+import pandas
 import pytest
 from tiny_tasks import TinyDataTask
 
 from nnit_diffusers import ClassificationTask, get_task
+from nnit_diffusers.tasks.tables import load_table_task
 from nnit_diffusers.training import DemonstrationsConfig, Recipe
 
 
@@ -41,6 +44,16 @@ def test_sizes_depend_on_the_task():
     # narrow networks are drawn more often where they are rare
     assert Recipe.for_task(OneLayerTask()).ghn.narrow_fraction == 0 < wide.ghn.narrow_fraction
     assert narrow.ghn.max_train_steps < wide.ghn.max_train_steps
+
+
+def test_few_rows_of_a_table_take_fewer_steps(tmp_path):
+    random = np.random.default_rng(0)
+    steps = []
+    for num_rows in (300, 6000):
+        frame = pandas.DataFrame(random.normal(size=(num_rows, 2)), columns=["x", "y"])
+        frame.to_csv(tmp_path / f"{num_rows}.csv", index=False)
+        steps.append(Recipe.for_task(load_table_task(tmp_path / f"{num_rows}.csv", "y"), "small").ghn.max_train_steps)
+    assert steps[0] < steps[1]
 
 
 def test_a_data_set_has_no_expert_and_a_robot_without_data_has_one(tmp_path):
