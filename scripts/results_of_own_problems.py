@@ -26,7 +26,7 @@ def own_problems() -> list[str]:
     parts = {
         "own_tables.json": own_tables,
         "half_cheetah/evaluation.json": half_cheetah,
-        "pull_cube_pd_joint_pos/evaluation.json": pull_cube,
+        "pull_cube_pd_joint_delta_pos/evaluation.json": pull_cube,
         "recorded_episodes.json": recorded_episodes,
     }
     measured = [part for name, part in parts.items() if (ROOT / "docs/measurements" / name).exists()]
@@ -110,6 +110,8 @@ def pull_cube() -> list[str]:
     blocks = ["### PullCube-v1 and a scripted expert"]
     for mode, meaning in PULL_CUBE.items():
         folder = f"docs/measurements/pull_cube_{mode}"
+        if not (ROOT / folder).exists():
+            continue
         report = read(f"{folder}/evaluation.json")
         blocks += [
             f"`python examples/pull_cube.py --control_mode {mode}`, whose actions are {meaning}. "
