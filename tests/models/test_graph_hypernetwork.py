@@ -64,6 +64,15 @@ def test_a_batch_of_architectures_gives_the_same_weights_as_each_alone():
         torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=1e-4)
 
 
+def test_layers_of_very_different_widths_do_not_change_each_other():
+    ghn, drawn = tiny_ghn(max_width=64), latents(3)
+    mixed = [architecture(64, 37), architecture(5, 60), architecture(2)]
+    together = ghn(mixed, drawn)
+    for index, network in enumerate(mixed):
+        (alone,) = ghn([network], drawn[index : index + 1])
+        torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=1e-4)
+
+
 def test_a_latent_determines_the_network():
     ghn = tiny_ghn()
     first, again = ghn([architecture(8, 8)] * 2, latents(1).expand(2, -1))

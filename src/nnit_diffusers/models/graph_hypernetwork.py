@@ -27,6 +27,8 @@ ROLES = ("first", "hidden", "last")
 _POSITION_DIM = 32
 _POSITION_PERIOD = 64
 _EPS = 1e-6
+# Longest side of a latent map that is padded to be decoded with others.
+_MAX_PADDED_SIDE = 8
 
 
 def layer_role(layer: int, num_layers: int) -> int:
@@ -114,25 +116,77 @@ class SpatialDecoder(nn.Module):
         grid = [features[:rows, None].expand(-1, columns, -1), features[None, :columns].expand(rows, -1, -1)]
         return torch.cat(grid, dim=-1)
 
-    def latent_maps(self, nodes_MD: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """`[M, C, rows, columns]` features of M layers whose latent maps have the same size."""
+    def map_size(self, out_features: int, in_features: int) -> tuple[int, int]:
+        """Rows and columns of the latent map of a layer."""
+        return -(-out_features // self.upsampling), -(-in_features // self.upsampling)
+
+    def smooth_part(
+        self, nodes_MD: torch.Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the latent maps of M layers give to their weights and biases, padded to the largest map.
+
+        Outside of its own map a layer has zeros before every convolution, as at the border of a map without padding.
+        So a layer does not depend on the others.
+
+        Parameters:
+            nodes_MD (`torch.Tensor`): `[M, D]` embeddings of the layers.
+            sizes (`Sequence[tuple[int, int]]`): Rows and columns of each latent map.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: `[M, rows * upsampling, columns * upsampling]` and
+                `[M, rows * upsampling]`.
+        """
+        sizes_M2 = torch.tensor(sizes, device=nodes_MD.device)
+        rows, columns = map(max, zip(*sizes))
+        mask_M1HW = None if len(set(sizes)) == 1 else _mask(sizes_M2, rows, columns).to(nodes_MD.dtype)
+        # latent maps
         scale, shift = self.input_film(nodes_MD)[:, None, None].chunk(2, dim=-1)
         positions_HWC = self.position_embedding(self._position_features(rows, columns, nodes_MD))
         maps_MCHW = (positions_HWC * (1 + scale) + shift).permute(0, 3, 1, 2)
         for convolution in self.convolutions:
-            maps_MCHW = convolution(maps_MCHW, nodes_MD)
-        return maps_MCHW
+            maps_MCHW = convolution(maps_MCHW if mask_M1HW is None else maps_MCHW * mask_M1HW, nodes_MD)
+        if mask_M1HW is not None:
+            maps_MCHW = maps_MCHW * mask_M1HW
+        # weights and biases
+        weight = F.pixel_shuffle(self.to_weight(maps_MCHW), self.upsampling)[:, 0]
+        means_MCH = maps_MCHW.sum(dim=3) / sizes_M2[:, 1:, None].to(nodes_MD.dtype)
+        return weight, self.to_bias(means_MCH.mT).flatten(1)
 
     def forward(
-        self, nodes_MD: torch.Tensor, role: int, out_features: int, in_features: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights `[M, O, I]` and biases `[M, O]` of M layers of one role and one shape."""
-        # smooth part
-        rows, columns = -(-out_features // self.upsampling), -(-in_features // self.upsampling)
-        maps_MCHW = self.latent_maps(nodes_MD, rows, columns)
-        weight = F.pixel_shuffle(self.to_weight(maps_MCHW), self.upsampling)[:, 0, :out_features, :in_features]
-        bias = self.to_bias(maps_MCHW.mean(dim=3).mT).flatten(1)[:, :out_features]
+        self, nodes_MD: torch.Tensor, shapes: Sequence[tuple[int, int, int]]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weight `[O, I]` and bias `[O]` of M layers.
 
+        Parameters:
+            nodes_MD (`torch.Tensor`): `[M, D]` embeddings of the layers.
+            shapes (`Sequence[tuple[int, int, int]]`): Role, outputs and inputs of each layer.
+        """
+        # Small maps are padded and decoded at once, because many small convolutions take longer than one. Large ones
+        # are decoded by size, because padding would cost more.
+        sizes = [self.map_size(*shape[1:]) for shape in shapes]
+        batches: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for layer, (rows, columns) in enumerate(sizes):
+            batches[(0, 0) if max(rows, columns) <= _MAX_PADDED_SIDE else (rows, columns)].append(layer)
+        decoded: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for batch in batches.values():
+            weights, biases = self.smooth_part(nodes_MD[batch], [sizes[layer] for layer in batch])
+            # layers of the same role and shape
+            groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+            for index, layer in enumerate(batch):
+                groups[shapes[layer]].append(index)
+            for (role, out_features, in_features), members in groups.items():
+                layers = [batch[index] for index in members]
+                own, own_biases = (weights, biases) if len(groups) == 1 else (weights[members], biases[members])
+                cropped = own[:, :out_features, :in_features], own_biases[:, :out_features]
+                finished = self.add_templates(nodes_MD[layers], role, *cropped)
+                decoded |= zip(layers, zip(*finished, strict=True), strict=True)
+        return [decoded[layer] for layer in range(len(shapes))]
+
+    def add_templates(
+        self, nodes_MD: torch.Tensor, role: int, weight: torch.Tensor, bias: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds the templates of a role to weights `[M, O, I]` and biases `[M, O]`, and scales the weights."""
+        out_features, in_features = weight.shape[1:]
         # add the mixture of templates
         weight_mixture, bias_mixture = self.to_mixture(nodes_MD).chunk(2, dim=-1)
         templates = _repeat_to(_repeat_to(self.weight_templates[role], 1, out_features), 2, in_features)
@@ -142,6 +196,13 @@ class SpatialDecoder(nn.Module):
         # scale each matrix to its learned RMS
         gain = torch.exp(self.to_gain(nodes_MD))[..., None] * (2 / in_features) ** 0.5
         return gain * weight * torch.rsqrt(weight.square().mean(dim=(1, 2), keepdim=True) + _EPS), bias
+
+
+def _mask(sizes_M2: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """`[M, 1, rows, columns]`: whether an entry is within the first rows and columns that each map has."""
+    in_rows = torch.arange(rows, device=sizes_M2.device) < sizes_M2[:, :1]
+    in_columns = torch.arange(columns, device=sizes_M2.device) < sizes_M2[:, 1:]
+    return (in_rows[:, :, None] & in_columns[:, None])[:, None]
 
 
 def _repeat_to(templates: torch.Tensor, dim: int, size: int) -> torch.Tensor:
@@ -272,27 +333,20 @@ class GraphHyperNetwork(NNiTModelMixin, ConfigMixin):
         """
         self.check_inputs(architectures, latents)
         nodes_BLD = self.embed(architectures, latents)
-        # group layers of the same role and shape
-        groups: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
+        # the linear layers of all networks
+        members, shapes = [], []
         for network, architecture in enumerate(architectures):
-            shapes = architecture.layer_shapes
-            for layer, shape in enumerate(shapes):
-                groups[layer_role(layer, len(shapes)), *shape].append((network, layer))
-
-        # decode each group at once
-        state_dicts: list[dict[str, torch.Tensor]] = [{} for _ in architectures]
-        for (role, out_features, in_features), members in groups.items():
-            networks, layers = torch.tensor(members, device=nodes_BLD.device).unbind(1)
-            weights, biases = self.decoder(nodes_BLD[networks, layers], role, out_features, in_features)
-            for (network, layer), weight, bias in zip(members, weights, biases, strict=True):
-                state_dicts[network][f"{2 * layer}.weight"] = weight
-                state_dicts[network][f"{2 * layer}.bias"] = bias
-        # sort the keys as in an `MLP`
-        keys = {architecture.depth: layer_keys(architecture.depth + 1) for architecture in architectures}
-        return [
-            {key: state_dict[key] for pair in keys[architecture.depth] for key in pair}
-            for architecture, state_dict in zip(architectures, state_dicts, strict=True)
-        ]
+            for layer, shape in enumerate(architecture.layer_shapes):
+                members.append((network, layer))
+                shapes.append((layer_role(layer, architecture.depth + 1), *shape))
+        networks, layers = torch.tensor(members, device=nodes_BLD.device).unbind(1)
+        decoded = iter(self.decoder(nodes_BLD[networks, layers], shapes))
+        # as state dicts
+        state_dicts = []
+        for architecture in architectures:
+            keys = layer_keys(architecture.depth + 1)
+            state_dicts.append({key: tensor for pair in keys for key, tensor in zip(pair, next(decoded), strict=True)})
+        return state_dicts
 
     def check_inputs(self, architectures: Sequence[MLPArchitecture], latents: torch.Tensor) -> None:
         """Raises `ValueError` if `architectures` is empty or of another task, or `latents` has another shape."""
