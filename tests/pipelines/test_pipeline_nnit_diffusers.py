@@ -62,16 +62,18 @@ def test_components_are_saved_under_their_public_names(tmp_path):
         "architecture_scheduler": ["nnit_diffusers", "NNiTArchitectureScheduler"],
         "tokenizer": ["nnit_diffusers", "WeightPatchTokenizer"],
         "ghn": ["nnit_diffusers", "GraphHyperNetwork"],
+        "nested": ["nnit_diffusers", "NestedMLP"],
     }
     assert not list(tmp_path.rglob("*.py"))
 
 
-def test_the_ghn_is_optional(tmp_path):
-    with_ghn = tiny_pipeline(ghn=True)
-    with_ghn.save_pretrained(tmp_path)
-    loaded = NNiTPipeline.from_pretrained(tmp_path)
-    assert all(torch.equal(tensor, loaded.ghn.state_dict()[key]) for key, tensor in with_ghn.ghn.state_dict().items())
-    assert NNiTPipeline.from_pretrained(tmp_path, ghn=None).ghn is None
+@pytest.mark.parametrize("name", ["ghn", "nested"])
+def test_the_models_that_it_was_trained_with_are_optional(tmp_path, name):
+    complete = tiny_pipeline(ghn=True)
+    complete.save_pretrained(tmp_path)
+    loaded = getattr(NNiTPipeline.from_pretrained(tmp_path), name).state_dict()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in getattr(complete, name).state_dict().items())
+    assert getattr(NNiTPipeline.from_pretrained(tmp_path, **{name: None}), name) is None
 
 
 def test_a_half_precision_checkpoint_loads_in_float32(tmp_path):
