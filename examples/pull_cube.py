@@ -1,4 +1,4 @@
-"""Trains policies for a robot task that the package does not have: PullCube-v1 of ManiSkill (an hour on two cores).
+"""Trains policies for a robot task that the package does not have: PullCube-v1 of ManiSkill.
 
     python examples/pull_cube.py --output_dir outputs/pull_cube
 

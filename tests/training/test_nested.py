@@ -9,7 +9,7 @@ from test_dagger import NUM_STEPS, FollowThePointTask
 from nnit_diffusers import ArchitectureRegions, evaluate
 from nnit_diffusers.tasks.imitation import read_demonstrations
 from nnit_diffusers.training import NestedTrainingConfig, train_nested
-from nnit_diffusers.training.nested import outermost
+from nnit_diffusers.training.nested import NestedTrainer, outermost
 
 
 # diffusers' own `EMAModel.from_pretrained` triggers a deprecation warning of diffusers.
@@ -52,6 +52,19 @@ def test_states_of_the_slices_own_policies_join_the_demonstrations(tmp_path):
     rounds = [read_demonstrations(tmp_path / f"dagger-{step}.safetensors") for step in (3, 5)]
     assert [len(observations) for observations, _ in rounds] == [3 * 2 * NUM_STEPS] * 2
     assert len(task.demonstrations[0]) == len(task._collected[0]) + 2 * 3 * 2 * NUM_STEPS
+
+
+def test_a_step_has_the_widest_and_the_narrowest_network_of_its_depth_besides_random_ones(digits, tmp_path):
+    with fresh_accelerate():
+        trainer = NestedTrainer(digits, NestedTrainingConfig(**SMALL), tmp_path)
+    depths = set()
+    for seed in range(12):
+        architectures = trainer.prepare_batch(torch.Generator().manual_seed(seed)).architectures
+        (depth,) = {architecture.depth for architecture in architectures}
+        depths.add(depth)
+        assert architectures[:2] == outermost(replace(digits.regions, min_depth=depth, max_depth=depth))
+        assert len(architectures) == 2 + trainer.config.num_random_architectures
+    assert depths == {1, 2, 3}
 
 
 def test_dagger_needs_an_expert(digits, tmp_path):

@@ -46,6 +46,13 @@ def test_sizes_depend_on_the_task():
     assert narrow.ghn.max_train_steps < wide.ghn.max_train_steps
 
 
+def test_policies_are_tuned_for_longer_and_closer_to_the_expert_narrow_ones_most():
+    policies, classifiers = (Recipe.for_task(get_task(name)) for name in ("pickcube", "digits"))
+    assert policies.tuning.task_loss_weight > 10 * classifiers.tuning.task_loss_weight
+    assert policies.tuning.narrow_fraction > policies.nnit.narrow_fraction
+    assert policies.tuning.max_train_steps > classifiers.tuning.max_train_steps
+
+
 def test_few_rows_of_a_table_take_fewer_steps(tmp_path):
     random = np.random.default_rng(0)
     steps = []

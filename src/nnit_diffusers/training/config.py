@@ -101,6 +101,8 @@ class TrainingConfig:
 class GeneratorTrainingConfig(TrainingConfig):
     """What training runs of a hypernetwork and of nested slices have in common."""
 
+    ema_decay: float = 0.998
+    """Decay of the average of the parameters for each step."""
     narrow_fraction: float = 0.0
     """Fraction of the architectures drawn with log-uniform widths, since narrow networks are the hardest."""
     dagger_steps: tuple[int, ...] = ()
@@ -131,8 +133,6 @@ class NestedTrainingConfig(GeneratorTrainingConfig):
     """Optimisation steps; each trains one depth."""
     learning_rate: float = 3e-3
     """Peak learning rate."""
-    ema_decay: float = 0.998
-    """Decay of the average of the parameters for each step."""
 
 
 @dataclass
@@ -149,8 +149,6 @@ class GHNTrainingConfig(GeneratorTrainingConfig):
     """Optimisation steps."""
     learning_rate: float = 2e-3
     """Peak learning rate."""
-    ema_decay: float = 0.998
-    """Decay of the average of the parameters for each step."""
     validation_architectures: int = 12
     """Architectures of each region that are scored in validation."""
 
