@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from ..loading.local import check_weights
@@ -25,6 +26,8 @@ DEMONSTRATIONS = "demonstrations-*.safetensors"
 _ACTION_TOLERANCE = 1e-3
 # Smallest standard deviation of a standardised action: relative to the largest one, and in raw units.
 _MIN_RELATIVE_STD, _MIN_ACTION_STD = 0.01, 1e-6
+# Error of a standardised action below which its loss is a square.
+_SMOOTH_BELOW = 0.1
 
 
 def read_demonstrations(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,14 +184,20 @@ class ImitationTask(Task):
         return observations[indices], actions[indices]
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean squared error `[B]` of B networks, from outputs `[B, N, O]` and actions `[N, O]`.
+        """Loss `[B]` of B networks, from outputs `[B, N, O]` and actions `[N, O]`.
 
-        Errors are in standard deviations where actions are standardised.
+        Mean squared error. Where actions are standardised, the mean absolute error in standard deviations, which is
+        smooth below a tenth of one. Such actions are not clipped to what is usual: a policy that gets far out, by
+        rounds of DAgger, would otherwise decide all of the loss with what the expert does there.
         """
-        errors = outputs - targets
-        if self.output_statistics is not None:
-            errors = errors / self.output_statistics[1].to(outputs)
-        return errors.square().mean(dim=(1, 2))
+        if self.output_statistics is None:
+            return (outputs - targets).square().mean(dim=(1, 2))
+        std_O = self.output_statistics[1].to(outputs)
+        outputs_BNO, targets_NO = outputs / std_O, targets / std_O
+        losses_BNO = F.smooth_l1_loss(
+            outputs_BNO, targets_NO.expand_as(outputs_BNO), reduction="none", beta=_SMOOTH_BELOW
+        )
+        return losses_BNO.mean(dim=(1, 2))
 
     @abstractmethod
     def collect(

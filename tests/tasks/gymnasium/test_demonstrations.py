@@ -49,9 +49,10 @@ def test_networks_learn_actions_in_standard_deviations_of_the_recording(recorded
     torch.testing.assert_close(std, actions.std(dim=0, correction=0))
     standardised = torch.randn(1, 5, 1)
     torch.testing.assert_close(recorded.raw_outputs(standardised), standardised * std + mean)
-    # an error of one standard deviation costs 1, in whatever unit
-    outputs = (actions + std)[None]
-    torch.testing.assert_close(recorded.loss(outputs, actions), torch.ones(1))
+    # errors count in standard deviations, in whatever unit, and not by their squares where they are large
+    sizes = torch.tensor([0.02, 1.0, 2.0, 100.0])
+    outputs = torch.stack([actions + size * std for size in sizes])
+    torch.testing.assert_close(recorded.loss(outputs, actions), torch.tensor([0.002, 0.95, 1.95, 99.95]))
     # rounds that are added change nothing of this
     recorded.add_demonstrations(torch.zeros(50, 3), torch.full((50, 1), 1.9))
     assert torch.equal(recorded.output_statistics[0], mean)

@@ -197,7 +197,7 @@ class SimulatorTask(ImitationTask):
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Loss `[B]` of B networks, from outputs `[B, N, O]` and the teacher's actions `[N, O]`.
 
-        Mean squared error; cross entropy for discrete actions.
+        See [`ImitationTask`]; cross entropy for discrete actions.
         """
         if not self.is_discrete:
             return super().loss(outputs, targets)
