@@ -16,7 +16,8 @@ import tyro
 from results_sources import ROBOTS, ROOT, evaluation, grid, read, source
 
 from nnit_diffusers.evaluation.formats import architecture_name, best_of, interval_note, percent, with_interval
-from nnit_diffusers.evaluation.tables import PICTURES, protocol, report_tables
+from nnit_diffusers.evaluation.protocol import protocol
+from nnit_diffusers.evaluation.tables import PICTURES, report_tables
 from nnit_diffusers.markdown import markdown_table
 from nnit_diffusers.writing import write_bytes
 

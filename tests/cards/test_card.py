@@ -71,7 +71,7 @@ def test_the_card_of_a_users_classifier_says_accuracy_and_samples(tmp_path):
     assert "the same 120 test samples" in text and "### Networks trained directly" in text
     assert 'from_pretrained("me/largest_of_three")' in text and "pipe(arch=[8, 6]" in text
     assert re.findall(r"\]\((\w+\.png)\)", text) == [
-        f"{name}.png" for name in ("regions", "widths", "unconditional", "novelty", "steps")
+        f"{name}.png" for name in ("regions", "widths", "depths", "unconditional", "novelty", "steps")
     ]
     assert not re.search("robot|rollout|episode|success|polic|digit|maniskill", text, re.IGNORECASE)
     # the Hub would offer a pipeline of classifiers as a classifier

@@ -196,6 +196,17 @@ def test_every_number_of_steps_is_scored_on_both_held_out_regions_and_timed(repo
             assert part[region]["seconds_per_network"] > 0
 
 
+def test_depths_have_several_architectures_of_trained_widths_and_go_beyond_the_grid(report, digits):
+    assert {depth: part["is_trained"] for depth, part in report["depths"].items()} == {"1": True, "3": True, "5": False}
+    for depth, part in report["depths"].items():
+        sizes = [row["hidden_sizes"] for row in part["architectures"]]
+        assert len({tuple(each) for each in sizes}) == 2 and {len(each) for each in sizes} == {int(depth)}
+        assert {width for each in sizes for width in each} <= set(digits.regions.train_widths)
+        assert part["nnit"]["num_architectures"] == 2 and 0 < part["nnit"]["mean"] < 1
+        # slices exist for trained depths only
+        assert ("nested" in part) == part["is_trained"]
+
+
 # Intervals
 
 

@@ -12,7 +12,8 @@ from nnit_diffusers import NNiTPipeline, get_task
 from nnit_diffusers.cards import draw_pictures
 from nnit_diffusers.evaluation.config import EvaluationConfig
 from nnit_diffusers.evaluation.pipeline import evaluate_pipeline
-from nnit_diffusers.evaluation.tables import protocol, report_tables
+from nnit_diffusers.evaluation.protocol import protocol
+from nnit_diffusers.evaluation.tables import report_tables
 
 
 class OneLayerTask(TinyDataTask):

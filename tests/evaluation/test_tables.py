@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from nnit_diffusers.evaluation.formats import AT_END
 from nnit_diffusers.evaluation.pipeline import evaluate_pipeline
-from nnit_diffusers.evaluation.tables import protocol, report_tables
+from nnit_diffusers.evaluation.protocol import protocol
+from nnit_diffusers.evaluation.tables import report_tables
 
 
 def rows_of(tables, title):
@@ -60,12 +61,12 @@ def test_nested_slices_have_no_score_where_there_is_no_such_slice(report):
         region: {name: value for name, value in part.items() if name != "nested"}
         for region, part in report["regions"].items()
     }
-    assert "Nested slices" not in report_tables({**report, "regions": regions, "direct": {}})
+    assert "Nested slices" not in report_tables({**report, "regions": regions, "direct": {}, "depths": {}})
 
 
 def test_captions_name_the_method_of_the_intervals_and_the_number_of_networks(report):
     tables = report_tables(report)
-    assert tables.count("Brackets: 95% Student's t interval over architectures, never narrower than Wilson's") == 2
+    assert tables.count("Brackets: 95% Student's t interval over architectures, never narrower than Wilson's") == 3
     assert tables.count("Brackets: 95% Student's t interval over networks, never narrower than Wilson's") == 3
     assert "| Best 1 of 3 (chosen on validation) " in tables and "| Architectures | " in tables
     assert "2 networks of each architecture, trained directly with Adam for 60 steps" in tables

@@ -25,6 +25,7 @@ from ..writing import write_bytes
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#8c8c8c"
 COLOURS = {"nnit": BLUE, "selected": GREEN, "ghn": ORANGE, "nested": PURPLE}
 WIDTHS_LABEL = "units in each of two hidden layers\nbands: 95% Student's t interval over networks, at least Wilson's"
+DEPTHS_LABEL = "hidden layers\nbands: 95% Student's t interval over architectures, at least Wilson's"
 STEPS_LABEL = (
     "denoising steps, and time per network\n"
     "n: architectures. Bars: 95% Student's t interval over architectures, at least Wilson's"
@@ -178,6 +179,33 @@ def draw_widths(section: dict[str, Any], report: dict[str, Any], score_name: str
     return figure
 
 
+def draw_depths(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
+    """Scores against the number of hidden layers, also beyond those trained on."""
+    parts = sorted(section.values(), key=lambda part: part["depth"])
+    figure = Figure(figsize=(8, 3.8))
+    axes = figure.subplots()
+    for name, marker, label in (("nnit", "o", "NNiT"), ("ghn", "s", "GHN"), ("nested", "D", "nested slices")):
+        measured = [part for part in parts if name in part]
+        if not measured:
+            continue
+        depths = [part["depth"] for part in measured]
+        # a single architecture has no interval
+        bounds = [part[name].get("interval", [part[name]["mean"]] * 2) for part in measured]
+        axes.fill_between(depths, *np.transpose(bounds) * 100, color=COLOURS[name], alpha=0.25, linewidth=0)
+        means = [100 * part[name]["mean"] for part in measured]
+        axes.plot(depths, means, marker + "-", color=COLOURS[name], markersize=4, label=label)
+    # depths trained on
+    trained = [part["depth"] for part in parts if part["is_trained"]]
+    if trained:
+        label = f"depths trained on, {trained[0]} to {trained[-1]}"
+        axes.axvspan(trained[0] - 0.3, trained[-1] + 0.3, color=GREY, alpha=0.12, linewidth=0, label=label)
+    axes.set_xticks([part["depth"] for part in parts])
+    axes.set_ylim(bottom=min(axes.get_ylim()[0], HIGHEST_BOTTOM))
+    axes.set(xlabel=DEPTHS_LABEL, ylabel=f"{score_name}, mean (%)")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
 def draw_unconditional(section: dict[str, Any], report: dict[str, Any], score_name: str) -> Figure:
     """Architectures that the model chooses without a request, and their scores."""
     part = section["free"]
@@ -278,6 +306,7 @@ def draw_steps(section: dict[str, Any], report: dict[str, Any], score_name: str)
 DRAWINGS: dict[str, Callable[[dict[str, Any], dict[str, Any], str], Figure]] = {
     "regions": draw_regions,
     "widths": draw_widths,
+    "depths": draw_depths,
     "unconditional": draw_unconditional,
     "novelty": draw_novelty,
     "steps": draw_steps,

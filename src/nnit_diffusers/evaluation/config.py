@@ -14,12 +14,13 @@ from ..settings import check_ranges
 from ..tasks.base import Task
 
 
-SectionName = Literal["regions", "direct", "widths", "unconditional", "novelty", "steps"]
+SectionName = Literal["regions", "direct", "widths", "depths", "unconditional", "novelty", "steps"]
 # Settings that choose what is measured now. They do not change what a part measures.
 CHOICES = frozenset({"sections", "regions"})
 # Sizes that are derived from the task where they are not given.
 DERIVED = (
     "widths",
+    "depths",
     "max_parameters",
     "parameter_range",
     "fill_in_width",
@@ -35,7 +36,15 @@ _NUM_DRAWS, _SEED = 500, 0
 class EvaluationConfig:
     """Settings of [`evaluate_pipeline`]."""
 
-    sections: tuple[SectionName, ...] = ("regions", "direct", "widths", "unconditional", "novelty", "steps")
+    sections: tuple[SectionName, ...] = (
+        "regions",
+        "direct",
+        "widths",
+        "depths",
+        "unconditional",
+        "novelty",
+        "steps",
+    )
     """Sections to compute. Parts that the file already has are skipped."""
     seed: int = 1234
     """Seed of architectures, networks and episodes. Training does not use it."""
@@ -73,6 +82,14 @@ class EvaluationConfig:
     the maximum of the task."""
     num_width_networks: int = 30
     """`widths`: networks per width."""
+
+    depths: tuple[int, ...] | None = None
+    """`depths`: numbers of hidden layers. Default: all of the task, one and two more, and about twice and three times
+    its maximum."""
+    num_depth_architectures: int = 5
+    """`depths`: architectures per depth, of widths that are trained on."""
+    num_depth_networks: int = 20
+    """`depths`: networks per architecture."""
 
     num_unconditional_networks: int = 200
     """`unconditional`: networks without a request."""
@@ -118,6 +135,7 @@ class EvaluationConfig:
         filled = [wide, *[mean_width] * (depth - 1)]
         derived = {
             "widths": _widths_of(task.min_width, task.max_width),
+            "depths": _depths_of(task.min_depth, task.max_depth),
             "max_parameters": middle,
             "parameter_range": (low, max(high, low + 1)),
             "fill_in_width": wide,
@@ -132,6 +150,12 @@ def _widths_of(min_width: int, max_width: int) -> tuple[int, ...]:
     """About ten widths from a quarter of the minimum to three times the maximum, at equal ratios."""
     spaced = np.geomspace(max(1, min_width // 4), 3 * max_width, num=10).round().astype(int)
     return tuple(dict.fromkeys(spaced.tolist()))
+
+
+def _depths_of(min_depth: int, max_depth: int) -> tuple[int, ...]:
+    """Every depth of the task, and four beyond: 7, 8, 12 and 16 for a maximum of 6."""
+    beyond = (max_depth + 1, max_depth + 2, 2 * max_depth, round(8 * max_depth / 3))
+    return tuple(sorted({*range(min_depth, max_depth + 1), *beyond}))
 
 
 def check_choices(config: EvaluationConfig, known: Sequence[str]) -> None:

@@ -81,6 +81,7 @@ class Report(TypedDict):
     regions: NotRequired[dict[str, Region]]
     direct: NotRequired[dict[str, Any]]
     widths: NotRequired[dict[str, Any]]
+    depths: NotRequired[dict[str, Any]]
     unconditional: NotRequired[dict[str, Any]]
     novelty: NotRequired[dict[str, Any]]
     steps: NotRequired[dict[str, Any]]

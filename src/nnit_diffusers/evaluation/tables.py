@@ -24,18 +24,10 @@ from .formats import (
     samples_of,
     with_interval,
 )
+from .protocol import REGION_NAMES, has_success_at_end
 from .report import Report
 
 
-REGION_NAMES = {
-    "seen": "seen in training",
-    "held_out_combinations": "held-out combinations",
-    "held_out_widths": "held-out widths",
-    "deeper": "deeper",
-    "wider": "wider",
-    "narrower": "narrower",
-    "shallower": "shallower",
-}
 # What networks come from, and titles of their columns.
 NESTED = "Nested slices"
 GENERATED = {"nnit": "NNiT, mean of all", "ghn": "GHN, mean of all", "nested": NESTED}
@@ -108,16 +100,11 @@ def regions_caption(settings: dict[str, Any], section: dict[str, Any]) -> str:
         interval_note("architectures", settings),
         "The difference has a t interval over architectures, or none if it is the same for all of them.",
     ]
-    if _has_success_at_end(section):
+    if has_success_at_end(section):
         lines.insert(1, f"{AT_END} is that of the {best_of(settings)}.")
     if any("nested" in part for part in section.values()):
         lines.append(f"{NESTED}: one network of each shape, cut from one network of the largest width.")
     return " ".join(lines)
-
-
-def _has_success_at_end(section: dict[str, Any]) -> bool:
-    """Whether the best networks' success at episode end was measured, which tasks judged by their return lack."""
-    return any(at_end(part["nnit"].get("selected")) != "-" for part in section.values())
 
 
 def direct_table(section: dict[str, Any], settings: dict[str, Any], regions: dict[str, Any]) -> str:
@@ -177,6 +164,28 @@ def widths_caption(settings: dict[str, Any]) -> str:
     return (
         f"Two equal hidden layers, {settings['num_width_networks']} networks per row. "
         f"{interval_note('networks', settings)}"
+    )
+
+
+def depths_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
+    rows = [
+        [
+            depth if part["is_trained"] else f"{depth} (never trained on)",
+            with_interval(part["nnit"]),
+            percent(part["nnit"]["min"]),
+            with_interval(part["ghn"]),
+            with_interval(part["nested"]) if "nested" in part else "-",
+        ]
+        for depth, part in section.items()
+    ]
+    return without_empty_columns(["Hidden layers", "NNiT", "Minimum", "GHN", NESTED], rows, [NESTED])
+
+
+def depths_caption(settings: dict[str, Any]) -> str:
+    return (
+        f"{settings['num_depth_architectures']} architectures per row, of widths that were trained on, and "
+        f"{settings['num_depth_networks']} networks of each. Minimum is the score of NNiT's weakest single network. "
+        f"{interval_note('architectures', settings)}"
     )
 
 
@@ -290,61 +299,6 @@ def steps_caption(settings: dict[str, Any]) -> str:
     )
 
 
-def protocol(report: Report) -> str:
-    """How the networks of the tables were scored, on which data, and which parts are not complete, as a list."""
-    settings = report["settings"]
-    samples = samples_of(settings)
-    lines = [
-        *_meaning_of(settings),
-        f"Means are over all generated networks, with {settings['num_inference_steps']} denoising steps.",
-        f"Each region has {settings['num_architectures']} architectures with {settings['num_networks']} networks each "
-        f"(seed {settings['seed']}).",
-    ]
-
-    # regions with fewer architectures
-    unfinished = {
-        REGION_NAMES[region]: len(part["architectures"])
-        for region, part in report.get("regions", {}).items()
-        if len(part["architectures"]) < settings["num_architectures"]
-    }
-    if unfinished:
-        numbers = ", ".join(f"{name} ({number})" for name, number in unfinished.items())
-        lines.append(f"Regions with fewer architectures, whose means are rough estimates: {numbers}.")
-
-    # data, and what counts as a success
-    if settings["num_final_episodes"] is None:
-        lines.append(
-            f"Every network is scored on the same {settings['num_test_episodes']} test {samples}, which neither "
-            "training nor the choice of the best networks used."
-        )
-    else:
-        screened = settings["num_episodes"] or settings["num_test_episodes"]
-        lines += [
-            f"Regions, and architectures chosen by the model: every network is scored in the same "
-            f"{screened} validation {samples}, and the {best_of(settings)} by that score in the same "
-            f"{settings['num_final_episodes']} test {samples}.",
-            f"All other tables: every network is scored in the same {screened} test {samples}.",
-            f"No training run used these {samples}.",
-        ]
-    if _has_success_at_end(report.get("regions", {})):
-        lines.append(
-            "An episode is a success if the task is solved in any of its steps. Success at episode end is the share "
-            "of episodes whose last step is a success."
-        )
-    lines.append(f"Intervals describe how the mean varies over architectures or networks, not over {samples}.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _meaning_of(settings: dict[str, Any]) -> list[str]:
-    """What the numbers are, where they are no shares of successes."""
-    if settings.get("is_share", True):
-        return []
-    return [
-        f"Scores are {settings['metric']}, in percent: the share of the target's variance that predictions explain. "
-        "100% is perfect, and 0% is as good as the mean of the targets."
-    ]
-
-
 class ReportTable(NamedTuple):
     """A table of a report: its section, how it is made, and the text above it."""
 
@@ -357,6 +311,7 @@ TABLES = {
     "Regions of architectures": ReportTable("regions", regions_table, regions_caption),
     "Networks trained directly": ReportTable("direct", direct_table, direct_caption),
     "Widths": ReportTable("widths", widths_table, widths_caption),
+    "Depths": ReportTable("depths", depths_table, depths_caption),
     "Architectures chosen by the model": ReportTable("unconditional", unconditional_table, unconditional_caption),
     "Novelty": ReportTable("novelty", novelty_table, novelty_caption),
     "Simpler ways to a new network": ReportTable("novelty", baselines_table, baselines_caption),
@@ -366,6 +321,7 @@ TABLES = {
 PICTURES = {
     "regions": "Scores of NNiT and of its GHN on architectures seen in training and held out",
     "widths": "Scores of NNiT and of its GHN against width",
+    "depths": "Scores of NNiT and of its GHN against the number of hidden layers",
     "unconditional": "Architectures that the model chooses without a request, and their scores",
     "novelty": "Distances of generated networks, and scores of simpler ways to a new network",
     "steps": "Scores against denoising steps",

@@ -52,7 +52,7 @@ class _Preset:
     sections: tuple[Any, ...]
 
 
-_SECTIONS = ("regions", "direct", "widths", "unconditional", "novelty", "steps")
+_SECTIONS = ("regions", "direct", "widths", "depths", "unconditional", "novelty", "steps")
 # of tables, whose networks are small, and whose users wait for the result: small takes a few minutes on two CPU cores
 _TABLE_PRESETS = {
     "small": _Preset(1000, 1000, 300, 200, 3, 32, 10, 10, ("regions", "direct", "unconditional")),
@@ -119,6 +119,7 @@ class Recipe:
                 num_unconditional_networks=2 * chosen.num_networks,
                 num_budget_networks=chosen.num_networks,
                 num_width_networks=chosen.num_networks,
+                num_depth_networks=max(2, chosen.num_networks // 3),
             ),
             nested=_nested_of(task, chosen),
         )
