@@ -9,10 +9,9 @@ from results_sources import ROBOTS, evaluation, grid, picture, read, source
 from nnit_diffusers import get_task
 from nnit_diffusers.cards.robot import what_fails
 from nnit_diffusers.evaluation.formats import AT_END, architecture_name, interval_note, percent, with_interval
+from nnit_diffusers.evaluation.protocol import REGION_NAMES, protocol
 from nnit_diffusers.evaluation.tables import (
-    REGION_NAMES,
     novelty_caption,
-    protocol,
     regions_caption,
     regions_table,
     steps_caption,

@@ -197,7 +197,7 @@ def test_every_number_of_steps_is_scored_on_both_held_out_regions_and_timed(repo
 
 
 def test_depths_have_several_architectures_of_trained_widths_and_go_beyond_the_grid(report, digits):
-    assert {depth: part["is_trained"] for depth, part in report["depths"].items()} == {"1": True, "3": True, "5": False}
+    assert [part["is_trained"] for part in report["depths"].values()] == [True, True, False]
     for depth, part in report["depths"].items():
         sizes = [row["hidden_sizes"] for row in part["architectures"]]
         assert len({tuple(each) for each in sizes}) == 2 and {len(each) for each in sizes} == {int(depth)}

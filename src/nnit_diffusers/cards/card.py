@@ -9,8 +9,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..evaluation.report import Report
 from ..evaluation.protocol import protocol
+from ..evaluation.report import Report
 from ..evaluation.tables import PICTURES, report_tables
 from ..loading.hub import LIBRARY_NAME
 from ..loading.limits import MAX_GENERATED_DEPTH

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.formats import architecture_name, percent
-from ..evaluation.report import Report
 from ..evaluation.protocol import REGION_NAMES
+from ..evaluation.report import Report
 from ..loading.local import read_json_object
 from ..tasks.maniskill import ManiSkillTask
 
