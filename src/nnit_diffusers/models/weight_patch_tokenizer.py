@@ -132,6 +132,10 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         """Number of patches of a network of this architecture."""
         return num_patches(architecture, self.config.patch_size)
 
+    def patch_layout(self, architecture: MLPArchitecture) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions `[P, 5]` and element mask `[P, p * p]` of a network of this architecture."""
+        return patch_layout(architecture, self.config.patch_size)
+
     def num_slots(self, architecture: MLPArchitecture) -> int:
         """Number of architecture tokens of a network of this architecture."""
         return max(self.config.max_depth, architecture.depth)
@@ -153,7 +157,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         check_total("The patches of a batch", num_networks * longest, MAX_PATCHES, remedy)
         check_total("The weights of a batch", num_networks * longest * patch_size**2, MAX_WEIGHTS, remedy)
         # fill in positions and masks of every network
-        layouts = [patch_layout(architecture, patch_size) for architecture in architectures]
+        layouts = [self.patch_layout(architecture) for architecture in architectures]
         positions_BPF = torch.zeros(num_networks, longest, len(POSITION_FIELDS), dtype=torch.long)
         element_mask = torch.zeros(num_networks, longest, patch_size**2, dtype=torch.bool)
         attention_mask = torch.zeros(num_networks, longest, dtype=torch.bool)
