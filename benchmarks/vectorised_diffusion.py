@@ -67,15 +67,24 @@ class VectorTrainer(NNiTTrainer):
 
 def train(task: Task, ghn: GraphHyperNetwork, recipe: Recipe, output_dir: Path) -> NNiTPipeline:
     """Both runs of the transformer, as in a recipe."""
-    runs: dict[str, NNiTTrainingConfig] = {"transformer": recipe.nnit}
-    if recipe.tuning is not None:
-        runs["tuning"] = recipe.tuning
-    pretrained: NNiTTransformer | None = None
-    for name, config in runs.items():
-        resumed = replace(config, resume_from_checkpoint="latest", validation_steps=config.max_train_steps)
-        trainer = VectorTrainer(task, ghn, resumed, output_dir / name, pretrained)
-        trainer.run()
-        pretrained = trainer.trained.eval()
+    pipe = run(task, ghn, recipe.nnit, output_dir / "transformer")
+    if recipe.tuning is None:
+        return pipe
+    return run(task, ghn, recipe.tuning, output_dir / "tuning", pipe.transformer)
+
+
+def run(
+    task: Task,
+    ghn: GraphHyperNetwork,
+    config: NNiTTrainingConfig,
+    output_dir: Path,
+    pretrained: NNiTTransformer | None = None,
+) -> NNiTPipeline:
+    """One run, resumed if it was interrupted, and validated once."""
+    config = replace(config, resume_from_checkpoint="latest", validation_steps=config.max_train_steps)
+    trainer = VectorTrainer(task, ghn, config, output_dir, pretrained)
+    trainer.run()
+    trainer.trained.eval()
     return trainer.pipeline
 
 
@@ -91,8 +100,8 @@ def main(arguments: Arguments) -> None:
     vectors = train(task, pipe.ghn, recipe, Path(arguments.output_dir))
     # the same architectures, and as many networks
     config: EvaluationConfig = replace(recipe.evaluation, sections=("regions",), regions=arguments.regions)
-    sizes = {"num_networks": arguments.num_networks, "num_architectures": arguments.num_architectures}
-    config = replace(config, **{name: value for name, value in sizes.items() if value is not None})
+    config.num_networks = arguments.num_networks or config.num_networks
+    config.num_architectures = arguments.num_architectures or config.num_architectures
     with torch.inference_mode():
         report = evaluate_pipeline(vectors, task, arguments.output_path, config)
     print(regions_table(report["regions"], report["settings"]).replace("NNiT", "Vectors"))
