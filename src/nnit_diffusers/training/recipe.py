@@ -293,6 +293,14 @@ def _narrow_fraction(task: Task) -> float:
     return 0.34 if task.max_width >= 3 * task.min_width else 0.0
 
 
+def _exactness(task: Task) -> int:
+    """Twice the steps where actions are standardised, such as joint positions.
+
+    Most of such an action is where the robot is already, and what the expert decides is a small rest of it.
+    """
+    return 2 if isinstance(task, ImitationTask) and task.standardises_actions else 1
+
+
 def _dagger_of(task: Task, steps: int) -> dict[str, Any]:
     """Rounds of DAgger of a run of this length, if there is an expert or a teacher."""
     has_rounds = isinstance(task, ImitationTask) and task.can_label
@@ -306,7 +314,7 @@ def _dagger_of(task: Task, steps: int) -> dict[str, Any]:
 def _nested_of(task: Task, preset: _Preset) -> NestedTrainingConfig:
     # every step trains one depth
     num_depths = task.max_depth - task.min_depth + 1
-    steps = max(1, round(_steps_of(task, preset.nested_steps) * num_depths / 3))
+    steps = max(1, round(_steps_of(task, preset.nested_steps) * _exactness(task) * num_depths / 3))
     return NestedTrainingConfig(
         max_train_steps=steps,
         narrow_fraction=0.5 if _narrow_fraction(task) else 0.0,
@@ -319,7 +327,7 @@ def _nested_of(task: Task, preset: _Preset) -> NestedTrainingConfig:
 def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
     is_imitation, is_table, is_wide = isinstance(task, ImitationTask), isinstance(task, TableTask), _is_wide(task)
     # an expert's actions have to be met more exactly than a class, and few rows are learned sooner
-    steps = _steps_of(task, preset.ghn_steps) * (2 if is_imitation else 1)
+    steps = _steps_of(task, preset.ghn_steps) * (2 * _exactness(task) if is_imitation else 1)
     if isinstance(task, TableTask) and len(task.rows.targets_of("train")) < _FEW_ROWS:
         steps = max(1, round(0.6 * steps))
     return GHNTrainingConfig(
