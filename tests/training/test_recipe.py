@@ -53,18 +53,17 @@ def test_policies_are_tuned_for_longer_and_closer_to_the_expert_narrow_ones_most
     assert policies.tuning.max_train_steps > classifiers.tuning.max_train_steps
 
 
-def test_standardised_actions_take_twice_the_steps_of_generators(monkeypatch):
+def test_standardised_actions_take_twice_the_steps(monkeypatch):
     task = get_task("pickcube")
     usual = Recipe.for_task(task, "small")
     monkeypatch.setattr(type(task), "standardises_actions", True)
     exact = Recipe.for_task(task, "small")
-    for stage in ("ghn", "nested"):
-        before, after = getattr(usual, stage), getattr(exact, stage)
-        assert after.max_train_steps == 2 * before.max_train_steps
+    for stage in ("nested", "ghn", "nnit", "tuning"):
+        assert getattr(exact, stage).max_train_steps == 2 * getattr(usual, stage).max_train_steps
+    for before, after in ((usual.ghn, exact.ghn), (usual.nested, exact.nested)):
         assert [step / after.max_train_steps for step in after.dagger_steps] == pytest.approx(
             [step / before.max_train_steps for step in before.dagger_steps], abs=1e-3
         )
-    assert exact.nnit == usual.nnit
 
 
 def test_few_rows_of_a_table_take_fewer_steps(tmp_path):

@@ -107,7 +107,7 @@ class Recipe:
             demonstrations=_demonstrations_of(task),
             ghn=_ghn_of(task, chosen),
             nnit=nnit,
-            tuning=_tuning_for(task, nnit, _steps_of(task, chosen.tuning_steps)),
+            tuning=_tuning_for(task, nnit, _steps_of(task, chosen.tuning_steps) * _exactness(task)),
             evaluation=EvaluationConfig(
                 sections=chosen.sections,
                 num_networks=max(2, chosen.num_networks // 3) if is_imitation else chosen.num_networks,
@@ -351,7 +351,7 @@ def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
 
 
 def _nnit_of(task: Task, preset: _Preset) -> NNiTTrainingConfig:
-    is_wide, steps = _is_wide(task), _steps_of(task, preset.nnit_steps)
+    is_wide, steps = _is_wide(task), _steps_of(task, preset.nnit_steps) * _exactness(task)
     return NNiTTrainingConfig(
         max_train_steps=steps,
         train_batch_size=8 if is_wide else 16,
