@@ -106,6 +106,10 @@ class NNiTPipeline(SafePipeline):
             nested=nested,
         )
         self.register_to_config(min_width=min_width, min_depth=min_depth, max_depth=max_depth)
+        # of a call, for its callbacks
+        self._attention_kwargs: dict[str, Any] | None = None
+        self._current_timestep: torch.Tensor | None = None
+        self._interrupt = False
 
     def prepare_spaces(
         self,

@@ -233,6 +233,9 @@ class NNiTTrainingConfig(TrainingConfig):
     """Weight of the task's own loss, as predicted networks have it; needs the task's training data."""
     function_batch_size: int = 128
     """Inputs that predicted networks are run on for these two losses."""
+    one_step_loss_weight: float = 0.0
+    """Weight of the loss of networks that are generated in one step, with the two losses above; needs a pretrained
+    transformer, whose few steps it learns to do at once."""
 
     patch_size: int = 8
     """Side of a patch of weights."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from diffusers.training_utils import compute_density_for_timestep_sampling
 from ..data import GHNWeightStream, WeightDataset, measure_alignment
 from ..evaluation import evaluate
 from ..models.graph_hypernetwork import GraphHyperNetwork
+from ..models.patches import WeightPatchBatch
 from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..pipelines import NNiTPipeline
@@ -21,6 +23,7 @@ from ..schedulers import NNiTArchitectureScheduler
 from ..tasks.base import Task, output_settings
 from .config import NNiTTrainingConfig
 from .generator_trainer import VALIDATION_STREAM
+from .one_step import OneStepTeacher, predict_in_one_step
 from .optimizer import Muon
 from .randomness import step_generator
 from .trainer import StepCallback, Trainer
@@ -29,6 +32,7 @@ from .transformer_losses import (
     NoisedBatch,
     add_noise,
     architecture_loss,
+    element_weights,
     function_errors,
     patch_losses,
     predict,
@@ -50,10 +54,12 @@ STATISTICS_TOLERANCE = 0.1
 
 
 class NNiTBatch(NamedTuple):
-    """A micro-step: noised networks and architecture-only samples, and raw inputs with targets where they are run."""
+    """A micro-step: noised networks and architecture-only samples, raw inputs with targets where networks are run, and
+    noise `[B, P, p * p]` where they are generated in one step."""
 
     noised: NoisedBatch
     samples: tuple[torch.Tensor, torch.Tensor] | None
+    noise: torch.Tensor | None
 
 
 def check_statistics(task: Task, ghn: GraphHyperNetwork) -> None:
@@ -122,6 +128,11 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
     ) -> None:
         if isinstance(source, GraphHyperNetwork):
             check_statistics(task, source)
+        if config.one_step_loss_weight and pretrained is None:
+            raise ValueError(
+                "`one_step_loss_weight` must be 0 for a transformer that is not pretrained, but received "
+                f"{config.one_step_loss_weight}."
+            )
         self._source, self._pretrained, self._include_ghn = source, pretrained, include_ghn
         super().__init__(task, config, output_dir, on_step)
 
@@ -140,6 +151,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             min_depth=task.min_depth,
             max_depth=task.max_depth,
         )
+        self.teacher = OneStepTeacher(self.pipeline) if config.one_step_loss_weight else None
         return self.pipeline.transformer
 
     def _open_source(self) -> GHNWeightStream | WeightDataset:
@@ -233,7 +245,10 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         )
         scheduler = self.pipeline.architecture_scheduler
         noised = add_noise(batch, tokens, sigmas, scheduler, config.masked_architecture_fraction, generator)
-        return NNiTBatch(noised, samples)
+        noise = None
+        if self.teacher is not None:
+            noise = torch.randn(batch.patches.shape, generator=generator).to(batch.patches) * batch.element_mask
+        return NNiTBatch(noised, samples, noise)
 
     def counts(self, batch: NNiTBatch) -> dict[str, float]:
         noised = batch.noised
@@ -256,30 +271,55 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             "patches": patches / counts["networks"],
             "architecture": masked / counts["masked"] + samples / counts["sample_masked"],
         }
+        clean, device = noised.clean, self.accelerator.device
         if batch.samples is not None:
-            summed = self._losses_of_outputs(prediction.patches, noised, *batch.samples)
+            # of those that their noised patches determine
+            decided = (noised.sigmas < MAX_FUNCTION_SIGMA).nonzero().flatten()
+            summed = self._losses_of_outputs(prediction.patches, clean, decided.tolist(), batch.samples)
             losses |= {name: loss / counts["decided"] for name, loss in summed.items()}
+        if self.teacher is not None and batch.noise is not None:
+            losses["one_step"] = self._one_step_loss(self.teacher, batch.noise.to(device), clean, batch.samples)
+            losses["one_step"] = losses["one_step"] / counts["networks"]
         return losses
 
     def _losses_of_outputs(
-        self, patches: torch.Tensor, noised: NoisedBatch, inputs: torch.Tensor, targets: torch.Tensor
+        self,
+        patches: torch.Tensor,
+        clean: WeightPatchBatch,
+        members: list[int],
+        samples: tuple[torch.Tensor, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        """Summed losses of what predicted networks compute, of those that their noised patches determine."""
+        """Summed losses of what predicted networks compute, of some of a batch."""
         config, device = self.config, self.accelerator.device
-        decided = (noised.sigmas < MAX_FUNCTION_SIGMA).nonzero().flatten().tolist()
-        architectures = [noised.clean.architectures[index] for index in decided]
-        inputs, targets, losses = inputs.to(device), targets.to(device), {}
+        inputs, targets = (tensor.to(device) for tensor in samples)
+        architectures, losses = [clean.architectures[index] for index in members], {}
         # In full precision, as the networks will run: rounding errors would be as large as the remaining error.
         with torch.autocast(device.type, enabled=False):
-            predicted = patches[decided].float()
+            predicted = patches[members].float()
             if config.function_loss_weight:
-                clean = noised.clean.patches[decided]
-                losses["function"] = function_errors(predicted, clean, architectures, self.tokenizer, inputs).sum()
+                true = clean.patches[members]
+                losses["function"] = function_errors(predicted, true, architectures, self.tokenizer, inputs).sum()
             if config.task_loss_weight:
                 losses["task"] = task_losses(
                     predicted, architectures, self.tokenizer, self.task, inputs, targets
                 ).sum()
         return losses
+
+    def _one_step_loss(
+        self,
+        teacher: OneStepTeacher,
+        noise: torch.Tensor,
+        batch: WeightPatchBatch,
+        samples: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """Summed loss of networks generated in one step: their patches, and what they compute."""
+        taught = replace(batch, patches=teacher(noise, batch))
+        patches = predict_in_one_step(self.model, noise, batch)
+        weights = element_weights(batch, self.config.bias_loss_weight)
+        losses = {"patches": ((patches.float() - taught.patches).square() * weights).sum()}
+        if samples is not None:
+            losses |= self._losses_of_outputs(patches, taught, list(range(len(patches))), samples)
+        return self.total_loss(losses)
 
     def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         config = self.config
@@ -288,6 +328,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             "architecture": config.architecture_loss_weight,
             "function": config.function_loss_weight,
             "task": config.task_loss_weight,
+            "one_step": config.one_step_loss_weight,
         }
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
