@@ -12,6 +12,14 @@ from nnit_diffusers.tasks.tables import load_table_task
 from nnit_diffusers.training import DemonstrationsConfig, Recipe
 
 
+def table_of(folder, num_rows):
+    """Numbers in two columns."""
+    values = np.random.default_rng(0).normal(size=(num_rows, 2))
+    path = folder / f"{num_rows}.csv"
+    pandas.DataFrame(values, columns=["x", "y"]).to_csv(path, index=False)
+    return load_table_task(path, "y")
+
+
 class WideTask(TinyDataTask):
     max_width = 256
 
@@ -53,6 +61,11 @@ def test_policies_are_tuned_for_longer_and_closer_to_the_expert_narrow_ones_most
     assert policies.tuning.max_train_steps > classifiers.tuning.max_train_steps
 
 
+def test_networks_of_a_data_set_learn_to_be_generated_in_one_step_and_those_of_a_table_do_not(tmp_path):
+    assert Recipe.for_task(get_task("digits")).tuning.one_step_loss_weight == 1
+    assert Recipe.for_task(table_of(tmp_path, 200)).tuning.one_step_loss_weight == 0
+
+
 def test_standardised_actions_take_twice_the_steps(monkeypatch):
     task = get_task("pickcube")
     usual = Recipe.for_task(task, "small")
@@ -67,13 +80,8 @@ def test_standardised_actions_take_twice_the_steps(monkeypatch):
 
 
 def test_few_rows_of_a_table_take_fewer_steps(tmp_path):
-    random = np.random.default_rng(0)
-    steps = []
-    for num_rows in (300, 6000):
-        frame = pandas.DataFrame(random.normal(size=(num_rows, 2)), columns=["x", "y"])
-        frame.to_csv(tmp_path / f"{num_rows}.csv", index=False)
-        steps.append(Recipe.for_task(load_table_task(tmp_path / f"{num_rows}.csv", "y"), "small").ghn.max_train_steps)
-    assert steps[0] < steps[1]
+    few, many = (Recipe.for_task(table_of(tmp_path, num_rows), "small") for num_rows in (300, 6000))
+    assert few.ghn.max_train_steps < many.ghn.max_train_steps
 
 
 def test_a_data_set_has_no_expert_and_a_robot_without_data_has_one(tmp_path):
