@@ -9,7 +9,7 @@ minutes of every run, and the scores on architectures that training never used, 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +21,7 @@ from measuring import run_training
 
 from nnit_diffusers.evaluation.sections.regions import SOURCES
 from nnit_diffusers.evaluation.summary import difference_summary
+from nnit_diffusers.loading.local import read_json_object
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.writing import write_json
 
@@ -33,7 +34,7 @@ class Arguments:
     """Trains on four tables."""
 
     output_path: str = "outputs/own_tables.json"
-    """JSON file to write."""
+    """JSON file to write, or whose tables to replace."""
     work_dir: str = "outputs/own_tables"
     """Folder of the tables and the pipelines."""
     tables: tuple[str, ...] = ("wine", "breast_cancer", "diabetes", "california_like")
@@ -104,6 +105,7 @@ def measure(name: str, work_dir: Path, settings: tuple[str, ...]) -> dict[str, A
         "settings": report["settings"],
         "regions": {region: {kind: report["regions"][region][kind] for kind in SOURCES} for region in HELD_OUT},
         "against_direct": {region: against_direct(report, region) for region in HELD_OUT},
+        "provenance": provenance(),
     }
 
 
@@ -121,10 +123,12 @@ def against_direct(report: dict[str, Any], region: str) -> dict[str, Any]:
 
 
 def main(arguments: Arguments) -> None:
-    results = {}
+    path = Path(arguments.output_path)
+    # tables that were measured in another run stay
+    results = read_json_object(path)["tables"] if path.exists() else {}
     for name in arguments.tables:
         results[name] = measure(name, Path(arguments.work_dir), arguments.settings)
-        write_json(arguments.output_path, {"arguments": asdict(arguments), "tables": results, **provenance()})
+        write_json(path, {"tables": results})
         for region, compared in results[name]["against_direct"].items():
             print(
                 f"{name}, {results[name]['minutes']:.1f} min, {region}: NNiT {compared['nnit']:.1%}, "

@@ -82,6 +82,7 @@ def test_standardised_actions_take_twice_the_steps(monkeypatch):
 def test_few_rows_of_a_table_take_fewer_steps(tmp_path):
     few, many = (Recipe.for_task(table_of(tmp_path, num_rows), "small") for num_rows in (300, 6000))
     assert few.ghn.max_train_steps < many.ghn.max_train_steps
+    assert few.tuning.max_train_steps < many.tuning.max_train_steps and few.nnit == many.nnit
 
 
 def test_a_data_set_has_no_expert_and_a_robot_without_data_has_one(tmp_path):

@@ -27,7 +27,7 @@ PRESETS = ("small", "base", "large")
 _DEMONSTRATED_STEPS, _MIN_EPISODES = 30_000, 20
 # Parameters of the mean network of the task that the numbers of steps below are chosen for: that of `digits`.
 _USUAL_PARAMETERS = 5000
-# Rows for training below which a hypernetwork needs fewer steps: measured on 340 and 900 rows.
+# Rows for training below which a hypernetwork and the tuning need fewer steps: measured on 340 and 900 rows.
 _FEW_ROWS = 2000
 # What tuning shares with the transformer that it begins with.
 _SHARED = ("patch_size", "num_layers", "num_attention_heads", "attention_head_dim", "scheduler_shift")
@@ -255,7 +255,7 @@ def _tuning_for(task: Task, nnit: NNiTTrainingConfig, steps: int) -> NNiTTrainin
     data sets learn to be generated in one step. It takes half of the tuning's time, which tables do not have.
     """
     if isinstance(task, TableTask):
-        return _tuning_of(nnit, steps)
+        return _tuning_of(nnit, steps if _has_few_rows(task) else round(1.5 * steps))
     if not isinstance(task, ImitationTask):
         return replace(_tuning_of(nnit, steps), one_step_loss_weight=1.0)
     return replace(
@@ -289,6 +289,10 @@ def _steps_of(task: Task, steps: int) -> int:
 
 def _is_wide(task: Task) -> bool:
     return task.max_width > 64
+
+
+def _has_few_rows(task: TableTask) -> bool:
+    return len(task.rows.targets_of("train")) < _FEW_ROWS
 
 
 def _narrow_fraction(task: Task) -> float:
@@ -331,7 +335,7 @@ def _ghn_of(task: Task, preset: _Preset) -> GHNTrainingConfig:
     is_imitation, is_table, is_wide = isinstance(task, ImitationTask), isinstance(task, TableTask), _is_wide(task)
     # an expert's actions have to be met more exactly than a class, and few rows are learned sooner
     steps = _steps_of(task, preset.ghn_steps) * (2 * _exactness(task) if is_imitation else 1)
-    if isinstance(task, TableTask) and len(task.rows.targets_of("train")) < _FEW_ROWS:
+    if isinstance(task, TableTask) and _has_few_rows(task):
         steps = max(1, round(0.6 * steps))
     return GHNTrainingConfig(
         max_train_steps=steps,
