@@ -2,8 +2,8 @@
 
 At the highest noise level, the best prediction of clean patches is the mean of many networks, which does little. A
 second step then decides for one of them. Here a frozen copy of the transformer takes these few steps. The transformer
-is trained to predict their end at once, as rectified flow does (https://huggingface.co/papers/2209.03003). The way from
-noise to a network becomes straight, so that more steps lead to the same network.
+is trained to predict their end at once, as rectified flow does (https://huggingface.co/papers/2209.03003). The way
+from noise to a network becomes straight, so that more steps lead to the same network.
 
 Shape legend: B networks, P patches, p side of a patch.
 """
