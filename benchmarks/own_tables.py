@@ -105,6 +105,7 @@ def measure(name: str, work_dir: Path, settings: tuple[str, ...]) -> dict[str, A
         "settings": report["settings"],
         "regions": {region: {kind: report["regions"][region][kind] for kind in SOURCES} for region in HELD_OUT},
         "against_direct": {region: against_direct(report, region) for region in HELD_OUT},
+        "options": list(settings),
         "provenance": provenance(),
     }
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nnit_diffusers import MLPArchitecture, WeightPatchTokenizer
-from nnit_diffusers.models.patches import POSITION_FIELDS, cut, cut_bias
+from nnit_diffusers.models.patches import POSITION_FIELDS, WeightPatchBatch, cut, cut_bias
 
 
 # Pieces of a row of the grid that numbers them: both of its sides are small numbers, as those of a patch are.
@@ -55,6 +55,15 @@ class VectorTokenizer(WeightPatchTokenizer):
         flat = patches.new_zeros(len(patches), super().num_patches(architecture) * length)
         order = order_in_patches(architecture, self.config.patch_size).to(patches.device)
         return super().decode_stacked(flat.index_copy(1, order, vectors_BN).unflatten(1, (-1, length)), architecture)
+
+
+def vectors_of(patches: torch.Tensor, batch: WeightPatchBatch) -> torch.Tensor:
+    """Numbers of every element of patches `[B, P, p * p]`, in the pieces of a batch of vectors; 0 in padding."""
+    vectors = torch.zeros(batch.element_mask.shape)
+    for row, architecture in enumerate(batch.architectures):
+        order = order_in_patches(architecture, round(patches.shape[-1] ** 0.5))
+        vectors[row].flatten()[: len(order)] = patches[row].flatten()[order]
+    return vectors
 
 
 @lru_cache(maxsize=4096)

@@ -37,7 +37,9 @@ def own_tables() -> list[str]:
     """Four tables, each with the default command."""
     path = "docs/measurements/own_tables.json"
     rows = []
-    for name, run in read(path)["tables"].items():
+    tables = read(path)["tables"]
+    assert not any(run["options"] for run in tables.values()), f"{path} must be of the default command"
+    for name, run in tables.items():
         compared = run["against_direct"].values()
         rows.append(
             [
@@ -52,7 +54,7 @@ def own_tables() -> list[str]:
     header = ["Table", "Rows", "Score", "Time", "Held-out combinations", "Held-out widths"]
     header += ["Trained directly", "NNiT, same architectures", "GHN, same architectures"]
     header += ["Nested slices, same architectures"]
-    settings = next(iter(read(path)["tables"].values()))["settings"]
+    settings = next(iter(tables.values()))["settings"]
     return [
         "### Tables",
         "`nnit train TABLE --target COLUMN` without further options, on two CPU cores without a GPU. The time is that "

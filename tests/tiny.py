@@ -21,9 +21,9 @@ def tiny_transformer(**config) -> NNiTTransformer:
     """A transformer whose output depends on all of its inputs."""
     torch.manual_seed(0)
     defaults = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8, "patch_size": PATCH_SIZE}
-    transformer = NNiTTransformer(
-        IN_FEATURES, OUT_FEATURES, **{"max_width": MAX_WIDTH, "max_depth": NUM_SLOTS, **defaults, **config}
-    )
+    sizes = {"in_features": IN_FEATURES, "out_features": OUT_FEATURES, "max_width": MAX_WIDTH, "max_depth": NUM_SLOTS}
+    # By name: diffusers takes positional arguments for defaults, which a copy from the configuration lacks.
+    transformer = NNiTTransformer(**{**sizes, **defaults, **config})
     for parameter in transformer.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return transformer.eval()

@@ -2,8 +2,8 @@
 
     python examples/figures/plot_evaluation.py --evaluation_path nnit/pickcube/evaluation.json
 
-Writes a picture for each section of the evaluation into its folder: `regions.png`, `widths.png`, `unconditional.png`,
-`novelty.png` and `steps.png`. The model card shows the pictures in its folder.
+Writes a picture for each section of the evaluation into its folder: `regions.png`, `widths.png`, `depths.png`,
+`unconditional.png`, `novelty.png` and `steps.png`. The model card shows the pictures in its folder.
 """
 
 import json

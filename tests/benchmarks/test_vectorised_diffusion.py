@@ -4,12 +4,13 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from vector_tokenizer import VectorTokenizer
-from vectorised_diffusion import Arguments, main
+from vector_tokenizer import VectorTokenizer, vectors_of
+from vectorised_diffusion import Arguments, add_rounds, main
 
-from nnit_diffusers import MLP
+from nnit_diffusers import MLP, WeightPatchTokenizer, get_task
 from nnit_diffusers.cards.folder import RECIPE_NAME
 from nnit_diffusers.training.recipe import Recipe
+from nnit_diffusers.training.transformer_losses import element_weights
 
 
 SIZES = ((16, 20), (33,), (17, 18, 19))
@@ -43,6 +44,24 @@ def test_a_vector_has_the_weights_of_a_layer_row_by_row_and_then_its_biases_what
     positions = tokenizer.layout([architecture]).positions[0]
     assert positions[:, :3].unique(dim=0).tolist() == [[0, 0, 0]]
     assert len(positions.unique(dim=0)) == len(positions)
+
+
+def test_all_layers_of_a_vector_have_the_same_weight_in_the_loss(tokenizer, digits):
+    batch = tokenizer.layout([digits.regions.architecture(sizes) for sizes in SIZES])
+    patches = WeightPatchTokenizer(64, 10).layout(batch.architectures)
+    vectors = vectors_of(element_weights(patches, bias_weight=0.25), batch)
+    torch.testing.assert_close(vectors.sum(dim=(1, 2)), torch.ones(3))
+    assert torch.equal(vectors > 0, batch.element_mask)
+    # weights and biases of every layer of the first network
+    sizes = [64 * 16, 16, 16 * 20, 20, 20 * 10, 10]
+    parts = vectors[0].flatten()[: sum(sizes)].split(sizes)
+    torch.testing.assert_close(torch.stack([part.sum() for part in parts]), torch.tensor([0.8, 0.2] * 3) / 3)
+
+
+def test_rounds_of_dagger_that_a_pipeline_was_tuned_on_have_to_be_given():
+    robot = get_task("pushcube")
+    with pytest.raises(ValueError, match="`dagger_dir` must have the rounds of steps .* but received None"):
+        add_rounds(robot, Recipe.for_task(robot), None)
 
 
 def test_the_recipe_of_a_pipeline_is_trained_on_vectors_and_evaluated_on_its_regions(

@@ -54,7 +54,7 @@ class OneArchitectureTask(TinyDataTask):
 
 
 TASKS = [OneLayerTask, OneWidthTask, TwoLayersTask, ThreeLayersTask, OneArchitectureTask]
-SIZES = EvaluationConfig(**{**FEW, "direct_steps": 5, "widths": None, "documented_architecture": None})
+SIZES = EvaluationConfig(**{**FEW, "direct_steps": 5, "widths": None, "depths": None, "documented_architecture": None})
 
 
 @pytest.fixture(scope="module", params=TASKS, ids=lambda task: task.name)

@@ -15,7 +15,7 @@ from nnit_diffusers.models.patches import BIAS_PATCH
 from nnit_diffusers.training import GHNTrainingConfig, NNiTTrainingConfig
 from nnit_diffusers.training.hypernetwork import GHNTrainer
 from nnit_diffusers.training.transformer import NNiTTrainer
-from nnit_diffusers.training.transformer_losses import add_noise, patch_losses, predict
+from nnit_diffusers.training.transformer_losses import add_noise, element_weights, patch_losses, predict
 
 
 NNIT = {**TINY_NNIT, "patch_size": PATCH_SIZE, "report_to": "none", "validation_steps": 10**6}
@@ -84,7 +84,8 @@ def test_the_loss_is_the_squared_error_of_clean_patches_over_the_squared_noise_l
     noised = noised_at(encoded([[6]] * 5), [0.05, 0.1, 0.2, 0.4, 0.8])
     # all elements of weights are off by 1, which is the loss before it is weighted
     is_weight = (noised.clean.positions[..., 0] != BIAS_PATCH)[..., None]
-    losses = patch_losses(noised.clean.patches + noised.clean.element_mask * is_weight, noised, bias_weight=0.25)
+    predicted = noised.clean.patches + noised.clean.element_mask * is_weight
+    losses = patch_losses(predicted, noised, element_weights(noised.clean, 0.25))
     # below 0.1 the weight is constant
     assert losses.tolist() == pytest.approx([80.0, 80.0, 20.0, 5.0, 1.25], rel=1e-4)
 
@@ -162,7 +163,8 @@ def test_the_transformers_loss_is_the_weighted_sum_of_its_parts(tmp_path):
     (_, (patches, logits)), (_, (_, sample_logits)) = trainer.model.calls
     noised, bias_weight = batch.noised, trainer.config.bias_loss_weight
     # the parts
-    torch.testing.assert_close(losses["patches"], patch_losses(patches, noised, bias_weight).mean())
+    weights = element_weights(noised.clean, bias_weight)
+    torch.testing.assert_close(losses["patches"], patch_losses(patches, noised, weights).mean())
     networks = cross_entropies(logits, noised.clean.architecture_tokens, noised.noisy_tokens)
     samples = cross_entropies(sample_logits, noised.sample_tokens, noised.noisy_samples)
     assert networks and samples

@@ -14,6 +14,8 @@ from nnit_diffusers.training.transformer import NNiTTrainer
 from nnit_diffusers.training.transformer_losses import element_weights, function_errors, task_losses
 
 
+# diffusers' own way to load averaged weights.
+pytestmark = pytest.mark.filterwarnings("ignore:It is deprecated to pass a pretrained model name:FutureWarning")
 NNIT = {**TINY_NNIT, "patch_size": PATCH_SIZE, "report_to": "none", "validation_steps": 10**6}
 # Two networks of one architecture, which the mean of both is far from.
 SIZES = [8]
@@ -63,6 +65,35 @@ def test_the_loss_is_that_of_networks_predicted_from_noise_where_the_frozen_copy
     torch.testing.assert_close(losses["one_step"], expected)
     others = {name: loss for name, loss in losses.items() if name != "one_step"}
     torch.testing.assert_close(trainer.total_loss(losses), trainer.total_loss(others) + 0.5 * expected)
+
+
+def test_a_resumed_run_has_the_teacher_that_it_began_with(tmp_path):
+    settings = {"one_step_loss_weight": 1.0, "max_train_steps": 4, "checkpointing_steps": 2}
+    settings |= {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
+    transformers = []
+    for folder, num_steps in (("whole", None), ("parts", 3), ("parts", None)):
+        resumed = {"resume_from_checkpoint": "latest" if num_steps is None else None}
+        # what the run began with is not needed again
+        pretrained = None if (tmp_path / folder).exists() else tiny_transformer()
+        trainer = trainer_of(tmp_path / folder, pretrained=pretrained, **settings, **resumed)
+        if num_steps is not None:
+            trainer.on_step = interrupt_after(num_steps)
+            with pytest.raises(KeyboardInterrupt):
+                trainer.run()
+            continue
+        trainer.run()
+        transformers.append(trainer.trained.state_dict())
+    whole, parts = transformers
+    for key, tensor in whole.items():
+        torch.testing.assert_close(parts[key], tensor)
+
+
+def interrupt_after(num_steps):
+    def on_step(step, metrics):
+        if step == num_steps:
+            raise KeyboardInterrupt
+
+    return on_step
 
 
 def test_without_it_the_noise_of_a_batch_is_what_it_was(tmp_path):

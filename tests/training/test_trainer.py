@@ -12,7 +12,7 @@ from diffusers.optimization import SchedulerType
 from launching import TINY_GHN, TINY_NNIT, fresh_accelerate, logged
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny import PATCH_SIZE, tiny_ghn
+from tiny import PATCH_SIZE, tiny_ghn, tiny_transformer
 from tiny_tasks import TinyDataTask
 
 from nnit_diffusers import MLP
@@ -46,9 +46,9 @@ def ghn_trainer(output_dir, **settings):
     return GHNTrainer(TinyDataTask(), ghn_config(**settings), output_dir)
 
 
-def nnit_trainer(output_dir, task=None, **settings):
+def nnit_trainer(output_dir, task=None, pretrained=None, **settings):
     task = task or TinyDataTask()
-    return NNiTTrainer(task, tiny_ghn(), NNiTTrainingConfig(**{**NNIT, **settings}), output_dir)
+    return NNiTTrainer(task, tiny_ghn(), NNiTTrainingConfig(**{**NNIT, **settings}), output_dir, pretrained)
 
 
 def steps_of(output_dir):
@@ -95,7 +95,7 @@ def part_of(batch, rows):
         for name, value in vars(noised.clean).items()
     }
     parts = {name: value[rows] for name, value in vars(noised).items() if name != "clean"}
-    return NNiTBatch(NoisedBatch(WeightPatchBatch(**networks), **parts), batch.samples)
+    return NNiTBatch(NoisedBatch(WeightPatchBatch(**networks), **parts), batch.samples, batch.noise[rows])
 
 
 def test_the_same_networks_in_more_micro_steps_give_the_same_losses_and_weights(tmp_path):
@@ -110,6 +110,8 @@ def test_the_same_networks_in_more_micro_steps_give_the_same_losses_and_weights(
             architecture_batch_size=16,
             masked_architecture_fraction=0.4,
             function_loss_weight=1.0,
+            pretrained=tiny_transformer(),
+            one_step_loss_weight=1.0,
             # so that equal gradients are equal updates
             optimizer="adamw",
             adam_epsilon=1.0,
@@ -121,7 +123,7 @@ def test_the_same_networks_in_more_micro_steps_give_the_same_losses_and_weights(
         weights = torch.cat([parameter.detach().flatten() for parameter in trainer.trained.parameters()])
         results.append((metrics, weights))
     (metrics, weights), *others = results
-    assert set(metrics) == {"patches", "architecture", "function"} and min(metrics.values()) > 0
+    assert set(metrics) == {"patches", "architecture", "function", "one_step"} and min(metrics.values()) > 0
     for other_metrics, other_weights in others:
         assert other_metrics == pytest.approx(metrics, rel=1e-4)
         torch.testing.assert_close(other_weights, weights, rtol=1e-4, atol=1e-6)

@@ -53,7 +53,7 @@ def losses(model, noised):
     """Patch losses, and architecture losses of networks and of architecture-only samples."""
     prediction = predict(model, noised)
     return (
-        patch_losses(prediction.patches, noised, BIAS_WEIGHT),
+        patch_losses(prediction.patches, noised, element_weights(noised.clean, BIAS_WEIGHT)),
         architecture_loss(prediction.logits, noised.clean.architecture_tokens, noised.noisy_tokens),
         architecture_loss(prediction.sample_logits, noised.sample_tokens, noised.noisy_samples),
     )

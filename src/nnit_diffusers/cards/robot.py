@@ -44,7 +44,7 @@ def read_film(repo_dir: Path) -> dict[str, Any] | None:
 
 
 def what_fails(report: Report) -> list[str]:
-    """The weakest architectures and policies of every region, and the widths that fail, as far as measured."""
+    """The weakest architectures and policies of every region, and widths and depths that fail, as far as measured."""
     lines = []
     # weakest architecture and policy of every region
     for region, part in report.get("regions", {}).items():
@@ -58,14 +58,14 @@ def what_fails(report: Report) -> list[str]:
             f"{REGION_NAMES[region]}: `{name}`{of_all}, with a mean success of {percent(row['nnit']['mean'])}. The "
             f"minimum of a single policy is {percent(part['nnit']['min'])}."
         )
-    # widths that fail
-    failing = [
-        f"`{architecture_name(part['hidden_sizes'])}` {percent(part['nnit']['mean'])}"
-        for part in report.get("widths", {}).values()
-        if part["nnit"]["mean"] < FAILS_BELOW
-    ]
-    if failing:
-        lines.append(f"Widths with a mean success below {percent(FAILS_BELOW, 0)}: {', '.join(failing)}.")
+    # widths and depths that fail
+    widths = {f"`{architecture_name(part['hidden_sizes'])}`": part for part in report.get("widths", {}).values()}
+    depths = {f"{depth} layers": part for depth, part in report.get("depths", {}).items()}
+    for what, parts in (("Widths", widths), ("Depths", depths)):
+        means = {name: part["nnit"]["mean"] for name, part in parts.items()}
+        failing = [f"{name} {percent(mean)}" for name, mean in means.items() if mean < FAILS_BELOW]
+        if failing:
+            lines.append(f"{what} with a mean success below {percent(FAILS_BELOW, 0)}: {', '.join(failing)}.")
     return lines
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ..loading.limits import MAX_GENERATED_DEPTH
 from ..regions import REGIONS, RegionName
 from ..settings import check_ranges
 from ..tasks.base import Task
@@ -84,8 +85,8 @@ class EvaluationConfig:
     """`widths`: networks per width."""
 
     depths: tuple[int, ...] | None = None
-    """`depths`: numbers of hidden layers. Default: all of the task, one and two more, and about twice and three times
-    its maximum."""
+    """`depths`: numbers of hidden layers. Default: all of the task, one and two more, and 2 and 8/3 times its
+    maximum."""
     num_depth_architectures: int = 5
     """`depths`: architectures per depth, of widths that are trained on."""
     num_depth_networks: int = 20
@@ -153,9 +154,10 @@ def _widths_of(min_width: int, max_width: int) -> tuple[int, ...]:
 
 
 def _depths_of(min_depth: int, max_depth: int) -> tuple[int, ...]:
-    """Every depth of the task, and four beyond: 7, 8, 12 and 16 for a maximum of 6."""
+    """Every depth of the task, and up to four beyond: 7, 8, 12 and 16 for a maximum of 6."""
     beyond = (max_depth + 1, max_depth + 2, 2 * max_depth, round(8 * max_depth / 3))
-    return tuple(sorted({*range(min_depth, max_depth + 1), *beyond}))
+    depths = {*range(min_depth, max_depth + 1), *beyond}
+    return tuple(sorted(depth for depth in depths if depth <= MAX_GENERATED_DEPTH))
 
 
 def check_choices(config: EvaluationConfig, known: Sequence[str]) -> None:
@@ -164,6 +166,9 @@ def check_choices(config: EvaluationConfig, known: Sequence[str]) -> None:
         unknown = [value for value in getattr(config, name) if value not in allowed]
         if unknown:
             raise ValueError(f"`{name}` must be among {list(allowed)}, but received {unknown}.")
+    too_deep = [depth for depth in config.depths or () if depth > MAX_GENERATED_DEPTH]
+    if "depths" in config.sections and too_deep:
+        raise ValueError(f"`depths` must be at most {MAX_GENERATED_DEPTH}, but received {too_deep}.")
     check_ranges(config, may_be_zero=("seed", "num_direct_architectures"))
     # distances between networks need two, and an ensemble its members
     most = config.num_compared_networks

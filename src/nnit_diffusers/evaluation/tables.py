@@ -171,6 +171,7 @@ def depths_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
     rows = [
         [
             depth if part["is_trained"] else f"{depth} (never trained on)",
+            str(len(part["architectures"])),
             with_interval(part["nnit"]),
             percent(part["nnit"]["min"]),
             with_interval(part["ghn"]),
@@ -178,13 +179,13 @@ def depths_table(section: dict[str, Any], settings: dict[str, Any]) -> str:
         ]
         for depth, part in section.items()
     ]
-    return without_empty_columns(["Hidden layers", "NNiT", "Minimum", "GHN", NESTED], rows, [NESTED])
+    return without_empty_columns(["Hidden layers", "Architectures", "NNiT", "Minimum", "GHN", NESTED], rows, [NESTED])
 
 
 def depths_caption(settings: dict[str, Any]) -> str:
     return (
-        f"{settings['num_depth_architectures']} architectures per row, of widths that were trained on, and "
-        f"{settings['num_depth_networks']} networks of each. Minimum is the score of NNiT's weakest single network. "
+        f"Widths that were trained on, together or not, and {settings['num_depth_networks']} networks of each "
+        "architecture. Minimum is the score of NNiT's weakest single network. "
         f"{interval_note('architectures', settings)}"
     )
 

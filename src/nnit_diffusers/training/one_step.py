@@ -1,9 +1,10 @@
 """Generation in one step: the transformer learns where a few of its own steps lead to from the same noise.
 
 At the highest noise level, the best prediction of clean patches is the mean of many networks, which does little. A
-second step then decides for one of them. Here a frozen copy of the transformer takes these few steps. The transformer
-is trained to predict their end at once, as rectified flow does (https://huggingface.co/papers/2209.03003). The way
-from noise to a network becomes straight, so that more steps lead to the same network.
+second step then decides for one of them. Here a frozen copy of the transformer, the teacher, takes these few steps.
+The transformer is trained to predict their end at once, which is the distillation of rectified flow
+(https://huggingface.co/papers/2209.03003). What the predicted networks compute counts as well, where it does at lower
+noise levels.
 
 Shape legend: B networks, P patches, p side of a patch.
 """
@@ -11,35 +12,62 @@ Shape legend: B networks, P patches, p side of a patch.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from ..flow import NUM_TRAIN_TIMESTEPS
 from ..models.patches import WeightPatchBatch
+from ..models.transformer_nnit import NNiTTransformer
 from ..pipelines import NNiTPipeline
+from .config import NNiTTrainingConfig
 
 
 # Steps of the frozen copy. Twenty lead to networks that are no better.
 NUM_TEACHER_STEPS = 2
+# Its folder in that of a run.
+TEACHER = "teacher"
+
+
+def check_teacher(config: NNiTTrainingConfig, is_there: bool) -> None:
+    """Raises `ValueError` if networks are to be generated in one step, and there is no teacher to learn it from."""
+    if config.one_step_loss_weight and not is_there:
+        raise ValueError(
+            "`one_step_loss_weight` must be 0 for a transformer that is not pretrained, but received "
+            f"{config.one_step_loss_weight}."
+        )
 
 
 class OneStepTeacher:
     """A frozen copy of a pipeline's transformer, which generates networks from given noise.
 
     Parameters:
-        pipeline (`NNiTPipeline`): The pipeline before training. It is not changed.
+        pipeline (`NNiTPipeline`): The pipeline, whose other components the copy shares.
+        transformer (`NNiTTransformer`, *optional*): The transformer; by default a copy of the pipeline's as it is now.
     """
 
-    def __init__(self, pipeline: NNiTPipeline) -> None:
-        transformer = copy.deepcopy(pipeline.transformer).requires_grad_(False).eval()
+    def __init__(self, pipeline: NNiTPipeline, transformer: NNiTTransformer | None = None) -> None:
+        transformer = transformer or copy.deepcopy(pipeline.transformer)
         self.pipeline = NNiTPipeline(
-            transformer=transformer,
+            transformer=transformer.requires_grad_(False).eval(),
             scheduler=copy.deepcopy(pipeline.scheduler),
             architecture_scheduler=pipeline.architecture_scheduler,
             tokenizer=pipeline.tokenizer,
         )
         self.pipeline.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def of_run(
+        cls, pipeline: NNiTPipeline, output_dir: Path, checkpoints: list[Path], accelerator: Accelerator
+    ) -> OneStepTeacher:
+        """The teacher of a run: saved in its folder, and read from that of its checkpoints if it is resumed."""
+        if checkpoints:
+            return cls(pipeline, NNiTTransformer.from_pretrained(checkpoints[0].parent / TEACHER))
+        if accelerator.is_main_process:
+            pipeline.transformer.save_pretrained(output_dir / TEACHER)
+        return cls(pipeline)
 
     @torch.no_grad()
     def __call__(self, noise: torch.Tensor, batch: WeightPatchBatch) -> torch.Tensor:

@@ -115,7 +115,7 @@ class Recipe:
                 num_episodes=chosen.num_episodes if is_imitation else None,
                 num_final_episodes=5 * chosen.num_episodes if is_imitation else None,
                 num_direct_architectures=2 if is_imitation else 3 if is_table else 5,
-                direct_steps=_steps_of(task, 4000 if is_imitation else 2000),
+                direct_steps=_steps_of(task, 4000 if is_imitation else 2000) * _exactness(task),
                 num_unconditional_networks=2 * chosen.num_networks,
                 num_budget_networks=chosen.num_networks,
                 num_width_networks=chosen.num_networks,
@@ -251,7 +251,7 @@ def _tuning_of(nnit: NNiTTrainingConfig, steps: int | None = None) -> NNiTTraini
 def _tuning_for(task: Task, nnit: NNiTTrainingConfig, steps: int) -> NNiTTrainingConfig:
     """Tuning of a task. Policies are tuned for longer, and closer to the expert, narrow ones most of all.
 
-    In episodes, small errors of narrow policies add up, and squared errors of actions are small numbers. Networks of
+    In episodes, small errors of narrow policies add up, and losses of actions are small numbers. Networks of
     data sets learn to be generated in one step. It takes half of the tuning's time, which tables do not have.
     """
     if isinstance(task, TableTask):

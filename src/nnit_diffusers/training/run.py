@@ -37,6 +37,7 @@ from .dagger import add_round, round_path
 from .demonstrations import collect_demonstrations
 from .hypernetwork import train_ghn
 from .nested import train_nested
+from .one_step import check_teacher
 from .progress import RunProgress, Stage, only_this_bar
 from .recipe import Recipe, default_preset
 from .trainer import check_schedule
@@ -134,6 +135,7 @@ def check_recipe(task: Task, recipe: Recipe, recording: str | Path | None = None
             )
     for config in filter(None, (recipe.nested, recipe.ghn, recipe.nnit, recipe.tuning)):
         check_schedule(config)
+    check_teacher(recipe.nnit, is_there=False)
     evaluation = recipe.evaluation.for_task(task)
     check_choices(evaluation, list(SECTIONS))
     if task.sample_name == "sample":
@@ -195,7 +197,8 @@ class _Run:
         stages.append(Stage("hypernetwork", recipe.ghn.max_train_steps, 0.2 * scale))
         stages.append(Stage("transformer", recipe.nnit.max_train_steps, 0.6 * scale))
         if recipe.tuning is not None:
-            stages.append(Stage("tuning", recipe.tuning.max_train_steps, 0.7 * scale))
+            seconds = 1.4 if recipe.tuning.one_step_loss_weight else 0.7
+            stages.append(Stage("tuning", recipe.tuning.max_train_steps, seconds * scale))
         stages.append(Stage("evaluation", num_parts(self.task, recipe.evaluation), 3.0 * scale))
         return stages
 

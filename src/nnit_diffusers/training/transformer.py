@@ -21,9 +21,10 @@ from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..pipelines import NNiTPipeline
 from ..schedulers import NNiTArchitectureScheduler
 from ..tasks.base import Task, output_settings
+from .checkpoints import find_checkpoints
 from .config import NNiTTrainingConfig
 from .generator_trainer import VALIDATION_STREAM
-from .one_step import OneStepTeacher, predict_in_one_step
+from .one_step import OneStepTeacher, check_teacher, predict_in_one_step
 from .optimizer import Muon
 from .randomness import step_generator
 from .trainer import StepCallback, Trainer
@@ -128,11 +129,8 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
     ) -> None:
         if isinstance(source, GraphHyperNetwork):
             check_statistics(task, source)
-        if config.one_step_loss_weight and pretrained is None:
-            raise ValueError(
-                "`one_step_loss_weight` must be 0 for a transformer that is not pretrained, but received "
-                f"{config.one_step_loss_weight}."
-            )
+        self._resumed = find_checkpoints(Path(output_dir), config.resume_from_checkpoint)
+        check_teacher(config, pretrained is not None or bool(self._resumed))
         self._source, self._pretrained, self._include_ghn = source, pretrained, include_ghn
         super().__init__(task, config, output_dir, on_step)
 
@@ -151,8 +149,14 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             min_depth=task.min_depth,
             max_depth=task.max_depth,
         )
-        self.teacher = OneStepTeacher(self.pipeline) if config.one_step_loss_weight else None
+        self.teacher: OneStepTeacher | None = None
+        if config.one_step_loss_weight:
+            self.teacher = OneStepTeacher.of_run(self.pipeline, self.output_dir, self._resumed, self.accelerator)
         return self.pipeline.transformer
+
+    def element_weights(self, batch: WeightPatchBatch) -> torch.Tensor:
+        """Weights `[B, P, p * p]` of the squared errors of patches."""
+        return element_weights(batch, self.config.bias_loss_weight)
 
     def _open_source(self) -> GHNWeightStream | WeightDataset:
         """Source of training networks."""
@@ -260,11 +264,10 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         }
 
     def losses(self, batch: NNiTBatch, counts: dict[str, float]) -> dict[str, torch.Tensor]:
-        config = self.config
         noised = batch.noised.to(self.accelerator.device)
         prediction = predict(self.model, noised)
         # clean patches, weighted as velocities, and masked tokens
-        patches = patch_losses(prediction.patches, noised, config.bias_loss_weight).sum()
+        patches = patch_losses(prediction.patches, noised, self.element_weights(noised.clean)).sum()
         masked = architecture_loss(prediction.logits, noised.clean.architecture_tokens, noised.noisy_tokens)
         samples = architecture_loss(prediction.sample_logits, noised.sample_tokens, noised.noisy_samples)
         losses = {
@@ -315,8 +318,8 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         """Summed loss of networks generated in one step: their patches, and what they compute."""
         taught = replace(batch, patches=teacher(noise, batch))
         patches = predict_in_one_step(self.model, noise, batch)
-        weights = element_weights(batch, self.config.bias_loss_weight)
-        losses = {"patches": ((patches.float() - taught.patches).square() * weights).sum()}
+        squared_errors = (patches.float() - taught.patches).square()
+        losses = {"patches": (squared_errors * self.element_weights(batch)).sum()}
         if samples is not None:
             losses |= self._losses_of_outputs(patches, taught, list(range(len(patches))), samples)
         return self.total_loss(losses)

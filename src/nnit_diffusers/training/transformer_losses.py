@@ -23,7 +23,8 @@ from ..tasks.base import Task
 
 
 # Below this noise level, the noised patches determine the network. Above it, the best prediction is the mean of
-# several networks. Training that mean to compute what one of them computes would make all networks alike.
+# several networks. Training that mean to compute what one of them computes would make all networks alike. In one
+# step, a teacher decides for one of them, see `one_step.py`.
 MAX_FUNCTION_SIGMA = 0.7
 # Minimum output variance that errors are divided by: a network with constant outputs has none.
 MIN_VARIANCE = 1e-8
@@ -151,15 +152,15 @@ def element_weights(batch: WeightPatchBatch, bias_weight: float) -> torch.Tensor
     return batch.element_mask * (weights / (1 + bias_weight) / num_layers[:, None])[..., None]
 
 
-def patch_losses(predicted: torch.Tensor, noised: NoisedBatch, bias_weight: float) -> torch.Tensor:
+def patch_losses(predicted: torch.Tensor, noised: NoisedBatch, weights: torch.Tensor) -> torch.Tensor:
     """Loss `[B]` of predicted clean patches: the squared error of velocities, `|x - x_0|^2 / sigma^2`.
 
     Parameters:
         predicted (`torch.Tensor`): `[B, P, p * p]`.
         noised (`NoisedBatch`): What they were predicted from.
-        bias_weight (`float`): Weight of a layer's biases, relative to its weights.
+        weights (`torch.Tensor`): Weights of the squared errors, `[B, P, p * p]`; see [`element_weights`].
     """
-    squared_error = (predicted.float() - noised.clean.patches).square() * element_weights(noised.clean, bias_weight)
+    squared_error = (predicted.float() - noised.clean.patches).square() * weights
     return squared_error.sum(dim=(1, 2)) * velocity_weight(noised.sigmas)
 
 

@@ -12,16 +12,16 @@ from .base import Evaluator, Part, describe
 
 
 def depth_parts(evaluator: Evaluator) -> dict[str, Part]:
-    config = evaluator.config
-    num_networks = config.num_depth_architectures * config.num_depth_networks
-    return {str(depth): Part(num_networks, partial(score_depth, evaluator, depth)) for depth in config.depths or ()}
+    parts = {}
+    for depth in evaluator.config.depths or ():
+        # a narrow grid has few architectures of one layer
+        num_networks = len(architectures_of(evaluator, depth)) * evaluator.config.num_depth_networks
+        parts[str(depth)] = Part(num_networks, partial(score_depth, evaluator, depth))
+    return parts
 
 
 def architectures_of(evaluator: Evaluator, depth: int) -> list[MLPArchitecture]:
-    """Distinct architectures of that depth, with widths that are trained on.
-
-    Within the depths of the grid, a quarter of them are held-out combinations.
-    """
+    """Distinct architectures of that depth, with widths that are trained on: seen ones and held-out combinations."""
     regions, generator = evaluator.task.regions, evaluator.generator("depths", str(depth))
     # where the deepest network has one layer less, networks of this depth are all of one region
     below = replace(regions, min_depth=max(1, depth - 1), max_depth=max(1, depth - 1))
