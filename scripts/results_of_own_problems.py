@@ -141,19 +141,18 @@ def recorded_episodes() -> list[str]:
     rows = [
         [
             names[name],
-            f"{run['minutes']:.0f} min",
             *(with_interval(run["regions"][region]["nnit"]) for region in HELD_OUT),
             *(percent(run["regions"][region]["ghn"]["mean"]) for region in HELD_OUT),
             percent(fmean(part["direct"]["mean"] for part in run["direct"].values())),
         ]
         for name, run in report["runs"].items()
     ]
-    header = ["Training", "Time", "Held-out combinations", "Held-out widths", "GHN, combinations", "GHN, widths"]
+    header = ["Training", "Held-out combinations", "Held-out widths", "GHN, combinations", "GHN, widths"]
     return [
         "### Recorded episodes",
         f"{report['arguments']['num_episodes']} successful episodes of PickCube-v1 in an `.h5` file of ManiSkill, "
-        "without noise. The two runs differ by the rounds of DAgger alone. The last column is the mean of networks "
-        "trained one by one on the same data.",
+        "without noise. The two runs differ by the rounds of DAgger alone. Small settings, and one run each. The last "
+        "column is the mean of networks trained one by one on the same data.",
         markdown_table([*header, "Trained directly"], rows),
         source(path),
     ]

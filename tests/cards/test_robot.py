@@ -39,8 +39,10 @@ def test_a_film_with_missing_files_is_refused(robot_repo, film):
     assert not (robot_repo / "rollout.mp4").exists()
 
 
-def test_widths_that_fail_are_named():
+def test_widths_and_depths_that_fail_are_named():
     widths = {
         str(width): {"hidden_sizes": [width] * 2, "nnit": {"mean": mean}} for width, mean in ((8, 0.1), (64, 0.9))
     }
     assert what_fails({"widths": widths}) == ["Widths with a mean success below 50%: `[8, 8]` 10.0%."]
+    depths = {str(depth): {"nnit": {"mean": mean}} for depth, mean in ((3, 0.9), (8, 0.4), (16, 0.0))}
+    assert what_fails({"depths": depths}) == ["Depths with a mean success below 50%: 8 layers 40.0%, 16 layers 0.0%."]

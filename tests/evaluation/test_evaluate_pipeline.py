@@ -214,6 +214,7 @@ def test_a_pipeline_without_a_ghn_is_refused(config, pipe, digits, path):
     [
         ({"sections": ("regions", "speed")}, r"`sections` must be among .* but received \['speed'\]"),
         ({"regions": ("narrower",)}, r"`regions` must be among .* but received \['narrower'\]"),
+        ({"depths": (3, 65)}, r"`depths` must be at most 64, but received \[65\]"),
         ({"num_networks": 0}, "`num_networks` must be 1 or more, but received 0"),
         (
             {"num_ensemble": 5},

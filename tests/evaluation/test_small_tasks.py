@@ -70,6 +70,12 @@ def test_derived_sizes_are_of_the_task(evaluated):
     task, report = evaluated
     settings, regions = report["settings"], task.regions
     assert min(settings["widths"]) == max(1, task.min_width // 4) and max(settings["widths"]) == 3 * task.max_width
+    # every depth, and up to 8/3 times the largest
+    assert set(range(task.min_depth, task.max_depth + 2)) <= set(settings["depths"])
+    assert max(settings["depths"]) == max(task.max_depth + 2, round(8 * task.max_depth / 3))
+    for part in report["depths"].values():
+        # a grid may have fewer architectures than asked for
+        assert part["num_networks"] == len(part["architectures"]) * SIZES.num_depth_networks
     documented = settings["documented_architecture"]
     assert task.min_depth <= len(documented) <= task.max_depth
     assert all(task.min_width <= width <= task.max_width for width in documented)

@@ -144,7 +144,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(tmp_path, ghn_folder):
     arguments = {"ghn_name_or_path": ghn_folder, "function_loss_weight": 1.0}
     drawn = [list(training(tmp_path, dataloader_num_workers=number, **arguments).batches()) for number in (0, 3)]
     assert [len(batches) for batches in drawn] == [6, 6]
-    for (noised, samples), (other_noised, other_samples) in zip(*drawn):
+    for (noised, samples, _), (other_noised, other_samples, _) in zip(*drawn):
         assert noised.clean.architectures == other_noised.clean.architectures
         assert all(torch.equal(sample, other) for sample, other in zip(samples, other_samples, strict=True))
         for name, value in vars(noised).items():

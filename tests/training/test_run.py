@@ -308,6 +308,8 @@ def test_a_robot_is_demonstrated_trained_and_evaluated(simulator, tmp_path):
     few = {"num_episodes": 1, "num_final_episodes": 1, "num_architectures": 1, "num_networks": 1}
     options = {
         "demonstrations": {"num_episodes": 2, "episodes_per_shard": 1},
+        # thousands of steps otherwise
+        "nested": None,
         "ghn": {
             **TINY["ghn"],
             "dagger_steps": [2],
