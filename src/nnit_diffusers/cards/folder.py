@@ -25,6 +25,7 @@ TRAINING_TITLES = {
     "training_ghn.json": "the hypernetwork's training run",
     "training_nnit.json": "the transformer's training run",
     "training_tuning.json": "the transformer's tuning",
+    "training_steps.json": "the number of denoising steps",
 }
 # Results of the weights that were in the folder before.
 _RESULTS = (

@@ -30,8 +30,8 @@ class GenerationOptions:
     """Minimum number of weights and biases of a network whose architecture the model chooses. Default: no minimum."""
     max_parameters: OptionalInt = None
     """Maximum number of weights and biases of a network whose architecture the model chooses. Default: no maximum."""
-    num_inference_steps: int = 20
-    """Number of denoising steps; fewer are faster and less precise."""
+    num_inference_steps: OptionalInt = None
+    """Number of denoising steps; fewer are faster and less precise. Default: the number that MODEL was tuned for."""
     temperature: float = 1.0
     """Sampling temperature of architectures that the model chooses; above 1 they vary more, near 0 less."""
     seed: int = 0

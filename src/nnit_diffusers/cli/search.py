@@ -56,8 +56,8 @@ class Search(Command):
     """Each screening round keeps one network in this many, in each band. Default: chosen by the task."""
     num_confirm_episodes: OptionalInt = None
     """Test episodes for each network left after screening. Default: chosen by the task."""
-    num_inference_steps: int = 20
-    """Number of denoising steps; fewer are faster and less precise."""
+    num_inference_steps: OptionalInt = None
+    """Number of denoising steps; fewer are faster and less precise. Default: the number that MODEL was tuned for."""
     source: Annotated[Literal["nnit", "ghn", "nested"], arg(metavar="nnit|ghn|nested")] = "nnit"
     """Where the weights come from: the transformer, or the hypernetwork or nested slices of MODEL."""
     seed: int = 0

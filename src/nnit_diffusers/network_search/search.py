@@ -44,7 +44,7 @@ def search(
     screen_episodes: Sequence[int] | None = None,
     reduction: int | None = None,
     num_confirm_episodes: int | None = None,
-    num_inference_steps: int = 20,
+    num_inference_steps: int | None = None,
     source: SourceName = "nnit",
     seed: int = 0,
     num_workers: int | None = None,
@@ -82,7 +82,7 @@ def search(
         screen_episodes (`Sequence[int]`, *optional*): Validation episodes in each screening round.
         reduction (`int`, *optional*): A screening round keeps one network in `reduction` of each band.
         num_confirm_episodes (`int`, *optional*): Test episodes of each finalist.
-        num_inference_steps (`int`, defaults to 20): Denoising steps.
+        num_inference_steps (`int`, *optional*): Denoising steps; those of the pipeline by default.
         source (`str`, defaults to `"nnit"`):
             Where the weights come from: `"nnit"`, or the pipeline's `"ghn"` or `"nested"` slices, whose architectures
             the model chooses all the same.
@@ -104,15 +104,16 @@ def search(
         "screen_episodes": screen_episodes,
         "reduction": reduction,
         "num_confirm_episodes": num_confirm_episodes,
+        "num_inference_steps": num_inference_steps,
     }
     # These settings identify a search. They do not include `target`, nor arguments that only affect speed.
     settings: dict[str, Any] = {
         "task": task.name,
         "max_parameters": max_parameters,
         "max_latency_us": max_latency_us,
+        "num_inference_steps": pipe.config.default_num_inference_steps,
         **asdict(SearchPlan.for_task(task)),
         **{name: value for name, value in plan.items() if value is not None},
-        "num_inference_steps": num_inference_steps,
         "source": source,
         "seed": seed,
     }

@@ -16,7 +16,6 @@ from ..cards import draw_pictures, write_card, write_pipeline
 from ..cards.folder import RECIPE_NAME, WORK_FOLDER
 from ..evaluation.config import check_choices
 from ..evaluation.pipeline import evaluate_pipeline, num_parts
-from ..evaluation.report import GRID
 from ..evaluation.sections import SECTIONS
 from ..loading.local import read_json_object
 from ..models.graph_hypernetwork import GraphHyperNetwork
@@ -35,6 +34,7 @@ from .claim import claim
 from .config import NNiTTrainingConfig
 from .dagger import add_round, round_path
 from .demonstrations import collect_demonstrations
+from .few_steps import choose_num_steps
 from .hypernetwork import train_ghn
 from .nested import train_nested
 from .one_step import check_teacher
@@ -48,6 +48,8 @@ from .transformer import train_nnit
 _NEEDED_PACKAGES = ("jinja2", "matplotlib", "PIL")
 # What a run is trained on, in its subfolder.
 _DATA_NAME = "data.json"
+# The denoising steps that were tried, in its subfolder.
+_STEPS_NAME = "steps.json"
 # Statistics of the same data on another machine differ by less.
 _STATISTICS_TOLERANCE = 1e-3
 
@@ -199,6 +201,7 @@ class _Run:
         if recipe.tuning is not None:
             seconds = 1.4 if recipe.tuning.one_step_loss_weight else 0.7
             stages.append(Stage("tuning", recipe.tuning.max_train_steps, seconds * scale))
+        stages.append(Stage("denoising steps", 1, 60 * scale))
         stages.append(Stage("evaluation", num_parts(self.task, recipe.evaluation), 3.0 * scale))
         return stages
 
@@ -208,11 +211,12 @@ class _Run:
         self._check_data()
         nested, ghn = self._nested(), self._hypernetwork()
         if self._is_published():
-            for stage in ("transformer", "tuning"):
+            for stage in ("transformer", "tuning", "denoising steps"):
                 self.progress.finish(stage)
         else:
             pipeline = self._transformer(ghn)
             pipeline.register_modules(nested=nested)
+            self._number_of_steps(pipeline)
             self._publish(pipeline)
         pipeline = NNiTPipeline.from_pretrained(self.output_dir)
         self._evaluation(pipeline)
@@ -247,7 +251,7 @@ class _Run:
         task, path = self.task, self.work / _DATA_NAME
         found = {
             "sizes": [task.in_features, task.out_features],
-            "grid": {name: getattr(task, name) for name in GRID},
+            "grid": task.grid,
             "observation_mean": task.observation_mean.tolist(),
             "observation_std": task.observation_std.tolist(),
             **output_settings(task),
@@ -330,6 +334,14 @@ class _Run:
         self.progress.finish(name)
         return pipeline
 
+    def _number_of_steps(self, pipeline: NNiTPipeline) -> None:
+        """Chooses the denoising steps that the pipeline takes by default, on validation data."""
+        self.progress.begin("denoising steps")
+        nnit = self.recipe.nnit
+        chosen = choose_num_steps(pipeline, self.task, nnit.validation_episodes, nnit.seed)
+        write_json(self.work / _STEPS_NAME, chosen)
+        self.progress.finish("denoising steps")
+
     def _publish(self, pipeline: NNiTPipeline) -> None:
         """Writes the pipeline in half precision, with the recipe and the records of all training runs."""
         names = {
@@ -339,6 +351,7 @@ class _Run:
             "training_tuning.json": "tuning",
         }
         records = {name: self.work / folder / RECORD_NAME for name, folder in names.items()}
+        records["training_steps.json"] = self.work / _STEPS_NAME
         spec = published_spec(self.task)
         write_pipeline(
             pipeline,

@@ -34,7 +34,6 @@ from .success import Success, check_fit, check_success, judged, part_of_return, 
 
 _NUM_TEACHER_EPISODES = 20
 _NUM_NOISE_EPISODES = 10
-GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
 def task_name(env_id: str) -> str:
@@ -388,7 +387,7 @@ class SimulatorTask(ImitationTask):
             "env_kwargs": dict(self.environment_spec.env_kwargs),
             "success": "info" if part is None else part,
             "teacher_return": self._measured.get("teacher_return") if part is None else self.teacher_return(),
-            "grid": {key: getattr(self, key) for key in GRID},
+            "grid": self.grid,
             "name": self.name,
         }
         if plain_json(spec) is None:
