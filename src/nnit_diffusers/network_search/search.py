@@ -84,8 +84,7 @@ def search(
         num_confirm_episodes (`int`, *optional*): Test episodes of each finalist.
         num_inference_steps (`int`, *optional*): Denoising steps; those of the pipeline by default.
         source (`str`, defaults to `"nnit"`):
-            Where the weights come from: `"nnit"`, or the pipeline's `"ghn"` or `"nested"` slices, whose architectures
-            the model chooses all the same.
+            Where the weights come from: `"nnit"`, or the pipeline's `"ghn"` or `"nested"`, for the same architectures.
         seed (`int`, defaults to 0): Determines networks and episodes.
         num_workers (`int`, *optional*): Processes that run episodes; ignored by tasks without a simulator.
         progress_bar (`bool`, defaults to `True`): Show progress bars.
