@@ -123,13 +123,12 @@ def search(
         # a small table has fewer samples than the plan
         most = task.num_evaluation_samples("validation")
         settings["screen_episodes"] = tuple(min(count, most) for count in settings["screen_episodes"])
-    bands = parameter_bands(pipe, settings["num_bands"], max_parameters)
     state = SearchState(output_dir, {**settings, **fingerprints(pipe)})
     state.runs.append(provenance())
 
     # generate, screen, confirm
     score = partial(evaluate, num_workers=num_workers, progress_bar=False)
-    _generate(pipe, state, bands, progress_bar)
+    _generate(pipe, state, parameter_bands(pipe, settings["num_bands"], max_parameters), progress_bar)
     _measure(state)
     for screening in range(len(settings["screen_episodes"])):
         _screen(partial(score, task=task.for_screening()), state, screening, progress_bar)
