@@ -121,19 +121,23 @@ def search(
     _check(pipe, task, target, settings)
     if screen_episodes is None and task.sample_name == "sample":
         # a small table has fewer samples than the plan
-        most = task.num_evaluation_samples("validation")
-        settings["screen_episodes"] = tuple(min(count, most) for count in settings["screen_episodes"])
+        settings["screen_episodes"] = _at_most(task.num_evaluation_samples("validation"), settings["screen_episodes"])
+    bands = parameter_bands(pipe, settings["num_bands"], max_parameters)
     state = SearchState(output_dir, {**settings, **fingerprints(pipe)})
     state.runs.append(provenance())
 
     # generate, screen, confirm
     score = partial(evaluate, num_workers=num_workers, progress_bar=False)
-    _generate(pipe, state, parameter_bands(pipe, settings["num_bands"], max_parameters), progress_bar)
+    _generate(pipe, state, bands, progress_bar)
     _measure(state)
     for screening in range(len(settings["screen_episodes"])):
         _screen(partial(score, task=task.for_screening()), state, screening, progress_bar)
     _confirm(partial(score, task=task), state, progress_bar)
     return _finish(state, target)
+
+
+def _at_most(most: int, counts: Sequence[int]) -> tuple[int, ...]:
+    return tuple(min(count, most) for count in counts)
 
 
 def _generate(pipe: NNiTPipeline, state: SearchState, bands: Sequence[tuple[int, int]], progress_bar: bool) -> None:
