@@ -20,7 +20,7 @@ _EXPORTS = {
     "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
     "models.patches": ["WeightPatchBatch"],
     "models.weight_patch_tokenizer": ["WeightPatchTokenizer"],
-    "pipelines": ["NNiTPipeline", "NNiTPipelineOutput"],
+    "pipelines": ["NNiTPipeline", "NNiTPipelineOutput", "split_generator"],
     "schedulers": ["NNiTArchitectureScheduler", "NNiTArchitectureSchedulerOutput"],
     "tasks": ["ClassificationTask", "Task", "get_task", "list_tasks", "register_task"],
     "evaluation": ["EvaluationResult", "evaluate"],
@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .networks import MLP as MLP
     from .pipelines import NNiTPipeline as NNiTPipeline
     from .pipelines import NNiTPipelineOutput as NNiTPipelineOutput
+    from .pipelines import split_generator as split_generator
     from .regions import ArchitectureRegions as ArchitectureRegions
     from .schedulers import NNiTArchitectureScheduler as NNiTArchitectureScheduler
     from .schedulers import NNiTArchitectureSchedulerOutput as NNiTArchitectureSchedulerOutput

@@ -95,25 +95,43 @@ class Generate(GenerationOptions, Command):
 
     def run(self) -> Report:
         from ..markdown import markdown_table
-        from ..pipelines.fingerprint import fingerprints
-        from ..provenance import provenance
-        from ..writing import replacing_folder, write_json
+        from ..writing import replacing_folder
 
         output = Path(self.output)
         check_new_folder(output, self.force, NETWORKS_NAME)
         pipe = load_pipeline(self.model, self.revision, self.device)
         networks = self.generate(pipe)
 
-        # describe every network and how it was generated
-        digits = len(str(len(networks) - 1))
-        listed: list[dict[str, Any]] = [
-            {
-                "name": f"network-{index:0{digits}}",
-                "architecture": network.architecture.to_dict(),
-                "num_parameters": network.architecture.num_parameters,
-            }
-            for index, network in enumerate(networks)
+        # save all networks, or none if interrupted
+        with replacing_folder(output) as folder:
+            listed = [self.save(folder, number, network, len(networks)) for number, network in enumerate(networks)]
+            payload = self.save_list(folder, pipe, listed)
+
+        # summary
+        rows = [
+            [entry["name"], str(entry["architecture"]["hidden_sizes"]), f"{entry['num_parameters']:,}"]
+            for entry in listed
         ]
+        table = markdown_table(["Network", "Hidden sizes", "Parameters"], rows)
+        return Report({"output": str(output), **payload}, f"{table}\n\nSaved in {output}.")
+
+    def save(self, folder: Path, number: int, network: MLP, num_networks: int) -> dict[str, Any]:
+        """Saves a network in a folder of its own, and returns its entry in the list of all."""
+        entry = {
+            "name": f"network-{number:0{len(str(num_networks - 1))}}",
+            "architecture": network.architecture.to_dict(),
+            "num_parameters": network.architecture.num_parameters,
+        }
+        network.save_pretrained(folder / entry["name"])
+        write_spec(folder / entry["name"], fetch(self.model, self.revision))
+        return entry
+
+    def save_list(self, folder: Path, pipe: NNiTPipeline, listed: list[dict[str, Any]]) -> dict[str, Any]:
+        """Writes the list of all networks, with how they were generated, and returns it."""
+        from ..pipelines.fingerprint import fingerprints
+        from ..provenance import provenance
+        from ..writing import write_json
+
         model = fetch(self.model, self.revision)
         payload = {
             "model": self.model,
@@ -123,19 +141,6 @@ class Generate(GenerationOptions, Command):
             "networks": listed,
             "provenance": provenance(),
         }
-
-        # save all networks, or none if interrupted
-        with replacing_folder(output) as folder:
-            for entry, network in zip(listed, networks):
-                network.save_pretrained(folder / entry["name"])
-                write_spec(folder / entry["name"], model)
-            write_json(folder / NETWORKS_NAME, payload)
-            write_spec(folder, model)
-
-        # summary
-        rows = [
-            [entry["name"], str(entry["architecture"]["hidden_sizes"]), f"{entry['num_parameters']:,}"]
-            for entry in listed
-        ]
-        table = markdown_table(["Network", "Hidden sizes", "Parameters"], rows)
-        return Report({"output": str(output), **payload}, f"{table}\n\nSaved in {output}.")
+        write_json(folder / NETWORKS_NAME, payload)
+        write_spec(folder, model)
+        return payload

@@ -15,6 +15,7 @@ from diffusers.utils import logging
 from torch import nn
 
 from ..architecture import MLPArchitecture
+from ..executors import NumWorkers
 from ..intervals import t_interval, wilson_interval
 from ..networks import Network, NetworkBatch, mlp_weights
 from ..tasks.base import Score, Task, check_data_split
@@ -94,7 +95,7 @@ def evaluate(
     task: Task,
     num_episodes: int | None = None,
     seed: int = 0,
-    num_workers: int | None = None,
+    num_workers: NumWorkers = None,
     *,
     split: str = "test",
     progress_bar: bool = True,
@@ -112,8 +113,9 @@ def evaluate(
         task (`Task`): Task to score on; see [`get_task`].
         num_episodes (`int`, *optional*): Episodes (samples) per network; all that the task has by default.
         seed (`int`, defaults to 0): Seed of the episodes, which are the same for every network.
-        num_workers (`int`, *optional*):
-            Number of processes, for tasks that run episodes in processes; 0 runs them in this process.
+        num_workers (`int` or `Executor`, *optional*):
+            For tasks that run episodes: number of processes, 0 for this process, or a `concurrent.futures.Executor`,
+            which stays open. The results are the same everywhere.
         split (`str`, defaults to `"test"`): One of `DATA_SPLITS`. Choose networks on `"validation"`.
         progress_bar (`bool`, defaults to `True`): Show a progress bar if scoring takes longer than a few seconds.
 

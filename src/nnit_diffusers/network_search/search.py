@@ -17,6 +17,7 @@ from diffusers.utils import logging
 
 from ..architecture import MLPArchitecture
 from ..evaluation import EvaluationResult, evaluate, wilson_interval
+from ..executors import NumWorkers
 from ..pipelines import NNiTPipeline
 from ..pipelines.fingerprint import fingerprints
 from ..provenance import provenance
@@ -47,7 +48,7 @@ def search(
     num_inference_steps: int | None = None,
     source: SourceName = "nnit",
     seed: int = 0,
-    num_workers: int | None = None,
+    num_workers: NumWorkers = None,
     progress_bar: bool = True,
 ) -> SearchResult:
     """Searches for the smallest network that reaches a score on a task, such as a success rate or R².
@@ -86,7 +87,9 @@ def search(
         source (`str`, defaults to `"nnit"`):
             Where the weights come from: `"nnit"`, or the pipeline's `"ghn"` or `"nested"`, for the same architectures.
         seed (`int`, defaults to 0): Determines networks and episodes.
-        num_workers (`int`, *optional*): Processes that run episodes; ignored by tasks without a simulator.
+        num_workers (`int` or `Executor`, *optional*):
+            Processes that run episodes, or a `concurrent.futures.Executor`; see [`evaluate`]. Ignored by tasks without
+            a simulator.
         progress_bar (`bool`, defaults to `True`): Show progress bars.
 
     Returns:

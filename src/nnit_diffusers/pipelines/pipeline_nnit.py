@@ -307,7 +307,7 @@ class NNiTPipeline(SafePipeline):
                 Sampling temperature of architectures: above 1 more varied, towards 0 the most likely one.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 One, or one for each network. The k-th network of a generator does not depend on how many are
-                requested, nor on the others in the batch.
+                requested, nor on the others in the batch. [`split_generator`] splits a request over processes.
             latents (`torch.Tensor`, *optional*): `[B, P, p * p]` initial noise, instead of drawing it.
             output_type (`str`, defaults to `"mlp"`):
                 `"mlp"`, `"state_dict"`, `"pt"` (parameter vectors) or `"latent"`; see [`NNiTPipelineOutput`].

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import torch
 
+from ..executors import NumWorkers
 from ..networks import Network
 from ..regions import GRID, ArchitectureRegions
 from .metadata import Features, Metric
@@ -223,7 +224,7 @@ class Task(ABC):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks, which take raw inputs. [`evaluate`] checks their sizes first, and adds intervals.
 
@@ -234,8 +235,9 @@ class Task(ABC):
             num_episodes (`int`, *optional*):
                 Episodes of each network; [`~Task.num_evaluation_samples`] by default.
             seed (`int`, defaults to 0): Chooses the episodes of the split, the same ones for every network.
-            num_workers (`int`, *optional*):
-                Processes that run episodes, or 0 for this process alone; ignored by tasks without a simulator.
+            num_workers (`int` or `Executor`, *optional*):
+                Processes that run episodes, 0 for this process alone, or a `concurrent.futures.Executor`; ignored by
+                tasks without a simulator.
 
         Returns:
             `list[Score]`: One per network.

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
+from ..executors import NumWorkers
 from ..networks import Network, NetworkBatch
 from .base import Score
 from .in_memory import SAMPLES_PER_FORWARD, InMemoryTask
@@ -101,7 +102,7 @@ class ClassificationTask(InMemoryTask):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks; see [`~Task.score`].
 

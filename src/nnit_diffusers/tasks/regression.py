@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from numpy.typing import ArrayLike
 
+from ..executors import NumWorkers
 from ..intervals import r2_interval
 from ..networks import Network, NetworkBatch
 from .base import Score
@@ -86,7 +87,7 @@ class RegressionTask(InMemoryTask):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks by R², with its interval; see [`~Task.score`].
 

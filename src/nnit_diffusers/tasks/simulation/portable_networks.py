@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...executors import NumWorkers
 from ...networks import Network, NetworkBatch, batched_forward, mlp_weights
 from ...workers import deserialised, serialised
 
@@ -71,6 +72,6 @@ def _received(sent: bytes) -> Network:
     return network
 
 
-def for_jobs(networks: Sequence[Network], num_workers: int | None) -> Sequence[PortableNetwork | Network]:
+def for_jobs(networks: Sequence[Network], num_workers: NumWorkers) -> Sequence[PortableNetwork | Network]:
     """Networks as worker processes receive them; the networks themselves if there are no worker processes."""
     return networks if num_workers == 0 else [PortableNetwork.from_network(network) for network in networks]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...executors import NumWorkers
 from ...loading.limits import MAX_DEPTH, MAX_WIDTH, check_size, shown
 from ...networks import Network
 from ...regions import GRID
@@ -156,7 +157,7 @@ class TableClassificationTask(TableTask, ClassificationTask):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks; see [`ClassificationTask.score`].
 
