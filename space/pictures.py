@@ -16,7 +16,7 @@ from models import Made, Model
 from PIL import Image
 
 from nnit_diffusers import MLP, EvaluationResult
-from nnit_diffusers.networks import unfold_observation_statistics
+from nnit_diffusers.folding import unfold_observation_statistics
 
 
 _BLUE, _GREY = "#2563eb", "#94a3b8"

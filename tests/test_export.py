@@ -35,7 +35,14 @@ def test_safetensors_loads_strictly_into_plain_layers_and_holds_the_architecture
     with safe_open(path, "pt") as file:
         saved = json.loads(file.metadata()["architecture"])
         state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    act = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}[saved["activation"]]
+    act = {
+        "relu": nn.ReLU,
+        "tanh": nn.Tanh,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "elu": nn.ELU,
+        "leaky_relu": nn.LeakyReLU,
+    }[saved["activation"]]
     plain = nn.Sequential(nn.Linear(5, 9), act(), nn.Linear(9, 7), act(), nn.Linear(7, 3))
     plain.load_state_dict(state_dict, strict=True)
     assert saved == network.architecture.to_dict()

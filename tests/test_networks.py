@@ -7,15 +7,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nnit_diffusers import MLP, MLPArchitecture
-from nnit_diffusers.networks import (
-    NetworkBatch,
-    batched_forward,
-    fold_observation_statistics,
-    layer_keys,
-    mlp_weights,
-    stack_state_dicts,
-    unfold_observation_statistics,
-)
+from nnit_diffusers.folding import fold_observation_statistics, unfold_observation_statistics
+from nnit_diffusers.networks import NetworkBatch, batched_forward, layer_keys, mlp_weights, stack_state_dicts
 
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}

@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "architecture": ["MLPArchitecture"],
     "networks": ["MLP"],
+    "folding": ["fold_observation_statistics", "fold_output_statistics"],
     "regions": ["ArchitectureRegions"],
     "export": ["EXPORT_FORMATS", "export_network"],
     "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
@@ -39,6 +40,8 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .evaluation import evaluate as evaluate
     from .export import EXPORT_FORMATS as EXPORT_FORMATS
     from .export import export_network as export_network
+    from .folding import fold_observation_statistics as fold_observation_statistics
+    from .folding import fold_output_statistics as fold_output_statistics
     from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork
     from .models.nested_mlp import NestedMLP as NestedMLP
     from .models.patches import WeightPatchBatch as WeightPatchBatch

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from .architecture import MLPArchitecture
+from .architecture import MLPArchitecture, check_no_output_activation
 from .networks import ACTIVATION_MODULES, MLP, layer_keys
 from .writing import replacing_folder, write_bytes
 
@@ -32,6 +32,8 @@ _ONNX_NODES: dict[str, Callable[[Any, str, str], list[Any]]] = {
     "relu": lambda helper, x, y: [helper.make_node("Relu", [x], [y])],
     "tanh": lambda helper, x, y: [helper.make_node("Tanh", [x], [y])],
     "gelu": lambda helper, x, y: [helper.make_node("Gelu", [x], [y])],
+    "elu": lambda helper, x, y: [helper.make_node("Elu", [x], [y])],
+    "leaky_relu": lambda helper, x, y: [helper.make_node("LeakyRelu", [x], [y])],
     "silu": lambda helper, x, y: [
         helper.make_node("Sigmoid", [x], [f"{y}.sigmoid"]),
         helper.make_node("Mul", [x, f"{y}.sigmoid"], [y]),
@@ -123,12 +125,12 @@ def _onnx_model(network: MLP, onnx: Any) -> Any:
     keys = layer_keys(architecture.depth + 1)
     for layer, (weight, bias) in enumerate(keys):
         is_last = layer == len(keys) - 1
-        output = "outputs" if is_last else f"hidden_{layer}"
+        activation = architecture.output_activation if is_last else architecture.activation
+        output = "outputs" if activation is None else f"hidden_{layer}"
         nodes.append(helper.make_node("Gemm", [name, weight, bias], [output], transB=1))
-        name = output
-        if not is_last:
-            name = f"{output}.{architecture.activation}"
-            nodes += _ONNX_NODES[architecture.activation](helper, output, name)
+        if activation is not None:
+            name = "outputs" if is_last else f"{output}.{activation}"
+            nodes += _ONNX_NODES[activation](helper, output, name)
 
     # graph with inputs, outputs and weights
     ends = [
@@ -179,9 +181,11 @@ def to_ppo_checkpoint(network: MLP, agent: PPOAgent, adapted_agent: bool = False
             Export any network, for a script that will be changed to the `actor_mean` of [`actor_source`].
 
     Raises:
-        `ValueError`: If the network does not have the agent's hidden sizes and tanh, and `adapted_agent` is not set.
+        `ValueError`: If the network does not have the agent's hidden sizes and tanh, and `adapted_agent` is not set,
+            or if it bounds its outputs.
     """
     architecture = _architecture(network)
+    check_no_output_activation("network", architecture)
     fits = architecture.hidden_sizes == agent.hidden_sizes and architecture.activation == "tanh"
     if not fits and not adapted_agent:
         raise ValueError(
@@ -225,6 +229,7 @@ def to_lerobot(network: MLP) -> dict[str, bytes]:
         "device": "cpu",
         "hidden_sizes": list(architecture.hidden_sizes),
         "activation": architecture.activation,
+        **({} if architecture.output_activation is None else {"output_activation": architecture.output_activation}),
     }
 
     # processors

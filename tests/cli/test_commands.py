@@ -110,7 +110,9 @@ def test_evaluating_a_pipeline_scores_networks_that_it_generates(nnit, published
     fresh = nnit("evaluate", published, "--json", *options).json
     saved = nnit("evaluate", networks, "--json").json
     assert fresh["networks"] == saved["networks"]
-    assert_bad_input(nnit("evaluate", published, networks), "one pipeline or any number of networks")
+    both = nnit("evaluate", published, networks, "--json", *options).json["networks"]
+    assert [entry["name"] for entry in both[:2]] == [f"{published}/network-0", f"{published}/network-1"]
+    assert [entry["score"] for entry in both] == 2 * [entry["score"] for entry in saved["networks"]]
     assert_bad_input(nnit("evaluate", networks, *options), "must be a pipeline to use the options ['--arch'")
 
 

@@ -11,11 +11,11 @@ from tyro.conf import Positional, arg
 
 from ..loading.local import check_weights, read_json_object, tensor_headers
 from .command import Command, OptionalStr, Report
-from .sources import NETWORKS_NAME, PIPELINE_NAME, fetch, kind_of, task_name_of
+from .sources import NETWORKS_NAME, PIPELINE_NAME, FileOptions, fetch, is_file, kind_of, load_networks, task_name_of
 
 
 @dataclass(kw_only=True)
-class Info(Command):
+class Info(FileOptions, Command):
     """Show what a folder or a Hub repository contains: task, sizes, parameter counts and measured results.
 
     For example:
@@ -23,16 +23,24 @@ class Info(Command):
         nnit info nnit/digits
         nnit info networks
         nnit info networks/network-0
+        nnit info policy.onnx
 
     A robot task adds its environment, its control mode and the layout of its observations and actions.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """Pipeline, network or folder of networks: a local folder or a Hub repository."""
+    """Pipeline, network or folder of networks: a local folder, a Hub repository, or a file as for nnit evaluate."""
     revision: OptionalStr = None
     """Branch, tag or commit of the Hub repository. Default: its main branch."""
 
     def run(self) -> Report:
+        if is_file(self.model):
+            ((_, network),) = load_networks(self.model, self.revision, self).items()
+            architecture = network.architecture
+            sizes = {"num_parameters": architecture.num_parameters, "num_bytes": Path(self.model).stat().st_size}
+            described = {"name": self.model, "kind": "network", "task": None, **architecture.to_dict(), **sizes}
+            return Report(described, "\n".join(_lines(described)))
+        self.check_unused([self.model])
         folder = fetch(self.model, self.revision, ("*.json", "*.safetensors"))
         kind = kind_of(folder, self.model)
         payload: dict[str, Any] = {"name": self.model, "kind": kind, "task": task_name_of(folder)}
@@ -148,6 +156,7 @@ def describe_network(folder: Path) -> dict[str, Any]:
         config["hidden_sizes"],
         config["out_features"],
         config.get("activation", "relu"),
+        config.get("output_activation"),
     )
     return {**architecture.to_dict(), **_weights(sorted(folder.glob("*.safetensors")))}
 
@@ -195,6 +204,8 @@ def _lines(payload: dict[str, Any]) -> list[str]:
         f"Networks    {payload['in_features']} inputs, {payload['out_features']} outputs, {payload['activation']}"
     )
     if payload["kind"] == "network":
+        if payload.get("output_activation"):
+            lines[-1] += f", {payload['output_activation']} at the output"
         lines.append(f"Hidden      {payload['hidden_sizes']}, {payload['num_parameters']:,} parameters")
         return lines
 

@@ -36,10 +36,12 @@ def find_folder(
     Raises:
         `OSError`: If the repository or revision does not exist or is not accessible, or the Hub cannot be reached and
             nothing is cached.
-        `ValueError`: If it is neither a folder nor a valid name of a repository.
+        `ValueError`: If it is neither a folder nor a valid name of a repository, or if it is a file.
     """
     if os.path.isdir(path_or_repo):
         return Path(path_or_repo)
+    if os.path.isfile(path_or_repo):
+        raise ValueError(f"{os.fspath(path_or_repo)!r} is a file, where a folder or a Hub repository is expected.")
     # the command line imports this module, and this library only when it needs the Hub
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
