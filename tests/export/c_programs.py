@@ -80,14 +80,15 @@ def symbol_bytes(program, *kinds):
 class StandInContract:
     """A contract as far as exports read it."""
 
-    def __init__(self, **values):
-        self.values = values
+    def __init__(self, low, high):
+        self.action_bounds = (low, high)
 
     def to_dict(self):
-        return self.values
+        return {"task": 'pick *\\/ a "cube"', "actions": [{"clip": list(zip(*self.action_bounds))}]}
 
 
 def with_contract(network, low=-1.0, high=1.0):
-    bounds = {"low": [low] * network.architecture.out_features, "high": [high] * network.architecture.out_features}
-    network.contract = StandInContract(task='pick *\\/ a "cube"', action=bounds)
+    """The network with a contract of these bounds, and the contract as JSON has it."""
+    num_outputs = network.architecture.out_features
+    network.contract = StandInContract((low,) * num_outputs, (high,) * num_outputs)
     return network, json.loads(json.dumps(network.contract.to_dict()))

@@ -130,8 +130,6 @@ def _as_bound(name: str, bound: Any, num_outputs: int) -> np.ndarray:
 
 def _contract_bounds(network: MLP) -> tuple[Sequence[float], Sequence[float]] | None:
     """`(low, high)` of the actions in the contract of a network, if it has one that bounds them."""
-    contract = getattr(network, "contract", None)
-    action = {} if contract is None else contract.to_dict().get("action")
-    if not isinstance(action, dict) or action.get("low") is None or action.get("high") is None:
-        return None
-    return action["low"], action["high"]
+    bounds: tuple[Sequence[float], Sequence[float]] | None
+    bounds = getattr(getattr(network, "contract", None), "action_bounds", None)
+    return bounds
