@@ -117,7 +117,7 @@ class Generate(GenerationOptions, Command):
 
     def save(self, folder: Path, number: int, network: MLP, num_networks: int) -> dict[str, Any]:
         """Saves a network in a folder of its own, and returns its entry in the list of all."""
-        entry = {
+        entry: dict[str, Any] = {
             "name": f"network-{number:0{len(str(num_networks - 1))}}",
             "architecture": network.architecture.to_dict(),
             "num_parameters": network.architecture.num_parameters,
