@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .command import Command, OptionalFloat, OptionalInt, OptionalStr, Report, check_new_file
+from .contracts import check_contracts
 from .generate import GenerationOptions
 from .sources import fetch, kind_of, load_networks, load_pipeline, load_task, task_name_of
 
@@ -79,10 +80,9 @@ class Evaluate(GenerationOptions, Command):
 
         # find the task, then load or generate the networks
         folders = [fetch(source, self.revision) for source in self.sources]
-        named = {task_name_of(folder): folder for folder in folders}
-        named.pop(None, None)
-        task = load_task(self.task, self.data_dir, next(iter(named.values())) if len(named) == 1 else None)
+        task = load_task(self.task, self.data_dir, self.folder_of_task(folders))
         names, networks = zip(*self.networks(folders))
+        check_contracts(names, networks, task, self.task is not None, self.num_workers)
 
         # score them
         results = evaluate(networks, task, self.num_episodes, self.episode_seed, self.num_workers, split=self.split)
@@ -121,6 +121,21 @@ class Evaluate(GenerationOptions, Command):
         summary = f"{task.name}, {self.split}: mean {payload['mean_score']:.1%}, minimum {payload['min_score']:.1%}."
         verdict = f" Less than --min-score {self.min_score}." if failed else ""
         return Report(payload, f"{table}\n\n{summary}{verdict}", failed)
+
+    def folder_of_task(self, folders: list[Path]) -> Path | None:
+        """A folder that records the task of all sources, or `None` if none does.
+
+        Raises:
+            `ValueError`: If the folders record several tasks, and `--task` does not name one.
+        """
+        named = {task_name_of(folder): folder for folder in folders}
+        named.pop(None, None)
+        if self.task is None and len(named) > 1:
+            raise ValueError(
+                f"`SOURCE` must be networks of one task, but received networks of {sorted(map(str, named))}; `--task` "
+                "names the one to score all of them on."
+            )
+        return next(iter(named.values())) if len(named) == 1 else None
 
     def networks(self, folders: list[Path]) -> list[tuple[str, MLP]]:
         """Loads the networks of the sources, or generates them if the source is a pipeline; returns names too."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from .command import Command, OptionalInt, OptionalStr, Report, check_new_folder
+from .contracts import attach_contracts
 from .sources import NETWORKS_NAME, fetch, load_pipeline, task_name_of, write_spec
 
 
@@ -103,6 +104,9 @@ class Generate(GenerationOptions, Command):
         check_new_folder(output, self.force, NETWORKS_NAME)
         pipe = load_pipeline(self.model, self.revision, self.device)
         networks = self.generate(pipe)
+        model, made_by = fetch(self.model, self.revision), fingerprints(pipe)
+        task_name = task_name_of(model)
+        attach_contracts(networks, pipe, model, task_name, {"pipeline": self.model, "seed": self.seed, **made_by})
 
         # describe every network and how it was generated
         digits = len(str(len(networks) - 1))
@@ -114,11 +118,10 @@ class Generate(GenerationOptions, Command):
             }
             for index, network in enumerate(networks)
         ]
-        model = fetch(self.model, self.revision)
         payload = {
             "model": self.model,
-            "task": task_name_of(model),
-            **fingerprints(pipe),
+            "task": task_name,
+            **made_by,
             "generation": self.generation(),
             "networks": listed,
             "provenance": provenance(),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from .command import Command, OptionalStr, Report, check_new_file
+from .contracts import saved_spec
 from .sources import fetch, load_networks
 
 
@@ -42,13 +43,12 @@ class Predict(Command):
 
     def run(self) -> Report:
         from ..markdown import markdown_table
-        from ..tasks.specs import read_spec
         from ..tasks.tables import TableSchema, predict_table, read_table
         from ..writing import write_bytes
 
         if self.output is not None:
             check_new_file(Path(self.output), self.force)
-        spec = read_spec(fetch(self.source, self.revision))
+        spec = saved_spec(fetch(self.source, self.revision))
         if spec is None or spec.get("kind") != "table":
             raise ValueError(f"`NETWORK` must be made for a table, but {self.source!r} records none.")
         schema = TableSchema.from_dict(spec.get("schema"))
