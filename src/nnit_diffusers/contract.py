@@ -82,6 +82,16 @@ class IOTerm(Record):
         """Number of inputs or outputs."""
         return math.prod(self.shape)
 
+    @property
+    def unit_words(self) -> str:
+        """Unit of the numbers, with scale and offset where all have the same: `× 0.1 rad`; empty without a unit."""
+        words = [self.units] if self.units else []
+        if len(set(self.offset)) == 1 and self.offset[0]:
+            words.insert(0, f"{self.offset[0]:+g}")
+        if len(set(self.scale)) == 1:
+            words.insert(0, f"× {self.scale[0]:g}")
+        return " ".join(words)
+
 
 @dataclass(frozen=True)
 class EnvironmentRecord(Record):

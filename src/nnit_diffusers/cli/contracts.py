@@ -118,7 +118,7 @@ def contract_lines(contract: NetworkContract) -> list[str]:
     for title, terms in (("Observation" if environment else "Inputs", contract.observations), ("", contract.actions)):
         title = title or ("Action" if environment else "Outputs")
         if terms:
-            layout = [Features(term.name, term.size, term.units or term.description or "") for term in terms]
+            layout = [Features(term.name, term.size, term.unit_words or term.description or "") for term in terms]
             lines.append(f"{title:<11} {describe_layout(layout)}")
     if contract.is_discrete:
         first = f", counted from {contract.first_choice}" if contract.first_choice else ""
