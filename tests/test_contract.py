@@ -52,6 +52,7 @@ def test_keys_of_later_versions_are_kept_at_every_level():
     saved = arm().to_dict() | {"version": 7, "safety": {"reviewed": [True, None]}}
     saved["actions"][0]["torque_limit"] = 2.5
     saved["environment"]["gravity"] = [0, 0, -9.81]
+    saved["observations"][0]["extras"] = {"modifiers": None}
     read = NetworkContract.from_dict(saved)
     assert read.to_dict() == saved
     assert read.extras == {"safety": {"reviewed": [True, None]}} and read.version == 7

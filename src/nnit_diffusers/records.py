@@ -43,14 +43,15 @@ class Record:
     def __post_init__(self) -> None:
         for name, kind in _kinds(type(self)).items():
             object.__setattr__(self, name, _checked(f"{self.title}.{name}", getattr(self, name), kind))
-        clash = sorted(self.extras.keys() & _kinds(type(self)).keys())
+        clash = sorted(self.extras.keys() & (_kinds(type(self)).keys() - {"extras"}))
         if clash:
             raise ValueError(f"`{self.title}.extras` must hold other keys than the fields, but received {clash}.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, without fields that are empty; the inverse of `from_dict`."""
-        known = {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name != "extras"}
-        return {**{name: value for name, value in known.items() if value not in (None, [], {})}, **self.extras}
+        known = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "extras"}
+        given = {name: _plain(value) for name, value in known.items() if value not in (None, (), {})}
+        return {**given, **self.extras}
 
     @classmethod
     def from_dict(cls, content: Any) -> Self:

@@ -14,7 +14,7 @@ _MAX_ROWS = 40
 
 def meaning(contract: NetworkContract | None) -> str:
     """Inputs and outputs with their places, units and bounds, and how to clip, in Markdown; empty if not described."""
-    if contract is None or not contract.observations or not contract.actions:
+    if contract is None or not (contract.observations or contract.actions):
         return ""
     rows = [*_rows("input", contract.observations), *_rows("output", contract.actions)]
     table = markdown_table(["", "Numbers", "Name", "Unit", "Clip to"], rows[:_MAX_ROWS])

@@ -1,14 +1,19 @@
 """The contract of a robot's policy is what ManiSkill itself does with observations and actions."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from nnit_diffusers import contract_of, get_task
+from nnit_diffusers.contract import read_contract
 from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.environments import make_environment
 
 
+ROOT = Path(__file__).parents[3]
 pytestmark = [
     pytest.mark.usefixtures("simulator"),
     # ManiSkill 3.0.1 logs so about scenes with a goal region, in this process
@@ -84,3 +89,10 @@ def test_a_controller_that_scales_in_its_own_way_has_no_scale():
     arm = contract.actions[0]
     assert (arm.action_type, arm.size, arm.scale, arm.units) == ("PDEEPoseController", 6, (), None)
     assert contract.environment.control_mode == "pd_ee_delta_pose" and len(contract.action_bounds[0]) == 7
+
+
+@pytest.mark.parametrize("name", ["pickcube", "pushcube", "stackcube-easy"])
+def test_published_contracts_are_those_of_the_environments(name):
+    published, found = read_contract(ROOT / "nnit" / name), in_this_process(get_task(name))
+    version = published.environment.library_version
+    assert replace(found, environment=replace(found.environment, library_version=version)) == published
