@@ -1,12 +1,14 @@
 import copy
 import json
+import pickle
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nnit_diffusers import MLP, MLPArchitecture
+from nnit_diffusers import MLP, MLPArchitecture, NetworkContract
+from nnit_diffusers.contract import IOTerm
 from nnit_diffusers.folding import fold_observation_statistics, unfold_observation_statistics
 from nnit_diffusers.networks import NetworkBatch, batched_forward, layer_keys, mlp_weights, stack_state_dicts
 
@@ -56,6 +58,46 @@ def test_copies_are_equal_and_independent():
     expected = network(inputs)
     network[0].weight.data.zero_()
     assert torch.equal(clone(inputs), expected)
+
+
+CONTRACT = NetworkContract(
+    task="reach",
+    observations=(IOTerm("state", (5,), units="rad"),),
+    actions=(IOTerm("joints", (3,), clip=((-1, 1),) * 3),),
+)
+
+
+def test_a_contract_stays_with_a_network_that_is_saved_pickled_or_copied(tmp_path):
+    network = MLP(5, [7], 3, "tanh")
+    network.contract = CONTRACT
+    network.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["nnit_contract"] == CONTRACT.to_dict()
+    loaded = MLP.from_pretrained(tmp_path)
+    assert loaded.contract == CONTRACT and loaded.architecture == network.architecture
+    # again, over what is there, and without a contract
+    loaded.save_pretrained(tmp_path)
+    assert MLP.from_pretrained(tmp_path).contract == CONTRACT
+    loaded.contract = None
+    loaded.save_pretrained(tmp_path)
+    assert set(json.loads((tmp_path / "config.json").read_text())) == set(network.architecture.to_dict())
+    assert MLP.from_pretrained(tmp_path).contract is None
+    for clone in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert clone.contract == CONTRACT
+    # a network that an older version pickled
+    del network.__dict__["_contract"]
+    assert pickle.loads(pickle.dumps(network)).contract is None
+
+
+def test_a_contract_of_other_sizes_is_refused(tmp_path):
+    network = MLP(5, [7], 2)
+    with pytest.raises(ValueError, match=r"`contract.actions` must describe 2 numbers, but describes 3"):
+        network.contract = CONTRACT
+    network.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    for contract in (CONTRACT.to_dict(), [1], {"task": 1}):
+        path.write_text(json.dumps({**network.architecture.to_dict(), "nnit_contract": contract}))
+        with pytest.raises(ValueError, match=r"config.json' is not the configuration of an MLP: `contract"):
+            MLP.from_pretrained(tmp_path)
 
 
 def test_a_network_is_built_from_an_architecture_without_copying_weights():

@@ -19,7 +19,9 @@ from torch import nn
 
 from .architecture import MLPArchitecture
 from .checkpoints import read_network
+from .contract import CONTRACT_KEY, NetworkContract
 from .loading.local import find_folder, read_json_object, read_weights
+from .writing import write_json
 
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
@@ -56,7 +58,8 @@ class MLP(
 
     Inputs are raw, because observation statistics are folded into the first layer. [`~MLP.save_pretrained`] saves a
     network as `config.json` and `model.safetensors`, and [`~MLP.push_to_hub`] publishes it. A network that another
-    program trained is read by [`~MLP.from_checkpoint`].
+    program trained is read by [`~MLP.from_checkpoint`]. Its `contract`, if it has one, describes what it is for; it is
+    saved and loaded with the network.
 
     Parameters:
         in_features (`int`): Size of one input.
@@ -68,6 +71,9 @@ class MLP(
     Raises:
         `ValueError`: If the arguments are not a valid [`MLPArchitecture`].
     """
+
+    # of the class, so that networks pickled by older versions have none
+    _contract: NetworkContract | None = None
 
     def __init__(
         self,
@@ -94,6 +100,23 @@ class MLP(
             `ValueError`: If the modules are no MLP any more; see [`architecture_of`].
         """
         return architecture_of(self)
+
+    @property
+    def contract(self) -> NetworkContract | None:
+        """What the network means, or `None`; setting one that does not fit its sizes raises `ValueError`."""
+        return self._contract
+
+    @contract.setter
+    def contract(self, contract: NetworkContract | None) -> None:
+        if contract is not None:
+            contract.check_sizes(self.architecture.in_features, self.architecture.out_features)
+        self._contract = contract
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        if self.contract is not None:  # the mixin writes a configuration only where there is none
+            contract = {CONTRACT_KEY: self.contract.to_dict()}
+            write_json(save_directory / CONFIG_NAME, {**self.architecture.to_dict(), **contract})
 
     @classmethod
     def from_architecture(
@@ -125,12 +148,18 @@ class MLP(
         folder = find_folder(pretrained_model_name_or_path, (CONFIG_NAME, SAFETENSORS_SINGLE_FILE), **kwargs)
         path = folder / CONFIG_NAME
         config = read_json_object(path)
+        saved_contract = config.pop(CONTRACT_KEY, None)
         try:
             architecture = MLPArchitecture(**config)
+            contract = None if saved_contract is None else NetworkContract.from_dict(saved_contract)
+            if contract is not None:
+                contract.check_sizes(architecture.in_features, architecture.out_features)
         except (TypeError, ValueError) as error:  # a parameter that is missing, unknown, or out of its range
             raise ValueError(f"{str(path)!r} is not the configuration of an MLP: {error}") from error
         weights = read_weights(folder / SAFETENSORS_SINGLE_FILE, architecture.tensor_shapes)
-        return cls.from_architecture(architecture, weights).eval()
+        network = cls.from_architecture(architecture, weights).eval()
+        network.contract = contract
+        return network
 
     @classmethod
     def from_checkpoint(

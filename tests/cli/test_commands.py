@@ -78,7 +78,8 @@ def test_scores_of_saved_networks_are_those_of_evaluate(nnit, networks):
 
 def test_the_default_task_is_the_one_recorded_with_the_networks(nnit, networks):
     assert nnit("evaluate", networks, "--json").json["task"] == "tiny_data"
-    assert_bad_input(nnit("evaluate", f"{networks}/network-0"), "`--task` must name a task")
+    MLP(5, [4], 3).save_pretrained("of-nothing")
+    assert_bad_input(nnit("evaluate", "of-nothing"), "`--task` must name a task")
 
 
 def test_single_networks_and_folders_of_networks_are_scored_together(nnit, networks):

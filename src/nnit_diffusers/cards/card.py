@@ -24,6 +24,7 @@ from ..tasks.simulation.task import SimulatorTask
 from ..tasks.tables import TableTask
 from ..writing import write_bytes
 from .folder import RECIPE_NAME, TRAINING_TITLES
+from .meaning import meaning
 from .robot import robot_tables
 from .simulator import simulator_tables
 
@@ -64,7 +65,7 @@ def write_card(
     if isinstance(task, ManiSkillTask) and is_built_in:
         tables = robot_tables(task, tables, report, repo_dir, model_id)
     elif isinstance(task, SimulatorTask):
-        tables = simulator_tables(task, tables, report, repo_dir, model_id)
+        tables = simulator_tables(task, tables, report, repo_dir, model_id, pipeline.contract)
     elif isinstance(task, TableTask):
         tables = f"{_table_section(task, model_id)}\n\n{tables}"
     card = ModelCard.from_template(
@@ -76,6 +77,7 @@ def write_card(
         example_budget=example_budget or settings["max_parameters"],
         protocol=protocol(report),
         tables=tables,
+        meaning=meaning(pipeline.contract),
         **_sizes(task, pipeline),
         **_training(repo_dir, task),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from .command import Command, OptionalInt, OptionalStr, Report, check_new_folder
+from .contracts import attach_contracts
 from .sources import NETWORKS_NAME, fetch, load_pipeline, task_name_of, write_spec
 
 
@@ -101,6 +103,7 @@ class Generate(GenerationOptions, Command):
         check_new_folder(output, self.force, NETWORKS_NAME)
         pipe = load_pipeline(self.model, self.revision, self.device)
         networks = self.generate(pipe)
+        self.attach_contracts(pipe, networks, range(len(networks)))
 
         # save all networks, or none if interrupted
         with replacing_folder(output) as folder:
@@ -114,6 +117,14 @@ class Generate(GenerationOptions, Command):
         ]
         table = markdown_table(["Network", "Hidden sizes", "Parameters"], rows)
         return Report({"output": str(output), **payload}, f"{table}\n\nSaved in {output}.")
+
+    def attach_contracts(self, pipe: NNiTPipeline, networks: Sequence[MLP], numbers: Sequence[int]) -> None:
+        """Gives the networks of these numbers in the request their contracts."""
+        from ..pipelines.fingerprint import fingerprints
+
+        model = fetch(self.model, self.revision)
+        provenance = {"pipeline": self.model, "seed": self.seed, **fingerprints(pipe)}
+        attach_contracts(networks, pipe, model, task_name_of(model), provenance, numbers)
 
     def save(self, folder: Path, number: int, network: MLP, num_networks: int) -> dict[str, Any]:
         """Saves a network in a folder of its own, and returns its entry in the list of all."""

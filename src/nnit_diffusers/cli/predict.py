@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from .command import Command, OptionalStr, Report, check_new_file
+from .contracts import saved_spec
 from .sources import FileOptions, fetch, is_file, load_networks
 
 
@@ -45,7 +46,6 @@ class Predict(FileOptions, Command):
 
     def run(self) -> Report:
         from ..markdown import markdown_table
-        from ..tasks.specs import read_spec
         from ..tasks.tables import TableSchema, predict_table, read_table
         from ..writing import write_bytes
 
@@ -57,7 +57,7 @@ class Predict(FileOptions, Command):
                 "its columns."
             )
         source = self.columns or self.source
-        spec = read_spec(fetch(source, self.revision))
+        spec = saved_spec(fetch(source, self.revision))
         if spec is None or spec.get("kind") != "table":
             raise ValueError(f"`NETWORK` must be made for a table, but {source!r} records none.")
         schema = TableSchema.from_dict(spec.get("schema"))

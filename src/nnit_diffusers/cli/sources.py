@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..loading.limits import shown
 from ..loading.local import check_name, find_folder, read_json_object
 from .command import OptionalStr
+from .contracts import saved_spec
 
 
 if TYPE_CHECKING:
@@ -121,17 +122,20 @@ def _load_network(folder: Path) -> MLP:
 
 
 def task_name_of(folder: Path) -> str | None:
-    """The task recorded in a folder: in its specification, in an evaluation, or in a list of saved networks."""
-    from ..tasks.specs import read_spec
+    """The task recorded in a folder: in a specification, an evaluation, a list of saved networks, or a contract."""
+    from ..contract import read_contract
 
     recorded: Any = {}
-    spec = read_spec(folder)
+    spec = saved_spec(folder)
     if spec is not None:
         recorded = {"task": spec.get("name")}
     elif (folder / "evaluation.json").is_file():
         recorded = read_json_object(folder / "evaluation.json").get("settings")
     elif (folder / NETWORKS_NAME).is_file():
         recorded = read_json_object(folder / NETWORKS_NAME)
+    else:
+        contract = read_contract(folder)
+        recorded = {} if contract is None else {"task": contract.task}
     task = recorded.get("task") if isinstance(recorded, dict) else None
     if task is not None and not isinstance(task, str):
         raise ValueError(f"The files in {str(folder)!r} must record a task by its name, but have {shown(task)}.")
@@ -151,10 +155,10 @@ def load_task(name: str | None, data_dir: str | None, folder: Path | None = None
     """
     from ..tasks import list_tasks
     from ..tasks import load_task as load_named_task
-    from ..tasks.specs import is_table, read_spec, task_from_spec
+    from ..tasks.specs import is_table, task_from_spec
 
     # a table or a simulator
-    spec = None if folder is None else read_spec(folder)
+    spec = None if folder is None else saved_spec(folder)
     is_of_table = spec is not None and spec.get("kind") == "table"
     names_table = name is not None and name not in list_tasks() and ":" not in name
     if spec is not None and (name is None or (is_of_table and names_table)):

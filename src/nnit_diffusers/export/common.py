@@ -17,7 +17,7 @@ from ..loading.limits import shown
 from ..networks import MLP
 
 
-CONTRACT_KEY = "nnit_contract"
+
 """Name of the contract in every format."""
 
 Bounds = tuple[np.ndarray, np.ndarray]

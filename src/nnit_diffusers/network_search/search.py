@@ -6,7 +6,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,12 +16,14 @@ import torch
 from diffusers.utils import logging
 
 from ..architecture import MLPArchitecture
+from ..contract import NetworkContract, ScoreRecord
 from ..evaluation import EvaluationResult, evaluate, wilson_interval
 from ..executors import NumWorkers
 from ..pipelines import NNiTPipeline
 from ..pipelines.fingerprint import fingerprints
 from ..provenance import provenance
 from ..tasks import Task
+from ..tasks.contracts import contract_of
 from ..writing import replacing_folder
 from .candidates import SourceName, check_source, generate_candidates
 from .latency import measure_latencies
@@ -131,22 +133,26 @@ def search(
 
     # generate, screen, confirm
     score = partial(evaluate, num_workers=num_workers, progress_bar=False)
-    _generate(pipe, state, bands, progress_bar)
+    _generate(pipe, task, state, bands, progress_bar)
     _measure(state)
     for screening in range(len(settings["screen_episodes"])):
         _screen(partial(score, task=task.for_screening()), state, screening, progress_bar)
     _confirm(partial(score, task=task), state, progress_bar)
-    return _finish(state, target)
+    return _finish(state, target, task.metric.name)
 
 
 def _at_most(most: int, counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(count, most) for count in counts)
 
 
-def _generate(pipe: NNiTPipeline, state: SearchState, bands: Sequence[tuple[int, int]], progress_bar: bool) -> None:
+def _generate(
+    pipe: NNiTPipeline, task: Task, state: SearchState, bands: Sequence[tuple[int, int]], progress_bar: bool
+) -> None:
     missing = [band for band in range(len(bands)) if band not in state.bands_done]
+    contract = _contract(pipe, task) if missing else None
     for band in _progress(missing, "Generating", progress_bar):
         least, most = bands[band]
+        seed = _derived_seed(state.settings["seed"], band)
         networks = generate_candidates(
             pipe,
             least,
@@ -154,12 +160,22 @@ def _generate(pipe: NNiTPipeline, state: SearchState, bands: Sequence[tuple[int,
             state.settings["networks_per_band"],
             state.settings["source"],
             state.settings["num_inference_steps"],
-            torch.Generator().manual_seed(_derived_seed(state.settings["seed"], band)),
+            torch.Generator().manual_seed(seed),
         )
+        made_by = {name: state.settings[name] for name in ("weights_sha256", "sampler_sha256", "source")}
+        for index, network in enumerate(networks):
+            network.contract = pipe.network_contract(contract, **made_by, seed=seed, index=index)
         candidates = [
             Candidate(f"{band:02}-{index:02}", band, network.architecture) for index, network in enumerate(networks)
         ]
         state.add_band(band, candidates, networks)
+
+
+def _contract(pipe: NNiTPipeline, task: Task) -> NetworkContract:
+    """What the networks are for: as the pipeline has it, if it was made for this task."""
+    if pipe.contract is not None and pipe.contract.task == task.name:
+        return pipe.contract
+    return contract_of(task)
 
 
 def _measure(state: SearchState) -> None:
@@ -235,7 +251,7 @@ def _survivors(state: SearchState, band: int, screening: int) -> list[Candidate]
     return pool
 
 
-def _finish(state: SearchState, target: float) -> SearchResult:
+def _finish(state: SearchState, target: float, metric: str) -> SearchResult:
     # finalists
     result = SearchResult(state.output_dir, target, state.candidates)
     if not result.finalists:
@@ -250,10 +266,27 @@ def _finish(state: SearchState, target: float) -> SearchResult:
     if result.winner is None:
         shutil.rmtree(winner, ignore_errors=True)
     else:
+        network = result.network(result.winner)
+        if network.contract is not None:
+            network.contract = replace(network.contract, score=_score(state, result.winner, metric))
         with replacing_folder(winner) as folder:
-            result.network(result.winner).save_pretrained(folder)
+            network.save_pretrained(folder)
     state.save(result)
     return result
+
+
+def _score(state: SearchState, winner: Candidate, metric: str) -> ScoreRecord:
+    """The confirmed score of the winner, as its contract has it."""
+    result = measured(winner.confirmation)
+    return ScoreRecord(
+        metric=metric,
+        value=result.score,
+        interval=result.confidence_interval,
+        num_episodes=result.num_episodes,
+        num_successes=result.num_successes,
+        split="test",
+        seed=state.settings["seed"] + len(state.settings["screen_episodes"]),
+    )
 
 
 def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 
 from ..architecture import MLPArchitecture
+from ..contract import read_contract
 from ..evaluation import EvaluationResult
 from ..loading.limits import shown
 from ..loading.local import check_name, read_json_object, read_weights
@@ -161,15 +162,17 @@ def _pareto_front(candidates: Sequence[Candidate], cost: Callable[[Candidate], f
 
 
 def load_network(output_dir: Path, candidate: Candidate) -> MLP:
-    """Loads a candidate's network; unlike `MLP.from_pretrained`, without printing a line for each.
+    """Loads a candidate's network and its contract; unlike `MLP.from_pretrained`, without printing a line for each.
 
     Raises:
         `OSError`: If the file is missing, truncated or altered.
         `ValueError`: If its weights do not fit the candidate's architecture.
     """
-    path = output_dir / NETWORKS_NAME / candidate.name / SAFETENSORS_SINGLE_FILE
-    weights = read_weights(path, candidate.architecture.tensor_shapes)
-    return MLP.from_architecture(candidate.architecture, weights).eval()
+    folder = output_dir / NETWORKS_NAME / candidate.name
+    weights = read_weights(folder / SAFETENSORS_SINGLE_FILE, candidate.architecture.tensor_shapes)
+    network = MLP.from_architecture(candidate.architecture, weights).eval()
+    network.contract = read_contract(folder)
+    return network
 
 
 class SearchState:

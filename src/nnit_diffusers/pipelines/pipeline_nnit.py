@@ -1,7 +1,6 @@
 """NNiTPipeline: generates the weights, and optionally the architectures, of networks of any width and depth.
 
-Shape legend: B networks, S slots for hidden layers (architecture tokens), P patches (padded to the longest of the
-batch), p side of a patch.
+Shape legend: B networks, S slots for hidden layers (tokens), P patches (padded to the most), p side of a patch.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from ..architecture import MLPArchitecture
 from ..flow import velocity_of
 from ..loading.limits import MAX_NETWORKS, MAX_TIMESTEPS, check_count, check_size, check_total
-from ..loading.pipelines import SafePipeline, check_fit
+from ..loading.pipelines import check_fit
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.nested_mlp import NestedMLP
 from ..models.patches import WeightPatchBatch
@@ -29,6 +28,7 @@ from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
 from .architectures import sample_tokens
 from .batching import split_batch
 from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
+from .contracts import ContractPipeline
 from .generators import generator_per_network
 from .pipeline_output import NNiTPipelineOutput, decode_latents
 from .requests import CALLBACK_TENSORS, check_request, check_space
@@ -39,12 +39,12 @@ StepEnd = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """Called with a step's index, timestep and latents; returns the latents to proceed with."""
 
 
-class NNiTPipeline(SafePipeline):
+class NNiTPipeline(ContractPipeline):
     """Generates the weights of MLPs of any width and depth.
 
     Implements NNiT (https://huggingface.co/papers/2603.00180). Weights are generated for given architectures,
-    p(w given a), or architecture and weights unconditionally, p(a) p(w given a). Networks take raw inputs and are
-    ready to use.
+    p(w given a), or architecture and weights unconditionally, p(a) p(w given a). Networks take raw inputs, and have
+    the pipeline's `contract`, a [`NetworkContract`].
 
     Parameters:
         transformer ([`NNiTTransformer`]): Predicts clean patches of weights, and architecture tokens.
@@ -359,7 +359,7 @@ class NNiTPipeline(SafePipeline):
         latents = self.denoise(latents, batch, num_inference_steps, generators, attention_kwargs, on_step_end)
 
         # decode latents into networks
-        networks = decode_latents(self.tokenizer, latents, architectures, output_type)
+        networks = decode_latents(self.tokenizer, latents, architectures, output_type, self.network_contract())
         self.maybe_free_model_hooks()
         if not return_dict:
             return networks, architectures

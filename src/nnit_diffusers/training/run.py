@@ -22,6 +22,7 @@ from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.nested_mlp import NestedMLP
 from ..pipelines import NNiTPipeline
 from ..tasks.base import Task, output_settings
+from ..tasks.contracts import contract_of
 from ..tasks.imitation import ImitationTask
 from ..tasks.registry import get_task
 from ..tasks.simulation.recordings import convert_recording
@@ -209,6 +210,8 @@ class _Run:
         """Runs what is left of every stage."""
         self._demonstrations()
         self._check_data()
+        # before training, so that a task that can't be described is noticed now
+        contract = None if self._is_published() else contract_of(self.task)
         nested, ghn = self._nested(), self._hypernetwork()
         if self._is_published():
             for stage in ("transformer", "tuning", "denoising steps"):
@@ -217,6 +220,7 @@ class _Run:
             pipeline = self._transformer(ghn)
             pipeline.register_modules(nested=nested)
             self._number_of_steps(pipeline)
+            pipeline.contract = contract
             self._publish(pipeline)
         pipeline = NNiTPipeline.from_pretrained(self.output_dir)
         self._evaluation(pipeline)
