@@ -18,7 +18,7 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import nn
 
 from .architecture import MLPArchitecture
-from .checkpoints import read_network
+from .checkpoints import contract_of_file, read_network
 from .contract import CONTRACT_KEY, NetworkContract
 from .loading.local import find_folder, read_json_object, read_weights
 from .writing import write_json
@@ -175,7 +175,8 @@ class MLP(
 
         It reads every format of [`export_network`], checkpoints of ManiSkill, CleanRL, Stable-Baselines3 and RSL-RL,
         state dicts of an `nn.Sequential`, and ONNX models of linear layers and activations. A normaliser of
-        observations in the file is folded into the first layer; see `docs/policies.md`.
+        observations in the file is folded into the first layer; see `docs/policies.md`. A contract in the file, or
+        beside it, becomes that of the network.
 
         Parameters:
             path (`str` or `Path`): The file; or a folder that this package or `nnit export --format lerobot` wrote.
@@ -192,7 +193,12 @@ class MLP(
             `ImportError`: If the file needs a package that is not installed.
         """
         saved = read_network(path, activation, mean=observation_mean, std=observation_std, ignore_clip=ignore_clip)
-        return cls.from_architecture(saved.architecture, saved.state_dict()).eval()
+        network = cls.from_architecture(saved.architecture, saved.state_dict()).eval()
+        try:
+            network.contract = contract_of_file(path)
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} can't be read with its contract: {error}") from error
+        return network
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], *, config: Any = None, **kwargs: Any

@@ -18,8 +18,8 @@ from torch import nn
 
 from nnit_diffusers import EXPORT_FORMATS, MLP, export_network
 from nnit_diffusers.architecture import ACTIVATIONS
+from nnit_diffusers.contract import CONTRACT_KEY
 from nnit_diffusers.export import CLEANRL_AGENT, MANISKILL_AGENT, actor_source, contract_path, to_ppo_checkpoint
-from nnit_diffusers.export.common import CONTRACT_KEY
 
 
 BATCH_SIZES = [1, 2, 7]

@@ -75,6 +75,15 @@ _LAYOUTS = (
 _RSL_RL = _Layout(("actor.",), "elu", std=("std", "log_std"))
 _RSL_RL_MODELS = _Layout(("mlp.",), "elu", std=("distribution.std_param", "distribution.log_std_param"))
 _CLEANRL_DISCRETE = _Layout(("actor.",), "tanh", hidden_sizes=((64, 64),))
+RSL_RL_ACTIVATIONS = {
+    "relu": "relu",
+    "tanh": "tanh",
+    "gelu": "gelu",
+    "silu": "swish",
+    "elu": "elu",
+    "leaky_relu": "lrelu",
+}
+"""Names of activations in the settings of RSL-RL."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +135,19 @@ def network_of_checkpoint(name: str, checkpoint: Any, options: Options) -> Saved
     hidden_sizes = tuple(len(bias) for _, bias in layers[:-1])
     is_known = layout.hidden_sizes is None or hidden_sizes in layout.hidden_sizes
     known = layout.activation if is_known and (options.knows_defaults or not layout.is_option) else None
-    activation = chosen_activation(name, options.activation, options.recorded, known)
+    recorded = options.recorded or _exported_activation(checkpoint)
+    activation = chosen_activation(name, options.activation, recorded, known)
     is_squashed = layout.is_squashed or options.is_squashed
     squash = _squash(name, state_dict, options.bounds, len(layers[-1][1])) if is_squashed else None
     return SavedNetwork(name, layers, activation, statistics, squash)
+
+
+def _exported_activation(checkpoint: Mapping[Any, Any]) -> str | None:
+    """The activation that our export records for RSL-RL, whose own checkpoints hold no settings."""
+    infos = checkpoint.get("infos")
+    settings = infos.get("nnit_settings") if isinstance(infos, Mapping) else None
+    found = settings.get("activation") if isinstance(settings, Mapping) else None
+    return next((name for name, theirs in RSL_RL_ACTIVATIONS.items() if theirs == found), None)
 
 
 def _statistics(

@@ -26,7 +26,7 @@ from .saved import SavedNetwork
 _RAW_ENTRY = re.compile(
     r"[^/]+/(models/model\.json|data/(weights|constants)/(weight|tensor)_\d+|data/sample_inputs/model\.pt"
     r"|data/(weights|constants)/model_(weights|constants)_config\.json|archive_(format|version)|byteorder"
-    r"|\.data/(version|serialization_id))"
+    r"|\.data/(version|serialization_id)|extra/nnit_contract)"
 )
 _SAFE_TEXT = {
     "name": re.compile(r"[\w.]*"),

@@ -7,8 +7,9 @@ from typing import Any
 
 from safetensors.torch import save
 
+from ..contract import CONTRACT_KEY
 from ..networks import MLP
-from .common import CONTRACT_KEY, contract_json, exported_architecture, float32_state_dict
+from .common import contract_json, exported_architecture, float32_state_dict
 
 
 LEROBOT_PREPROCESSOR = "policy_preprocessor.json"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..contract import CONTRACT_KEY
 from ..loading.limits import MAX_ROWS, check_size
 from ..networks import MLP, layer_keys
 from .common import (
-    CONTRACT_KEY,
     Bounds,
     action_bounds,
     contract_json,

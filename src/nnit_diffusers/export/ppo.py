@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from ..architecture import MLPArchitecture
+from ..checkpoints.state_dicts import RSL_RL_ACTIVATIONS
+from ..contract import CONTRACT_KEY
 from ..networks import ACTIVATION_MODULES, MLP, layer_keys
 from .common import (
-    CONTRACT_KEY,
     check_linear_outputs,
     contract_json,
     exported_architecture,
@@ -45,15 +46,6 @@ class PPOAgent:
 MANISKILL_AGENT = PPOAgent("ManiSkill's examples/baselines/ppo/ppo.py", (256, 256, 256), -0.5, math.sqrt(2))
 CLEANRL_AGENT = PPOAgent("CleanRL's ppo_continuous_action.py", (64, 64), 0.0, 1.0)
 
-RSL_RL_ACTIVATIONS = {
-    "relu": "relu",
-    "tanh": "tanh",
-    "gelu": "gelu",
-    "silu": "swish",
-    "elu": "elu",
-    "leaky_relu": "lrelu",
-}
-"""Names of activations in the settings of RSL-RL."""
 _RSL_RL_LEARNING_RATE = 1e-3
 _RSL_RL_STD = 1.0
 
