@@ -10,7 +10,8 @@ from torch import nn
 from nnit_diffusers import MLP, MLPArchitecture, NetworkContract
 from nnit_diffusers.contract import IOTerm
 from nnit_diffusers.folding import fold_observation_statistics, unfold_observation_statistics
-from nnit_diffusers.networks import NetworkBatch, batched_forward, layer_keys, mlp_weights, stack_state_dicts
+from nnit_diffusers.network_batch import NetworkBatch, batched_forward, stack_state_dicts
+from nnit_diffusers.networks import layer_keys, mlp_weights
 
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}

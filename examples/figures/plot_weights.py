@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, evaluate
 from nnit_diffusers.folding import fold_observation_statistics
-from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.network_batch import batched_forward, stack_state_dicts
 from nnit_diffusers.tasks import load_task
 
 

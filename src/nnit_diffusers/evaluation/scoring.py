@@ -17,7 +17,8 @@ from torch import nn
 from ..architecture import MLPArchitecture
 from ..executors import NumWorkers
 from ..intervals import t_interval, wilson_interval
-from ..networks import Network, NetworkBatch, declared_architecture, mlp_weights
+from ..network_batch import NetworkBatch
+from ..networks import Network, declared_architecture, mlp_weights
 from ..tasks.base import Score, Task, check_data_split
 from ..tasks.classification import ClassificationTask
 

@@ -34,7 +34,8 @@ from ..loading.limits import (
     check_statistics,
     check_total,
 )
-from ..networks import architecture_of, layer_keys, stack_state_dicts
+from ..network_batch import stack_state_dicts
+from ..networks import architecture_of, layer_keys
 from .graph_hypernetwork import ROLES, layer_role
 from .patches import (
     BIAS_PATCH,

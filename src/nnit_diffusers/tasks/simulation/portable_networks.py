@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ...executors import NumWorkers
-from ...networks import Network, NetworkBatch, batched_forward, mlp_weights
+from ...network_batch import NetworkBatch, batched_forward
+from ...networks import Network, mlp_weights
 from ...workers import deserialised, serialised
 
 
