@@ -1,6 +1,8 @@
 """Jobs on executors of the caller. Those of Dask and Ray are tested where these are installed."""
 
 import multiprocessing
+import os
+import sys
 import threading
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -192,11 +194,14 @@ def test_ray_runs_jobs_and_those_of_a_dead_worker_again(tmp_path):
         def submit(self, function, /, *args, **kwargs):
             return ray.remote(function).remote(*args, **kwargs).future()
 
-    ray.init(num_cpus=2, include_dashboard=False)
+    # workers import the modules of tests
+    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": paths})
     try:
         jobs = [("die" if number in (3, 8) else "square", number, str(tmp_path)) for number in range(12)]
         done = []
-        assert run_on(RayExecutor(), make_worker, jobs, lambda: done.append(1)) == [number**2 for number in range(12)]
+        results = run_on(RayExecutor(), make_worker, jobs, lambda: done.append(1))
+        assert results == [number**2 for number in range(12)]
         assert len(done) == 12
     finally:
         ray.shutdown()
