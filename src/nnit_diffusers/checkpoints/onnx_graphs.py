@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..loading.local import check_name
 from .archives import damaged, read_file
 from .chains import NUMPY_ACTIVATIONS, ChainReader, Signal, Value, elu, erf, leaky_relu, sigmoid
 from .saved import SavedNetwork
@@ -38,6 +39,17 @@ def read_onnx(path: Path, activation: str | None = None, ignore_clip: bool = Fal
         `ValueError`: If it holds anything else.
         `ImportError`: If onnx is not installed.
     """
+    return _GraphReader(str(path), read_model(path).graph, ignore_clip).read(activation)
+
+
+def read_model(path: Path) -> Any:
+    """The `onnx.ModelProto` in a file, with the weights that torch puts into another file beside it.
+
+    Raises:
+        `OSError`: If a file is missing, truncated or altered.
+        `ValueError`: If weights are anywhere else than beside the file, or too large.
+        `ImportError`: If onnx is not installed.
+    """
     try:
         import onnx
     except ImportError as error:
@@ -47,7 +59,25 @@ def read_onnx(path: Path, activation: str | None = None, ignore_clip: bool = Fal
         model = onnx.load_model_from_string(content)
     except Exception as error:  # whatever protobuf raises
         raise damaged(path, error) from error
-    return _GraphReader(str(path), model.graph, ignore_clip).read(activation)
+    contents: dict[str, bytes] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        # an untrusted name must not point outside the folder
+        location = check_name(f"`{tensor.name[:100]}` of {str(path)!r}", entries.get("location"), "files")
+        if location not in contents:
+            contents[location] = read_file(path.with_name(location))
+        try:
+            start, length = int(entries.get("offset", 0)), int(entries["length"])
+        except (KeyError, ValueError) as error:
+            raise damaged(path, error) from error
+        if start < 0 or length < 0 or start + length > len(contents[location]):
+            raise damaged(path.with_name(location), ValueError(f"`{tensor.name[:100]}` lies beyond its end"))
+        tensor.raw_data = contents[location][start : start + length]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return model
 
 
 class _GraphReader(ChainReader):
@@ -103,9 +133,8 @@ class _GraphReader(ChainReader):
     def _array(self, tensor: Any) -> np.ndarray:
         import onnx
 
-        # data outside the file could be any file
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise self.refusal(f"stores `{tensor.name[:100]}` in another file, which is not read")
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:  # a constant; `read_model` has read the weights
+            raise self.refusal(f"stores the constant `{tensor.name[:100]}` in another file")
         try:
             return np.asarray(onnx.numpy_helper.to_array(tensor))
         except Exception as error:  # whatever a damaged tensor raises

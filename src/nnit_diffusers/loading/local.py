@@ -82,14 +82,14 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def check_name(where: str, name: Any) -> str:
-    """Returns the name of a folder that a file lists, if it is one beside the file and never elsewhere.
+def check_name(where: str, name: Any, kind: str = "folders") -> str:
+    """Returns the name of a folder, or of another `kind`, that a file lists, if it is beside the file, not elsewhere.
 
     Raises:
         `ValueError`: If it is no string, or has more than one part. The message begins with `where`.
     """
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
-        raise ValueError(f"{where} must name folders beside it, but names {shown(name)}.")
+        raise ValueError(f"{where} must name {kind} beside it, but names {shown(name)}.")
     return name
 
 

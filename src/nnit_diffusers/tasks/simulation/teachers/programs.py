@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ....checkpoints.archives import damaged, read_file
+from ....checkpoints.onnx_graphs import read_model
 from ....checkpoints.torch_programs import load_program, read_program
 from ....loading.limits import shown
 from .base import Teacher
@@ -158,7 +159,9 @@ def read_onnx(path: Path) -> OnnxTeacher:
         `OSError`, `ValueError`: If the file is missing, damaged, or does not map observations to actions.
         `ImportError`: If onnxruntime is not installed.
     """
-    return OnnxTeacher(str(path), read_file(path))
+    # torch puts weights into a second file, which onnxruntime can't find from the content of the first
+    has_weights_beside = path.with_name(f"{path.name}.data").is_file()
+    return OnnxTeacher(str(path), read_model(path).SerializeToString() if has_weights_beside else read_file(path))
 
 
 def read_exported(path: Path) -> ExportedTeacher:
