@@ -18,6 +18,7 @@ from ..loading.local import check_name, read_json_object, read_weights
 from ..networks import MLP
 from ..tasks import Score
 from ..writing import replacing_folder, write_json
+from .chip import ChipLimits
 
 
 T = TypeVar("T")
@@ -99,11 +100,13 @@ class SearchResult:
         output_dir (`Path`): Folder of the search.
         target (`float`): Requested success rate, 0 to 1.
         candidates (`list[Candidate]`): Every network that was generated.
+        limits ([`ChipLimits`], *optional*): What a chip allows, and the weights that networks were scored with.
     """
 
     output_dir: Path
     target: float
     candidates: list[Candidate]
+    limits: ChipLimits = field(default_factory=ChipLimits)
 
     @property
     def finalists(self) -> list[Candidate]:
@@ -127,6 +130,10 @@ class SearchResult:
         """Pareto front of success rate and latency, fastest first."""
         return _pareto_front(self.finalists, lambda candidate: measured(candidate.latency_us))
 
+    def cost(self, candidate: Candidate) -> dict[str, int]:
+        """Bytes and operations of a candidate on a chip, by name; empty if the search had no limits of a chip."""
+        return self.limits.cost(candidate.architecture).to_dict() if self.limits.settings() else {}
+
     def network(self, candidate: Candidate) -> MLP:
         """Loads the network of a candidate."""
         return load_network(self.output_dir, candidate)
@@ -138,7 +145,7 @@ class SearchResult:
             "winner": None if self.winner is None else self.winner.name,
             "front": [candidate.name for candidate in self.front],
             "latency_front": [candidate.name for candidate in self.latency_front],
-            "finalists": [candidate.to_dict() for candidate in self.finalists],
+            "finalists": [{**candidate.to_dict(), **self.cost(candidate)} for candidate in self.finalists],
         }
 
 
