@@ -73,6 +73,15 @@ def test_a_card_has_the_section_if_the_pipeline_has_a_contract(tmp_path):
     assert "Inputs and outputs" not in without and "| Transformer |" in without
 
 
+def test_a_folder_keeps_no_contract_of_weights_that_are_replaced(tmp_path):
+    pipeline = tiny_pipeline(ghn=True)
+    pipeline.contract = contract_of(TinyDataTask())
+    write_pipeline(pipeline, tmp_path)
+    assert read_contract(tmp_path) == pipeline.contract
+    write_pipeline(tiny_pipeline(ghn=True), tmp_path)
+    assert read_contract(tmp_path) is None
+
+
 def test_the_card_of_an_own_simulator_gives_the_line_that_clips(tmp_path):
     task = GymnasiumTask("Pendulum-v1", success=0.9, teacher_return=-150)
     described = simulator_tables(task, "", {}, tmp_path, "me/swing", contract_of(task))
