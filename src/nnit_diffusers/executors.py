@@ -12,6 +12,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -108,11 +109,14 @@ class _Run:
                     "to run them again."
                 ) from error
             self._pending[number] = future
-            future.add_done_callback(lambda _, number=number: self._ended.put(number))
+            future.add_done_callback(partial(self._end, number))
         if self._lost:
             others = f" and {len(self._lost) - 1} others" if len(self._lost) > 1 else ""
             warnings.warn(f"The executor failed at {self._lost[0]}{others}, which it runs again.", stacklevel=3)
             self._lost.clear()
+
+    def _end(self, number: int, _: Future[bytes]) -> None:
+        self._ended.put(number)
 
     def take(self) -> int:
         """Waits for the next job to end, takes all that have ended, and returns the number of new results.

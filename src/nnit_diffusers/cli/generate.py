@@ -117,14 +117,15 @@ class Generate(GenerationOptions, Command):
 
     def save(self, folder: Path, number: int, network: MLP, num_networks: int) -> dict[str, Any]:
         """Saves a network in a folder of its own, and returns its entry in the list of all."""
-        entry = {
-            "name": f"network-{number:0{len(str(num_networks - 1))}}",
-            "architecture": network.architecture.to_dict(),
-            "num_parameters": network.architecture.num_parameters,
+        name = f"network-{number:0{len(str(num_networks - 1))}}"
+        network.save_pretrained(folder / name)
+        write_spec(folder / name, fetch(self.model, self.revision))
+        architecture = network.architecture
+        return {
+            "name": name,
+            "architecture": architecture.to_dict(),
+            "num_parameters": architecture.num_parameters,
         }
-        network.save_pretrained(folder / entry["name"])
-        write_spec(folder / entry["name"], fetch(self.model, self.revision))
-        return entry
 
     def save_list(self, folder: Path, pipe: NNiTPipeline, listed: list[dict[str, Any]]) -> dict[str, Any]:
         """Writes the list of all networks, with how they were generated, and returns it."""
