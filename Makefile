@@ -17,7 +17,7 @@ PIP := $(RUN) pip install --quiet --constraint constraints.txt
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo space test lowest release quality style evaluate benchmarks figures clean
+.PHONY: help setup demo space test lowest peers release quality style evaluate benchmarks figures clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: quality $(VULKAN) $(CHROMIUM)  ## everything that CI runs: `make quality`,
 
 lowest:  ## the test suite on the oldest versions that setup.py claims, in .venv/lowest
 	$(PYTHON) scripts/test_lowest.py --venv $(VENV)/lowest $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+peers:  ## exports in RSL-RL and Stable-Baselines3, in .venv/peers
+	$(PYTHON) scripts/test_peers.py --venv $(VENV)/peers $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 release: $(INSTALLED)  ## sdist and wheel into dist/, checked, and the wheel used in a clean environment
 	TORCH_INDEX=$(TORCH_INDEX) scripts/check_release.sh $(VENV)/bin/python

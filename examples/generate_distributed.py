@@ -60,6 +60,7 @@ def main(options: Generate) -> None:
         (folder,) = broadcast_object_list([new])
         with state.split_between_processes(list(range(num_networks))) as numbers:
             networks = generate(pipe, options, numbers, generators)
+            options.attach_contracts(pipe, networks, numbers)
             listed = [
                 options.save(folder, *numbered, num_networks) for numbered in zip(numbers, networks, strict=True)
             ]

@@ -109,13 +109,14 @@ class _Run:
                     "to run them again."
                 ) from error
             self._pending[number] = future
-            future.add_done_callback(partial(self._end, number))
+            future.add_done_callback(partial(self._note_end, number))
         if self._lost:
             others = f" and {len(self._lost) - 1} others" if len(self._lost) > 1 else ""
             warnings.warn(f"The executor failed at {self._lost[0]}{others}, which it runs again.", stacklevel=3)
             self._lost.clear()
 
-    def _end(self, number: int, _: Future[bytes]) -> None:
+    def _note_end(self, number: int, future: Future[Any]) -> None:
+        """Called when a job has ended, in a thread of the executor."""
         self._ended.put(number)
 
     def take(self) -> int:

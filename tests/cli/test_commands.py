@@ -4,17 +4,15 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import get_args, get_type_hints
 
-import onnxruntime
 import pytest
 import tiny_tasks
 import torch
+from command_results import assert_bad_input, files_below
 from tiny import tiny_pipeline
 
 import nnit_diffusers
-from nnit_diffusers import EXPORT_FORMATS, MLP, MLPArchitecture, evaluate
-from nnit_diffusers.cli.export import Export
+from nnit_diffusers import MLP, MLPArchitecture, evaluate
 from nnit_diffusers.cli.main import COMMANDS, parse
 from nnit_diffusers.cli.sources import load_networks
 from nnit_diffusers.pipelines.fingerprint import fingerprints
@@ -22,18 +20,6 @@ from nnit_diffusers.writing import write_json
 
 
 QUICK = ("--num-inference-steps", 1)
-
-
-def files_below(folder):
-    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def assert_bad_input(result, message):
-    assert result.code == 2
-    assert message in result.err.splitlines()[-1]
-    assert "Traceback" not in result.err
-    assert result.out == ""
 
 
 def test_generate_saves_the_networks_that_the_pipeline_generates(nnit, published):
@@ -92,7 +78,8 @@ def test_scores_of_saved_networks_are_those_of_evaluate(nnit, networks):
 
 def test_the_default_task_is_the_one_recorded_with_the_networks(nnit, networks):
     assert nnit("evaluate", networks, "--json").json["task"] == "tiny_data"
-    assert_bad_input(nnit("evaluate", f"{networks}/network-0"), "`--task` must name a task")
+    MLP(5, [4], 3).save_pretrained("of-nothing")
+    assert_bad_input(nnit("evaluate", "of-nothing"), "`--task` must name a task")
 
 
 def test_single_networks_and_folders_of_networks_are_scored_together(nnit, networks):
@@ -110,7 +97,9 @@ def test_evaluating_a_pipeline_scores_networks_that_it_generates(nnit, published
     fresh = nnit("evaluate", published, "--json", *options).json
     saved = nnit("evaluate", networks, "--json").json
     assert fresh["networks"] == saved["networks"]
-    assert_bad_input(nnit("evaluate", published, networks), "one pipeline or any number of networks")
+    both = nnit("evaluate", published, networks, "--json", *options).json["networks"]
+    assert [entry["name"] for entry in both[:2]] == [f"{published}/network-0", f"{published}/network-1"]
+    assert [entry["score"] for entry in both] == 2 * [entry["score"] for entry in saved["networks"]]
     assert_bad_input(nnit("evaluate", networks, *options), "must be a pipeline to use the options ['--arch'")
 
 
@@ -119,48 +108,6 @@ def test_a_score_below_min_score_fails(nnit, networks):
     assert nnit("evaluate", networks, "--min-score", minimum).code == 0
     failed = nnit("evaluate", networks, "--min-score", minimum + 0.001)
     assert failed.code == 1 and "Less than --min-score" in failed.out
-
-
-@pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_every_format_is_exported(nnit, networks, format):
-    options = ["--adapted-agent"] if EXPORT_FORMATS[format].options else []
-    result = nnit("export", f"{networks}/network-0", "--format", format, "--output", "out/file", "--json", *options)
-    network = MLP.from_pretrained(f"{networks}/network-0")
-    content = EXPORT_FORMATS[format].encode(network, **dict.fromkeys(EXPORT_FORMATS[format].options, True))
-    written = files_below("out/file") if Path("out/file").is_dir() else Path("out/file").read_bytes()
-    assert result.code == 0 and written == content
-    sizes = map(len, content.values()) if isinstance(content, dict) else [len(content)]
-    assert result.json["num_bytes"] == sum(sizes)
-
-
-def test_an_export_replaces_only_folders_of_an_export(nnit, networks):
-    export = ("export", f"{networks}/network-0", "--format", "lerobot", "--output")
-    assert_bad_input(nnit(*export, networks, "--force"), "holds no policy_preprocessor.json: --force replaces only")
-    assert nnit(*export, "policy").code == 0
-    assert_bad_input(nnit(*export, "policy"), "'policy', which exists: add --force")
-    assert nnit(*export, "policy", "--force").code == 0
-
-
-def test_an_exported_network_computes_the_same_as_the_saved_one(nnit, networks):
-    assert nnit("export", f"{networks}/network-1", "--format", "onnx", "--output", "network.onnx").code == 0
-    inputs = torch.randn(3, 5)
-    (outputs,) = onnxruntime.InferenceSession("network.onnx").run(None, {"observations": inputs.numpy()})
-    torch.testing.assert_close(torch.from_numpy(outputs), MLP.from_pretrained(f"{networks}/network-1")(inputs))
-
-
-def test_an_impossible_export_is_refused_with_a_one_line_error(nnit, published, networks):
-    network, onnx = f"{networks}/network-0", ("--format", "onnx", "--output", "file")
-    assert_bad_input(
-        nnit("export", networks, *onnx), "'networks', which holds 2: name one, such as 'networks/network-0'"
-    )
-    assert_bad_input(nnit("export", published, *onnx), "but is a pipeline")
-    assert_bad_input(nnit("export", network, *onnx, "--adapted-agent"), "`options` of format 'onnx' must be of none")
-    assert_bad_input(nnit("export", network, "--format", "cleanrl", "--output", "file"), "must be a tanh network")
-    assert not Path("file").exists()
-    Path("file").write_text("old")
-    assert_bad_input(nnit("export", network, *onnx), "'file', which exists: add --force")
-    assert Path("file").read_text() == "old"
-    assert nnit("export", network, *onnx, "--force").code == 0
 
 
 def test_info_shows_sizes_and_results_of_a_pipeline(nnit, published):
@@ -266,10 +213,6 @@ def test_a_search_saves_winner_plot_and_state(nnit, published):
     assert unmet.code == 1 and "No network's lower bound reaches 99.9%" in unmet.out
     assert_bad_input(nnit("search", published, *options, "--seed", 1), "differs in seed (0 there)")
     assert nnit("search", published, *options, "--seed", 1, "--force").code == 0
-
-
-def test_formats_of_the_export_command_are_those_of_the_package():
-    assert get_args(get_type_hints(Export)["format"]) == tuple(EXPORT_FORMATS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -396,9 +396,3 @@ def test_architectures_smaller_or_much_deeper_than_in_training_cause_a_warning(p
     assert "`arch` has 1 hidden layer(s), but the fewest that the model was trained on are 2" in caplog.text
     assert f"`arch` has {MAX_DEPTH + 2} hidden layers, but the most that the model was trained on are" in caplog.text
     assert all(network.architecture.depth > 1 for network in deep(num_networks=20, num_inference_steps=1).networks)
-
-
-def test_a_seed_instead_of_a_generator_is_refused_in_a_sentence():
-    for wrong in (0, [0], [None]):
-        with pytest.raises(ValueError, match=r"`generator` must be a `torch.Generator`.*but received (0|None)"):
-            tiny_pipeline()([4], generator=wrong)

@@ -17,7 +17,8 @@ from torch import nn
 from ..architecture import MLPArchitecture
 from ..executors import NumWorkers
 from ..intervals import t_interval, wilson_interval
-from ..networks import Network, NetworkBatch, mlp_weights
+from ..network_batch import NetworkBatch
+from ..networks import Network, declared_architecture, mlp_weights
 from ..tasks.base import Score, Task, check_data_split
 from ..tasks.classification import ClassificationTask
 
@@ -198,8 +199,7 @@ def _checked_architecture(network: Network, index: int, task: Task) -> MLPArchit
         `ValueError`: If its inputs and outputs are not those of the task.
     """
     found = mlp_weights(network)
-    declared = getattr(network, "architecture", None) if found is None else found[0]
-    architecture = declared if isinstance(declared, MLPArchitecture) else None
+    architecture = declared_architecture(network) if found is None else found[0]
     if architecture is None:
         _check_call(network, index, task)
     elif (architecture.in_features, architecture.out_features) != (task.in_features, task.out_features):

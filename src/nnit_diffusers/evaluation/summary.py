@@ -111,12 +111,12 @@ def add_return_intervals(
     return {**metrics, **intervals}
 
 
-def difference_summary(differences: Sequence[float]) -> dict[str, Any]:
-    """Mean of one difference per architecture, with Student's t interval.
+def difference_summary(differences: Sequence[float], unit: str = "num_architectures") -> dict[str, Any]:
+    """Mean of one difference per architecture, or other `unit`, with Student's t interval.
 
     Differences that are all equal, or a single one, have no interval; the method is then `"none"`.
     """
-    metrics = {"mean": statistics.fmean(differences), "num_architectures": len(differences)}
+    metrics = {"mean": statistics.fmean(differences), unit: len(differences)}
     if max(differences) - min(differences) < ROUNDING:
         return {**metrics, "interval_method": "none"}
     return {**metrics, "interval": list(mean_interval(differences)), "interval_method": "student_t"}

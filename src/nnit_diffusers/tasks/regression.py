@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from ..executors import NumWorkers
 from ..intervals import r2_interval
-from ..networks import Network, NetworkBatch
+from ..network_batch import NetworkBatch
+from ..networks import Network
 from .base import Score
 from .in_memory import SAMPLES_PER_FORWARD, InMemoryTask
 from .metadata import Features, Metric

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ...executors import NumWorkers
-from ...networks import Network, NetworkBatch
+from ...network_batch import NetworkBatch
+from ...networks import Network
 from ...workers import serialised
 from ..simulation.contract import ContractError
 from ..simulation.environment import EnvironmentSpec, MakeEnvironment

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ...executors import NumWorkers
-from ...networks import Network, NetworkBatch, batched_forward, mlp_weights
+from ...network_batch import NetworkBatch, batched_forward
+from ...networks import Network, mlp_weights
 from ...workers import deserialised, serialised
 
 
@@ -26,11 +27,13 @@ class PortableNetwork:
     Parameters:
         weights (`dict[str, np.ndarray]`): State dict of an MLP in float32, every array with a leading 1.
         activation (`str`, defaults to `"relu"`): Activation of the MLP.
+        output_activation (`str`, *optional*): Activation after its last layer.
         other (`bytes`, *optional*): Any other network, which then has no weights here; see [`serialised`].
     """
 
     weights: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     activation: str = "relu"
+    output_activation: str | None = None
     other: bytes | None = field(default=None, repr=False)
 
     @classmethod
@@ -44,7 +47,7 @@ class PortableNetwork:
         if found is not None:
             architecture, weights = found
             arrays = {key: tensor[None].float().cpu().numpy() for key, tensor in weights.items()}
-            return cls(arrays, architecture.activation)
+            return cls(arrays, architecture.activation, architecture.output_activation)
         # worker processes have no accelerator
         on_cpu = deepcopy(network).cpu() if isinstance(network, nn.Module) else network
         return cls(other=serialised("`networks`", on_cpu))
@@ -62,7 +65,8 @@ def network_policy(network: PortableNetwork | Network) -> Network:
     if network.other is not None:
         return network_policy(_received(network.other))
     state_dict = {key: torch.from_numpy(array) for key, array in network.weights.items()}
-    return lambda observations_NI: batched_forward(state_dict, observations_NI, network.activation)[0]
+    activations = (network.activation, network.output_activation)
+    return lambda observations_NI: batched_forward(state_dict, observations_NI, *activations)[0]
 
 
 @lru_cache(maxsize=1)

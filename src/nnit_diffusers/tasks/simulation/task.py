@@ -26,17 +26,17 @@ from ..base import Score, check_data_split
 from ..imitation import ImitationTask
 from ..metadata import Features
 from .contract import Contract, ContractError
-from .environment import EnvironmentSpec, MakeEnvironment, plain_json
+from .environment import EnvironmentSpec, MakeEnvironment
 from .noise import noise_scales
 from .portable_networks import for_jobs
 from .rollouts import Episode, EpisodeJob, EpisodePool, Teacher, episode_bar, stack_episodes
 from .seeds import episode_seeds
+from .spec import simulator_spec
 from .success import Success, check_fit, check_success, judged, part_of_return, score_of
 
 
 _NUM_TEACHER_EPISODES = 20
 _NUM_NOISE_EPISODES = 10
-GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
 def task_name(env_id: str) -> str:
@@ -396,19 +396,4 @@ class SimulatorTask(ImitationTask):
         Raises:
             [`ContractError`]: If the arguments of the environment are not plain JSON.
         """
-        part = self.required_part
-        spec = {
-            "kind": "simulator",
-            "library": self.environment_spec.library,
-            "env_id": self.env_id,
-            "env_kwargs": dict(self.environment_spec.env_kwargs),
-            "success": "info" if part is None else part,
-            "teacher_return": self._measured.get("teacher_return") if part is None else self.teacher_return(),
-            "grid": {key: getattr(self, key) for key in GRID},
-            "name": self.name,
-        }
-        if plain_json(spec) is None:
-            raise ContractError(
-                f"`env_kwargs` must be plain JSON to be saved, but received {shown(spec['env_kwargs'])}."
-            )
-        return spec
+        return simulator_spec(self)
