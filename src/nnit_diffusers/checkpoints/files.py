@@ -89,7 +89,7 @@ def check_suffix(path: Path) -> None:
     if suffix == ".pkl":
         raise ValueError(f"{str(path)!r} is a pickle, which is never loaded. Export the policy to ONNX.")
     if suffix not in SUFFIXES:
-        raise ValueError(f"{str(path)!r} must end in one of {SUFFIXES}.")
+        raise ValueError(f"{str(path)!r} must be the file of a network, which ends in one of {SUFFIXES}.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file named {path.name} in {str(path.parent)!r}.")
 
