@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task
 from nnit_diffusers.flow import interpolate, timestep_of
 from nnit_diffusers.markdown import markdown_table
-from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.network_batch import batched_forward, stack_state_dicts
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training.transformer_losses import function_errors

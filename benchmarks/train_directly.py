@@ -18,8 +18,8 @@ from training_cost import sgd_step
 
 from nnit_diffusers import MLP, Task, evaluate
 from nnit_diffusers.evaluation import wilson_interval
+from nnit_diffusers.folding import fold_observation_statistics
 from nnit_diffusers.markdown import markdown_table
-from nnit_diffusers.networks import fold_observation_statistics
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks import load_task
 from nnit_diffusers.writing import write_json

@@ -17,7 +17,7 @@ import torch
 from measuring import count_operations, median_seconds, share_of_matmul_rate
 
 from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, Task, evaluate
-from nnit_diffusers.networks import fold_observation_statistics
+from nnit_diffusers.folding import fold_observation_statistics
 from nnit_diffusers.tasks import load_task
 from nnit_diffusers.training import NNiTTrainingConfig
 from nnit_diffusers.training.transformer import NNiTTrainer

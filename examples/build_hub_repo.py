@@ -6,8 +6,8 @@
     python examples/build_hub_repo.py --repo_dir nnit/digits
 
 `nnit train` does all of this in one command. The first call saves the weights, so that the published weights are the
-evaluated ones. The last one writes the card from the evaluation and its pictures. For a robot task, `--film_dir` adds
-the film made by `examples/figures/film_rollouts.py`.
+evaluated ones, and `contract.json`: what the networks take and return. The last one writes the card from the
+evaluation and its pictures. For a robot task, `--film_dir` adds the film made by `examples/figures/film_rollouts.py`.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,13 @@ from typing import Any
 
 import tyro
 
+from nnit_diffusers import contract_of
 from nnit_diffusers.cards import write_card, write_pipeline
 from nnit_diffusers.cards.robot import copy_film
+from nnit_diffusers.contract import CONTRACT_NAME
 from nnit_diffusers.loading.local import read_json_object
 from nnit_diffusers.tasks import load_task
+from nnit_diffusers.writing import write_json
 
 
 @dataclass
@@ -75,10 +78,13 @@ def read_training(trained: str | Path | None) -> dict[str, Any] | None:
 
 
 def main(arguments: Arguments) -> None:
-    repo_dir = Path(arguments.repo_dir)
+    repo_dir, task = Path(arguments.repo_dir), load_task(arguments.task)
     if arguments.pipeline_dir is not None:
         pipeline_dir = Path(arguments.pipeline_dir)
         write_pipeline(pipeline_dir, repo_dir, training_records(pipeline_dir))
+    if not (repo_dir / CONTRACT_NAME).exists():
+        # what the networks take and return, from the task itself: for a robot, from its environment
+        write_json(repo_dir / CONTRACT_NAME, contract_of(task).to_dict())
     if arguments.film_dir is not None:
         copy_film(Path(arguments.film_dir), repo_dir)
     if not (repo_dir / "evaluation.json").exists():
@@ -86,7 +92,7 @@ def main(arguments: Arguments) -> None:
         return
     write_card(
         repo_dir,
-        load_task(arguments.task),
+        task,
         model_id=arguments.model_id,
         example_architecture=arguments.example_architecture,
         example_budget=arguments.example_budget,

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnit_diffusers import MLP, EvaluationResult, NNiTPipeline, evaluate, get_task
 from nnit_diffusers.evaluation import mean_interval, predict, select_top
-from nnit_diffusers.networks import unfold_observation_statistics
+from nnit_diffusers.folding import unfold_observation_statistics
 from nnit_diffusers.tasks.images import ImageTask
 
 

@@ -21,7 +21,7 @@ import tyro
 from nnit_diffusers import MLP, MLPArchitecture
 from nnit_diffusers.evaluation import mean_interval
 from nnit_diffusers.export import export_network
-from nnit_diffusers.networks import fold_observation_statistics
+from nnit_diffusers.folding import fold_observation_statistics
 from nnit_diffusers.provenance import provenance
 from nnit_diffusers.tasks.gymnasium import GymnasiumTask
 from nnit_diffusers.tasks.simulation.teachers import load_teacher

@@ -21,7 +21,7 @@ from typing import Any
 
 import gradio as gr
 import torch
-from canvas import CANVAS_SIDE, decode_drawing, to_digit
+from canvas import CANVAS_SIDE, IMAGE_FORMATS, decode_drawing
 from models import DOWNLOADS, MAX_NETWORKS, MAX_SEED, MAX_STEPS, NUM_FILMED, Made, Model, Request, model_names
 from pictures import comparison, network_card, readings
 
@@ -93,8 +93,13 @@ class Page:
 
     def read(self, name: str, made: Made | None, ink: str | None) -> str:
         """The predictions of the generated networks for a drawing."""
+        model = self.models[name]
         try:
-            return readings(None if ink is None else to_digit(decode_drawing(ink)), made, self.models[name])
+            # another task may have been chosen since
+            image = None
+            if ink is not None and model.reads_drawings:
+                image = IMAGE_FORMATS[model.task.name].convert(decode_drawing(ink))
+            return readings(image, made, model)
         except Exception as error:
             raise in_one_sentence(error) from error
 

@@ -1,6 +1,7 @@
 """What the page gets from a pipeline, within limits: networks, their scores, their files and their videos."""
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from canvas import IMAGE_FORMATS
 from numpy.typing import ArrayLike
 
-from nnit_diffusers import MLP, ClassificationTask, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
+from nnit_diffusers import MLP, EvaluationResult, MLPArchitecture, NNiTPipeline, Task, evaluate
 from nnit_diffusers.cli.sources import fetch, load_pipeline, load_task, task_name_of
 from nnit_diffusers.export import EXPORT_FORMATS, export_network
 from nnit_diffusers.regions import ArchitectureRegions
@@ -23,6 +25,8 @@ from nnit_diffusers.tasks.maniskill import ManiSkillTask
 from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
 from nnit_diffusers.tasks.simulation.seeds import episode_seeds
 
+
+logger = logging.getLogger(__name__)
 
 MAX_NETWORKS = 8
 MAX_STEPS = 20
@@ -141,8 +145,8 @@ class Model:
 
     @property
     def reads_drawings(self) -> bool:
-        """Whether its networks classify digits of 8 x 8 pixels."""
-        return isinstance(self.task, ClassificationTask) and self.task.name == "digits"
+        """Whether its networks classify images of digits."""
+        return isinstance(self.task, ImageTask) and self.task.name in IMAGE_FORMATS
 
     @cached_property
     def regions(self) -> ArchitectureRegions:
@@ -272,7 +276,20 @@ class Model:
 
     def cannot_score(self) -> str | None:
         """Why networks cannot be scored on this machine, or `None` if they can."""
-        return _cannot_simulate() if self.is_robot else None
+        if self.is_robot:
+            return _cannot_simulate()
+        return self._has_no_data if isinstance(self.task, ImageTask) else None
+
+    @cached_property
+    def _has_no_data(self) -> str | None:
+        """Why the images to score on are not there, or `None` if they are."""
+        try:
+            assert isinstance(self.task, ImageTask)
+            self.task.data("validation")
+        except (ImportError, OSError, ValueError) as error:
+            logger.warning("No images of %s: %s", self.name, error)
+            return "This machine lacks the images to score networks on. They can be viewed, tried and downloaded."
+        return None
 
     def score(self, made: Made) -> None:
         """Scores networks on validation data or episodes.

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 import torch
+from canvas import IMAGE_FORMATS
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
@@ -15,7 +16,7 @@ from models import Made, Model
 from PIL import Image
 
 from nnit_diffusers import MLP, EvaluationResult
-from nnit_diffusers.networks import unfold_observation_statistics
+from nnit_diffusers.folding import unfold_observation_statistics
 
 
 _BLUE, _GREY = "#2563eb", "#94a3b8"
@@ -136,7 +137,8 @@ def readings(digit: np.ndarray | None, made: Made | None, model: Model) -> str:
     if digit is None:
         return '<p class="empty">Draw a digit to see what each generated network reads.</p>'
     # the drawing, and a row for each network
-    picture = _png(255 - (digit * 255 / 16).astype(np.uint8))
+    picture = _png(255 - (digit * 255 / IMAGE_FORMATS[model.task.name].darkest).astype(np.uint8))
+    size = f"{digit.shape[0]} × {digit.shape[1]} pixels"
     rows = "".join(
         f'<li><strong>{int(row.argmax())}</strong><div class="bars" role="img" aria-label="Probabilities of network '
         f'{index + 1}">{"".join(_bar(digit_class, float(share)) for digit_class, share in enumerate(row))}</div>'
@@ -144,8 +146,8 @@ def readings(digit: np.ndarray | None, made: Made | None, model: Model) -> str:
         for index, row in enumerate(model.read(made.networks, digit))
     )
     return (
-        f'<div class="readings"><figure><img src="{_data_uri(picture)}" alt="The drawing in 8 x 8 pixels">'
-        f"<figcaption>input of the networks: 8 × 8 pixels</figcaption></figure><ol>{rows}</ol></div>"
+        f'<div class="readings"><figure><img src="{_data_uri(picture)}" alt="The drawing in {size}">'
+        f"<figcaption>input of the networks: {size}</figcaption></figure><ol>{rows}</ol></div>"
     )
 
 

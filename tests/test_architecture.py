@@ -24,9 +24,19 @@ def test_equal_architectures_are_the_same_key():
     assert architecture(48) != architecture(48, activation="tanh")
 
 
-def test_an_architecture_is_restored_from_json():
-    original = architecture(48, 40, activation="gelu")
+@pytest.mark.parametrize("output_activation", [None, "tanh"])
+def test_an_architecture_is_restored_from_json(output_activation):
+    original = architecture(48, 40, activation="gelu", output_activation=output_activation)
     assert MLPArchitecture(**json.loads(json.dumps(original.to_dict()))) == original
+
+
+def test_files_and_texts_name_an_output_activation_only_if_there_is_one():
+    plain, bounded = architecture(8), architecture(8, output_activation="tanh")
+    assert list(plain.to_dict()) == ["in_features", "hidden_sizes", "out_features", "activation"]
+    assert bounded.to_dict() == {**plain.to_dict(), "output_activation": "tanh"}
+    assert (str(plain), str(bounded)) == ("64-8-10", "64-8-10-tanh")
+    assert repr(plain) == "MLPArchitecture(in_features=64, hidden_sizes=(8,), out_features=10, activation='relu')"
+    assert repr(bounded) == repr(plain)[:-1] + ", output_activation='tanh')"
 
 
 @pytest.mark.parametrize(
@@ -53,8 +63,10 @@ def test_invalid_sizes_and_activations_are_refused():
         MLPArchitecture(0, [8], 10)
     with pytest.raises(ValueError, match="`out_features` must hold integers of 1 or more, but received 1.5"):
         MLPArchitecture(64, [8], 1.5)
-    with pytest.raises(ValueError, match=r"one of \('relu', 'tanh', 'gelu', 'silu'\), but received 'sine'"):
+    with pytest.raises(ValueError, match=r"one of \('relu', .*, 'leaky_relu'\), but received 'sine'"):
         architecture(8, activation="sine")
+    with pytest.raises(ValueError, match=r"`output_activation` must be None or one of .*, but received 'relu'"):
+        architecture(8, output_activation="relu")
 
 
 @pytest.mark.parametrize("hidden_sizes", [(1,), (48, 40), (7, 7, 7, 1000)])

@@ -18,12 +18,16 @@ from nnit_diffusers import (
     MLP,
     GraphHyperNetwork,
     MLPArchitecture,
+    NetworkContract,
     NNiTArchitectureScheduler,
     NNiTPipeline,
     NNiTTransformer,
     WeightDataset,
     WeightPatchTokenizer,
 )
+from nnit_diffusers.cards.meaning import meaning
+from nnit_diffusers.cli.contracts import contract_lines
+from nnit_diffusers.contract import EnvironmentRecord, FoldedStatistics, IOTerm, ProvenanceRecord, ScoreRecord
 from nnit_diffusers.data import WeightDatasetWriter, shard_path
 
 
@@ -84,6 +88,44 @@ def test_a_configuration_file_of_any_bytes_loads_or_is_refused(saved, name, data
         (folder / file_name).write_bytes(content)
         with suppress(OSError, ValueError):
             cls.from_pretrained(folder)
+
+
+CONTRACT = NetworkContract(
+    task="toy",
+    observations=(IOTerm("state", (5,), units="rad", joint_names=("a", "b")),),
+    actions=(IOTerm("arm", (3,), clip=((-1, 1),) * 3, scale=(0.1,) * 3, offset=(0, 0, 0)),),
+    environment=EnvironmentRecord("maniskill", "Toy-v1", env_kwargs={"a": [1]}, control_freq=20, dt=0.05),
+    folded=FoldedStatistics((0,) * 5, (1,) * 5),
+    score=ScoreRecord("success_rate", 0.5, (0.4, 0.6), 100, "test"),
+    provenance=ProvenanceRecord("nnit/toy", seed=1, index=0),
+    task_spec={"kind": "table"},
+).to_dict()
+
+
+@FUZZED
+@given(data=st.data())
+def test_any_contract_is_read_and_written_again_or_refused(saved, data):
+    part = data.draw(st.sampled_from([None, "environment", "folded", "score", "provenance"]))
+    term = data.draw(st.sampled_from(["observations", "actions"]))
+    content = data.draw(st.one_of(JSON, damaged(CONTRACT)))
+    if part is not None:
+        content = {**CONTRACT, part: data.draw(damaged(CONTRACT[part]))}
+    elif data.draw(st.booleans()):
+        content = {**CONTRACT, term: [data.draw(damaged(CONTRACT[term][0]))]}
+    with suppress(ValueError):
+        contract = NetworkContract.from_dict(content)
+        # what was accepted is plain JSON, and the same when it is read again
+        text = json.dumps(contract.to_dict(), allow_nan=False)
+        assert NetworkContract.from_dict(json.loads(text)) == contract
+        contract.clip(torch.zeros(1, sum(term.size for term in contract.actions)))
+        contract_lines(contract)
+        meaning(contract)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(shutil.copytree(saved / "mlp", Path(temporary) / "mlp"))
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "nnit_contract": content}))
+        with suppress(OSError, ValueError):
+            MLP.from_pretrained(folder)
 
 
 @FUZZED

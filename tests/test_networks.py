@@ -1,24 +1,27 @@
 import copy
 import json
+import pickle
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nnit_diffusers import MLP, MLPArchitecture
-from nnit_diffusers.networks import (
-    NetworkBatch,
-    batched_forward,
-    fold_observation_statistics,
-    layer_keys,
-    mlp_weights,
-    stack_state_dicts,
-    unfold_observation_statistics,
-)
+from nnit_diffusers import MLP, MLPArchitecture, NetworkContract, export_network
+from nnit_diffusers.contract import IOTerm
+from nnit_diffusers.folding import fold_observation_statistics, unfold_observation_statistics
+from nnit_diffusers.network_batch import NetworkBatch, batched_forward, stack_state_dicts
+from nnit_diffusers.networks import layer_keys, mlp_weights
 
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+}
 
 
 # Single networks
@@ -65,6 +68,46 @@ def test_copies_are_equal_and_independent():
     assert torch.equal(clone(inputs), expected)
 
 
+CONTRACT = NetworkContract(
+    task="reach",
+    observations=(IOTerm("state", (5,), units="rad"),),
+    actions=(IOTerm("joints", (3,), clip=((-1, 1),) * 3),),
+)
+
+
+def test_a_contract_stays_with_a_network_that_is_saved_pickled_or_copied(tmp_path):
+    network = MLP(5, [7], 3, "tanh")
+    network.contract = CONTRACT
+    network.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["nnit_contract"] == CONTRACT.to_dict()
+    loaded = MLP.from_pretrained(tmp_path)
+    assert loaded.contract == CONTRACT and loaded.architecture == network.architecture
+    # again, over what is there, and without a contract
+    loaded.save_pretrained(tmp_path)
+    assert MLP.from_pretrained(tmp_path).contract == CONTRACT
+    loaded.contract = None
+    loaded.save_pretrained(tmp_path)
+    assert set(json.loads((tmp_path / "config.json").read_text())) == set(network.architecture.to_dict())
+    assert MLP.from_pretrained(tmp_path).contract is None
+    for clone in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert clone.contract == CONTRACT
+    # a network that an older version pickled
+    del network.__dict__["_contract"]
+    assert pickle.loads(pickle.dumps(network)).contract is None
+
+
+def test_a_contract_of_other_sizes_is_refused(tmp_path):
+    network = MLP(5, [7], 2)
+    with pytest.raises(ValueError, match=r"`contract.actions` must describe 2 numbers, but describes 3"):
+        network.contract = CONTRACT
+    network.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    for contract in (CONTRACT.to_dict(), [1], {"task": 1}):
+        path.write_text(json.dumps({**network.architecture.to_dict(), "nnit_contract": contract}))
+        with pytest.raises(ValueError, match=r"config.json' is not the configuration of an MLP: `contract"):
+            MLP.from_pretrained(tmp_path)
+
+
 def test_a_network_is_built_from_an_architecture_without_copying_weights():
     architecture = MLPArchitecture(5, (7,), 3, "tanh")
     source = MLP.from_architecture(architecture)
@@ -87,6 +130,79 @@ def test_invalid_architectures_are_refused():
         MLP(5, [], 3)
     with pytest.raises(ValueError, match="received 'sine'"):
         MLP(5, [4], 3, "sine")
+
+
+# Other modules than those that a network was made with
+
+
+def test_the_architecture_follows_the_modules():
+    network = MLP(5, [7], 3)
+    network[1] = nn.Tanh()
+    assert network.architecture == MLPArchitecture(5, (7,), 3, "tanh")
+    network.append(nn.Tanh())
+    assert network.architecture == MLPArchitecture(5, (7,), 3, "tanh", "tanh")
+    network[0] = nn.Linear(4, 7)
+    assert network.architecture.in_features == 4
+
+
+def test_a_network_with_other_modules_is_saved_and_exported_as_it_is(tmp_path):
+    network = MLP(5, [7], 3).eval()
+    network[1] = nn.Tanh()
+    network.save_pretrained(tmp_path / "saved")
+    inputs = torch.randn(4, 5)
+    assert torch.equal(MLP.from_pretrained(tmp_path / "saved")(inputs), network(inputs))
+    for format, suffix in (("safetensors", ".safetensors"), ("torch-export", ".pt2"), ("onnx", ".onnx")):
+        exported = MLP.from_checkpoint(export_network(network, tmp_path / f"network{suffix}", format))
+        assert torch.equal(exported(inputs), network(inputs))
+
+
+@pytest.mark.parametrize("module", [nn.Dropout(), nn.GELU("tanh"), nn.ELU(0.5), nn.LeakyReLU(0.2), nn.LayerNorm(7)])
+def test_a_network_that_is_no_mlp_any_more_is_called_as_it_is_and_neither_saved_nor_exported(tmp_path, module):
+    network = MLP(5, [7], 3).eval()
+    network[1] = module.eval()
+    inputs = torch.randn(4, 5)
+    assert mlp_weights(network) is None
+    torch.testing.assert_close(NetworkBatch([network])(inputs)[0], network(inputs))
+    with pytest.raises(ValueError, match="must alternate `nn.Linear` and one activation, but module 1 is"):
+        network.save_pretrained(tmp_path / "saved")
+    with pytest.raises(ValueError, match="must alternate"):
+        export_network(network, tmp_path / "network.safetensors", "safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_hook_that_changes_outputs_is_called():
+    network = MLP(5, [7], 3)
+    inputs, plain = torch.randn(4, 5), MLP.from_architecture(network.architecture, network.state_dict())
+    network[1].register_forward_hook(lambda module, given, outputs: 2 * outputs)
+    batch = NetworkBatch([network, plain])
+    torch.testing.assert_close(batch(inputs), torch.stack([network(inputs), plain(inputs)]))
+
+
+# Bounded outputs
+
+
+def test_a_tanh_at_the_output_is_the_last_module():
+    network = MLP(5, [7, 6], 3, output_activation="tanh")
+    inputs = torch.randn(10, 5)
+    assert list(network.state_dict()) == list(MLP(5, [7, 6], 3).state_dict())
+    assert torch.equal(network(inputs), torch.tanh(network[:-1](inputs)))
+
+
+def test_bounded_and_plain_networks_of_the_same_sizes_run_in_stacks_of_their_own():
+    plain, bounded = MLP(5, [7], 3), MLP(5, [7], 3, output_activation="tanh")
+    inputs = torch.randn(4, 5)
+    batch = NetworkBatch([plain, bounded, plain])
+    torch.testing.assert_close(batch(inputs), torch.stack([plain(inputs), bounded(inputs), plain(inputs)]))
+
+
+def test_a_bounded_network_is_saved_and_loads_the_same(tmp_path):
+    network = MLP(5, [7], 3, "elu", "tanh").eval()
+    network.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["output_activation"] == "tanh"
+    inputs = torch.randn(4, 5)
+    for copied in (MLP.from_pretrained(tmp_path), copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert copied.architecture == network.architecture
+        assert torch.equal(copied(inputs), network(inputs))
 
 
 # Saving and loading

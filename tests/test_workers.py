@@ -8,7 +8,7 @@ import time
 import pytest
 from toy_jobs import make_no_worker, make_worker
 
-from nnit_diffusers.workers import WorkerPool, cpu_quota, default_num_workers
+from nnit_diffusers.workers import WorkerPool
 
 
 # A script as users write it: no guard, and everything that workers need defined in it.
@@ -164,23 +164,3 @@ def test_a_worker_that_ends_itself_while_starting_is_an_error_at_once(create, re
         WorkerPool(create, timeout_seconds=3.0).run([1], 1)
     assert "\n" not in str(raised.value)
     assert not recwarn.list
-
-
-@pytest.mark.parametrize(
-    ("texts", "quota"),
-    [
-        (("200000 100000\n",), 2.0),
-        (("150000 100000\n",), 1.5),
-        (("max 100000\n",), None),
-        (("", "50000\n", "100000\n"), 0.5),
-        (("", "-1\n", "100000\n"), None),
-        (("",), None),
-        (("garbage", "1", "0"), None),
-    ],
-)
-def test_the_quota_of_a_container_is_read_from_its_control_files(texts, quota):
-    assert cpu_quota(*texts) == quota
-
-
-def test_there_is_at_least_one_worker():
-    assert 1 <= default_num_workers() <= os.cpu_count()

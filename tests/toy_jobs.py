@@ -25,6 +25,25 @@ def run(job):
         os._exit(3)
     if what == "hang" and is_first_time:
         time.sleep(1000)
+    if what == "pause":
+        time.sleep(0.02)
     if what == "pid":
         return os.getpid()
     return number**2
+
+
+class Runner:
+    """Runs the same jobs, and leaves a file for each time that it is made or closed."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.note("made")
+
+    def note(self, what):
+        (self.folder / f"{what}-{time.time_ns()}-{os.getpid()}").touch()
+
+    def __call__(self, job):
+        return run(job)
+
+    def close(self):
+        self.note("closed")

@@ -17,7 +17,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture, Task, evaluate
-from nnit_diffusers.networks import batched_forward, fold_observation_statistics, stack_state_dicts
+from nnit_diffusers.folding import fold_observation_statistics
+from nnit_diffusers.network_batch import batched_forward, stack_state_dicts
 from nnit_diffusers.tasks import load_task
 
 

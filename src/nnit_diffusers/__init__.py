@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "architecture": ["MLPArchitecture"],
     "networks": ["MLP"],
+    "folding": ["fold_observation_statistics", "fold_output_statistics"],
+    "contract": ["NetworkContract"],
     "regions": ["ArchitectureRegions"],
     "export": ["EXPORT_FORMATS", "export_network"],
     "data": ["GHNWeightStream", "WeightDataset", "WeightDatasetWriter"],
@@ -20,8 +22,9 @@ _EXPORTS = {
     "models.transformer_nnit": ["NNiTTransformer", "NNiTTransformerOutput"],
     "models.patches": ["WeightPatchBatch"],
     "models.weight_patch_tokenizer": ["WeightPatchTokenizer"],
-    "pipelines": ["NNiTPipeline", "NNiTPipelineOutput"],
+    "pipelines": ["NNiTPipeline", "NNiTPipelineOutput", "split_generator"],
     "schedulers": ["NNiTArchitectureScheduler", "NNiTArchitectureSchedulerOutput"],
+    "tasks.contracts": ["contract_of"],
     "tasks": ["ClassificationTask", "Task", "get_task", "list_tasks", "register_task"],
     "evaluation": ["EvaluationResult", "evaluate"],
     "network_search": ["SearchResult", "search"],
@@ -32,6 +35,7 @@ __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:  # each name as itself: that is what makes it public to type checkers
     from .architecture import MLPArchitecture as MLPArchitecture
+    from .contract import NetworkContract as NetworkContract
     from .data import GHNWeightStream as GHNWeightStream
     from .data import WeightDataset as WeightDataset
     from .data import WeightDatasetWriter as WeightDatasetWriter
@@ -39,6 +43,8 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .evaluation import evaluate as evaluate
     from .export import EXPORT_FORMATS as EXPORT_FORMATS
     from .export import export_network as export_network
+    from .folding import fold_observation_statistics as fold_observation_statistics
+    from .folding import fold_output_statistics as fold_output_statistics
     from .models.graph_hypernetwork import GraphHyperNetwork as GraphHyperNetwork
     from .models.nested_mlp import NestedMLP as NestedMLP
     from .models.patches import WeightPatchBatch as WeightPatchBatch
@@ -50,6 +56,7 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .networks import MLP as MLP
     from .pipelines import NNiTPipeline as NNiTPipeline
     from .pipelines import NNiTPipelineOutput as NNiTPipelineOutput
+    from .pipelines import split_generator as split_generator
     from .regions import ArchitectureRegions as ArchitectureRegions
     from .schedulers import NNiTArchitectureScheduler as NNiTArchitectureScheduler
     from .schedulers import NNiTArchitectureSchedulerOutput as NNiTArchitectureSchedulerOutput
@@ -58,6 +65,7 @@ if TYPE_CHECKING:  # each name as itself: that is what makes it public to type c
     from .tasks import get_task as get_task
     from .tasks import list_tasks as list_tasks
     from .tasks import register_task as register_task
+    from .tasks.contracts import contract_of as contract_of
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,10 @@ from typing import Any
 from .loading.limits import MAX_DEPTH, MAX_PARAMETERS, MAX_WIDTH, as_integer, check_total, shown
 
 
-ACTIVATIONS = ("relu", "tanh", "gelu", "silu")
+ACTIVATIONS = ("relu", "tanh", "gelu", "silu", "elu", "leaky_relu")
+"""Activations between linear layers, with torch's defaults: alpha 1 for `elu`, slope 0.01 for `leaky_relu`."""
+OUTPUT_ACTIVATIONS = ("tanh",)
+"""Activations after the last linear layer."""
 
 MASK_TOKEN = 0
 """Token of an unknown slot: the mask of the discrete diffusion."""
@@ -38,23 +41,26 @@ def check_activation(activation: Any) -> None:
 
 @dataclass(frozen=True)
 class MLPArchitecture:
-    """Layer sizes and activation of a multi-layer perceptron.
+    """Layer sizes and activations of a multi-layer perceptron.
 
     Parameters:
         in_features (`int`): Size of one input.
         hidden_sizes (`tuple[int, ...]`): Width of every hidden layer, from input to output; at least one.
         out_features (`int`): Size of one output.
         activation (`str`, defaults to `"relu"`): Activation between the linear layers, one of `ACTIVATIONS`.
+        output_activation (`str`, *optional*):
+            `"tanh"` bounds the outputs to -1…1, as in some policies that others trained. Generated networks have none.
 
     Raises:
         `ValueError`: If a size is not a positive integer or exceeds what `loading.limits` allows, there is no hidden
-            layer, or the activation is unknown.
+            layer, or an activation is unknown.
     """
 
     in_features: int
     hidden_sizes: tuple[int, ...]
     out_features: int
     activation: str = "relu"
+    output_activation: str | None = None
 
     def __post_init__(self) -> None:
         # check every size
@@ -69,8 +75,13 @@ class MLPArchitecture:
             raise ValueError("`hidden_sizes` must name at least one hidden layer, but received none.")
         if self.depth > MAX_DEPTH:
             raise ValueError(f"`hidden_sizes` may have {MAX_DEPTH} hidden layers at most, but received {self.depth}.")
-        # check the activation and the total number of parameters
+        # check the activations and the total number of parameters
         check_activation(self.activation)
+        if self.output_activation is not None and self.output_activation not in OUTPUT_ACTIVATIONS:
+            raise ValueError(
+                f"`output_activation` must be None or one of {OUTPUT_ACTIVATIONS}, but received "
+                f"{shown(self.output_activation)}."
+            )
         check_total(f"The parameters of {self}", self.num_parameters, MAX_PARAMETERS)
 
     @property
@@ -126,13 +137,28 @@ class MLPArchitecture:
         return cls(in_features, tuple(t - WIDTH_TOKEN_OFFSET for t in tokens[:depth]), out_features, activation)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready dictionary; `MLPArchitecture(**architecture.to_dict())` restores the architecture."""
+        """JSON-ready dictionary; `MLPArchitecture(**architecture.to_dict())` restores the architecture.
+
+        It has an `output_activation` only if the architecture has one.
+        """
         return {
             "in_features": self.in_features,
             "hidden_sizes": list(self.hidden_sizes),
             "out_features": self.out_features,
             "activation": self.activation,
+            **({} if self.output_activation is None else {"output_activation": self.output_activation}),
         }
 
     def __str__(self) -> str:
-        return "-".join(str(size) for size in (self.in_features, *self.hidden_sizes, self.out_features))
+        sizes = "-".join(str(size) for size in (self.in_features, *self.hidden_sizes, self.out_features))
+        return sizes if self.output_activation is None else f"{sizes}-{self.output_activation}"
+
+    def __repr__(self) -> str:
+        given = [f"{name}={value!r}" for name, value in vars(self).items() if value is not None]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+def check_no_output_activation(name: str, architecture: MLPArchitecture) -> None:
+    """Raises `ValueError`, about the argument `name`, if outputs are bounded, as those of no generated network are."""
+    if architecture.output_activation is not None:
+        raise ValueError(f"`{name}` must have no output activation, but received {architecture}.")

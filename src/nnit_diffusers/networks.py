@@ -1,6 +1,6 @@
-"""Plain torch MLPs, and batched evaluation of many networks.
+"""Plain torch MLPs.
 
-Shape legend: B networks, N inputs (samples), I/O input and output features of a layer or network.
+Shape legend: N inputs (samples), I/O input and output features of a layer or network.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +18,30 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from torch import nn
 
 from .architecture import MLPArchitecture
+from .checkpoints import contract_of_file, read_network
+from .contract import CONTRACT_KEY, NetworkContract
 from .loading.local import find_folder, read_json_object, read_weights
+from .writing import write_json
 
 
-ACTIVATION_MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+}
 ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": F.relu,
     "tanh": torch.tanh,
     "gelu": F.gelu,
     "silu": F.silu,
+    "elu": F.elu,
+    "leaky_relu": F.leaky_relu,
 }
+# Options that make a module another function than the activation of its name, with the values of the activation.
+_MODULE_OPTIONS = {"approximate": "none", "alpha": 1.0, "negative_slope": 0.01}
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """What tasks score: an [`MLP`], another module, or any function from raw inputs `[N, I]` to outputs `[N, O]`."""
@@ -42,25 +57,66 @@ class MLP(
     """A multi-layer perceptron with the keys of a plain `nn.Sequential`: `0.weight`, `0.bias`, `2.weight`, …
 
     Inputs are raw, because observation statistics are folded into the first layer. [`~MLP.save_pretrained`] saves a
-    network as `config.json` and `model.safetensors`, and [`~MLP.push_to_hub`] publishes it.
+    network as `config.json` and `model.safetensors`, and [`~MLP.push_to_hub`] publishes it. A network that another
+    program trained is read by [`~MLP.from_checkpoint`]. Its `contract`, if it has one, describes what it is for; it is
+    saved and loaded with the network.
 
     Parameters:
         in_features (`int`): Size of one input.
         hidden_sizes (`Sequence[int]`): Width of every hidden layer.
         out_features (`int`): Size of one output.
         activation (`str`, defaults to `"relu"`): Activation between the linear layers.
+        output_activation (`str`, *optional*): Activation after the last linear layer: `"tanh"`, or none.
 
     Raises:
         `ValueError`: If the arguments are not a valid [`MLPArchitecture`].
     """
 
-    def __init__(self, in_features: int, hidden_sizes: Sequence[int], out_features: int, activation: str = "relu"):
-        architecture = MLPArchitecture(in_features, tuple(hidden_sizes), out_features, activation)
+    # of the class, so that networks pickled by older versions have none
+    _contract: NetworkContract | None = None
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_sizes: Sequence[int],
+        out_features: int,
+        activation: str = "relu",
+        output_activation: str | None = None,
+    ):
+        architecture = MLPArchitecture(in_features, tuple(hidden_sizes), out_features, activation, output_activation)
         layers: list[nn.Module] = []
         for layer_out, layer_in in architecture.layer_shapes:
             layers += [nn.Linear(layer_in, layer_out), ACTIVATION_MODULES[activation]()]
-        super().__init__(*layers[:-1])
-        self.architecture = architecture
+        layers.pop()
+        if output_activation is not None:
+            layers.append(ACTIVATION_MODULES[output_activation]())
+        super().__init__(*layers)
+
+    @property
+    def architecture(self) -> MLPArchitecture:
+        """Architecture of the modules as they are, also if some were replaced.
+
+        Raises:
+            `ValueError`: If the modules are no MLP any more; see [`architecture_of`].
+        """
+        return architecture_of(self)
+
+    @property
+    def contract(self) -> NetworkContract | None:
+        """What the network means, or `None`; setting one that does not fit its sizes raises `ValueError`."""
+        return self._contract
+
+    @contract.setter
+    def contract(self, contract: NetworkContract | None) -> None:
+        if contract is not None:
+            contract.check_sizes(self.architecture.in_features, self.architecture.out_features)
+        self._contract = contract
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        if self.contract is not None:  # the mixin writes a configuration only where there is none
+            contract = {CONTRACT_KEY: self.contract.to_dict()}
+            write_json(save_directory / CONFIG_NAME, {**self.architecture.to_dict(), **contract})
 
     @classmethod
     def from_architecture(
@@ -92,12 +148,69 @@ class MLP(
         folder = find_folder(pretrained_model_name_or_path, (CONFIG_NAME, SAFETENSORS_SINGLE_FILE), **kwargs)
         path = folder / CONFIG_NAME
         config = read_json_object(path)
+        saved_contract = config.pop(CONTRACT_KEY, None)
         try:
             architecture = MLPArchitecture(**config)
+            contract = None if saved_contract is None else NetworkContract.from_dict(saved_contract)
+            if contract is not None:
+                contract.check_sizes(architecture.in_features, architecture.out_features)
         except (TypeError, ValueError) as error:  # a parameter that is missing, unknown, or out of its range
             raise ValueError(f"{str(path)!r} is not the configuration of an MLP: {error}") from error
         weights = read_weights(folder / SAFETENSORS_SINGLE_FILE, architecture.tensor_shapes)
-        return cls.from_architecture(architecture, weights).eval()
+        network = cls.from_architecture(architecture, weights).eval()
+        network.contract = contract
+        return network
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        activation: str | None = None,
+        observation_mean: Sequence[float] | torch.Tensor | None = None,
+        observation_std: Sequence[float] | torch.Tensor | None = None,
+        ignore_clip: bool = False,
+    ) -> MLP:
+        """Reads a network that another program trained or exported. Nothing in the file is run.
+
+        It reads every format of [`export_network`], checkpoints of ManiSkill, CleanRL, Stable-Baselines3 and RSL-RL,
+        state dicts of an `nn.Sequential`, and ONNX models of linear layers and activations. A normaliser of
+        observations in the file is folded into the first layer; see `docs/policies.md`. A contract in the file, or
+        beside it, becomes that of the network.
+
+        Parameters:
+            path (`str` or `Path`): The file; or a folder that this package or `nnit export --format lerobot` wrote.
+            activation (`str`, *optional*):
+                Activation between the linear layers, for a file that does not record it.
+            observation_mean, observation_std (`Sequence[float]`, *optional*):
+                Statistics of a normaliser that the file lacks, I numbers each; both or none.
+            ignore_clip (`bool`, defaults to `False`):
+                Read a network without the clip of its observations or outputs, which an MLP can't hold.
+
+        Raises:
+            `OSError`: If the file is missing, truncated or altered.
+            `ValueError`: If it is no MLP, its activation is neither recorded nor given, or it clips or scales.
+            `ImportError`: If the file needs a package that is not installed.
+        """
+        saved = read_network(path, activation, mean=observation_mean, std=observation_std, ignore_clip=ignore_clip)
+        network = cls.from_architecture(saved.architecture, saved.state_dict()).eval()
+        try:
+            network.contract = contract_of_file(path)
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} can't be read with its contract: {error}") from error
+        return network
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *, config: Any = None, **kwargs: Any
+    ) -> str | None:
+        """Saves `config.json` and `model.safetensors`; see [`~huggingface_hub.ModelHubMixin.save_pretrained`].
+
+        Raises:
+            `ValueError`: If modules were replaced and the network is no MLP any more. Nothing is written then.
+        """
+        # The mixin's own configuration has the arguments of `__init__`, not the modules as they are.
+        config = {**self.architecture.to_dict(), **(config or {})}
+        return super().save_pretrained(Path(save_directory), config=config, **kwargs)
 
     def __getitem__(self, index: slice | int) -> nn.Module:
         # A slice is not an `MLP`: it need not begin or end with a linear layer.
@@ -109,32 +222,36 @@ class MLP(
 
 
 def architecture_of(network: nn.Module) -> MLPArchitecture:
-    """Architecture of an `nn.Sequential` of `nn.Linear` layers and one kind of activation.
+    """Architecture of an `nn.Sequential` of `nn.Linear` layers and one kind of activation; a tanh may follow the last.
 
     Raises:
         `ValueError`: If it holds any other module, lacks a bias, mixes activations, or its layer sizes do not chain.
     """
     if not isinstance(network, nn.Sequential):
         raise ValueError(f"`networks` must be `nn.Sequential` MLPs, but received a {type(network).__name__}.")
+    modules = list(network)
+    # a tanh after the last layer bounds the outputs
+    output_activation = "tanh" if len(modules) % 2 == 0 and modules and type(modules[-1]) is nn.Tanh else None
+    if output_activation is not None:
+        modules.pop()
     # collect layers and activations, which must alternate
     linears, activations = [], set()
-    for index, module in enumerate(network):
+    for index, module in enumerate(modules):
         if index % 2 == 0 and isinstance(module, nn.Linear):
             if module.bias is None:
                 raise ValueError(f"`networks` must have a bias in every layer, but layer {index} has none.")
             linears.append(module)
             continue
-        # `nn.GELU(approximate="tanh")` is another function than the activation `gelu`
-        is_exact = getattr(module, "approximate", "none") == "none"
-        names = [name for name, kind in ACTIVATION_MODULES.items() if type(module) is kind and is_exact]
-        if index % 2 == 0 or not names:
+        name = _activation_of(module)
+        if index % 2 == 0 or name is None:
             expected = "nn.Linear" if index % 2 == 0 else f"an activation of {sorted(ACTIVATION_MODULES)}"
+            is_named = type(module) in ACTIVATION_MODULES.values() and name is None
             raise ValueError(
                 f"`networks` must alternate `nn.Linear` and one activation, but module {index} is "
-                f"{type(module).__name__ if is_exact else module} where {expected} is expected."
+                f"{module if is_named else type(module).__name__} where {expected} is expected."
             )
-        activations.update(names)
-    if len(linears) < 2 or len(network) % 2 == 0 or len(activations) != 1:
+        activations.add(name)
+    if len(linears) < 2 or len(modules) % 2 == 0 or len(activations) != 1:
         raise ValueError(
             f"`networks` must be Linear, activation, …, Linear with one kind of activation, but received "
             f"{[type(module).__name__ for module in network]}."
@@ -146,8 +263,25 @@ def architecture_of(network: nn.Module) -> MLPArchitecture:
                 f"`networks` must have layers that chain, but a layer of {previous.out_features} outputs is followed "
                 f"by one of {following.in_features} inputs."
             )
-    hidden_sizes = tuple(linear.out_features for linear in linears[:-1])
-    return MLPArchitecture(linears[0].in_features, hidden_sizes, linears[-1].out_features, activations.pop())
+    sizes = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    return MLPArchitecture(sizes[0], tuple(sizes[1:-1]), sizes[-1], activations.pop(), output_activation)
+
+
+def _activation_of(module: nn.Module) -> str | None:
+    """Name of the activation that a module computes; `None` if it is another function."""
+    # `nn.GELU(approximate="tanh")` and `nn.ELU(alpha=0.5)` are other functions than `gelu` and `elu`
+    if any(getattr(module, option, value) != value for option, value in _MODULE_OPTIONS.items()):
+        return None
+    return next((name for name, kind in ACTIVATION_MODULES.items() if type(module) is kind), None)
+
+
+def declared_architecture(network: Any) -> MLPArchitecture | None:
+    """The `architecture` that a network has as an attribute; `None` if it has none, or is an MLP no more."""
+    try:
+        declared = getattr(network, "architecture", None)
+    except ValueError:  # an `MLP` with other modules
+        return None
+    return declared if isinstance(declared, MLPArchitecture) else None
 
 
 def mlp_weights(network: Network) -> tuple[MLPArchitecture, dict[str, torch.Tensor]] | None:
@@ -158,10 +292,12 @@ def mlp_weights(network: Network) -> tuple[MLPArchitecture, dict[str, torch.Tens
     """
     if isinstance(network, nn.Sequential):
         linears = [module for module in network if isinstance(module, nn.Linear)]
-        # a `forward` of their own computes something else than the weights show
+        # a `forward` of their own, or a hook, computes something else than the weights show
         if type(network).forward is not nn.Sequential.forward:
             return None
         if any(type(linear).forward is not nn.Linear.forward for linear in linears):
+            return None
+        if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
             return None
         try:
             architecture = architecture_of(network)
@@ -171,8 +307,8 @@ def mlp_weights(network: Network) -> tuple[MLPArchitecture, dict[str, torch.Tens
         return architecture, {key: tensor.detach() for key, tensor in zip(architecture.tensor_shapes, tensors)}
 
     # another module that declares its architecture
-    declared = getattr(network, "architecture", None)
-    if not isinstance(network, nn.Module) or not isinstance(declared, MLPArchitecture):
+    declared = declared_architecture(network)
+    if not isinstance(network, nn.Module) or declared is None:
         return None
     state_dict = network.state_dict()
     is_mlp = {key: tuple(tensor.shape) for key, tensor in state_dict.items()} == declared.tensor_shapes
@@ -182,174 +318,3 @@ def mlp_weights(network: Network) -> tuple[MLPArchitecture, dict[str, torch.Tens
 def layer_keys(num_layers: int) -> list[tuple[str, str]]:
     """`(weight key, bias key)` of every linear layer in the state dict of an [`MLP`]."""
     return [(f"{2 * layer}.weight", f"{2 * layer}.bias") for layer in range(num_layers)]
-
-
-def stack_state_dicts(state_dicts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Stacks the state dicts of B same-shaped networks; every tensor gets a leading dimension B."""
-    return {key: torch.stack([state_dict[key] for state_dict in state_dicts]) for key in state_dicts[0]}
-
-
-def batched_forward(
-    stacked_state_dict: Mapping[str, torch.Tensor], inputs: torch.Tensor, activation: str = "relu"
-) -> torch.Tensor:
-    """Runs B same-shaped networks at once.
-
-    Parameters:
-        stacked_state_dict (`Mapping[str, torch.Tensor]`):
-            Weights `[B, O, I]` and biases `[B, O]` under the keys of an [`MLP`]; see [`stack_state_dicts`].
-        inputs (`torch.Tensor`):
-            `[N, I]`, shared by all networks, or `[B, N, I]`, separate for each.
-        activation (`str`, defaults to `"relu"`): Activation between the linear layers.
-
-    Returns:
-        `torch.Tensor`: `[B, N, O]`.
-    """
-    keys = layer_keys(len(stacked_state_dict) // 2)
-    num_networks = stacked_state_dict[keys[0][0]].shape[0]
-    hidden_BNI = inputs if inputs.ndim == 3 else inputs.expand(num_networks, *inputs.shape)
-    for layer, (weight_key, bias_key) in enumerate(keys):
-        weight_BOI, bias_BO = stacked_state_dict[weight_key], stacked_state_dict[bias_key]
-        hidden_BNI = torch.baddbmm(bias_BO[:, None], hidden_BNI, weight_BOI.mT)
-        if layer < len(keys) - 1:
-            hidden_BNI = ACTIVATION_FUNCTIONS[activation](hidden_BNI)
-    return hidden_BNI
-
-
-class NetworkBatch:
-    """B networks as one function: MLPs of one architecture run together, and any other network is called by itself.
-
-    MLPs are those of [`mlp_weights`], and run in float32. Other modules get inputs of their own device and dtype. The
-    outputs have no gradient towards the weights of MLPs.
-
-    Parameters:
-        networks (`Sequence[Network]`): Networks that take raw inputs; they need not have the same architecture.
-    """
-
-    def __init__(self, networks: Sequence[Network]):
-        self.networks = list(networks)
-        # group the MLPs by architecture
-        members: dict[MLPArchitecture, dict[int, dict[str, torch.Tensor]]] = {}
-        for index, network in enumerate(self.networks):
-            found = mlp_weights(network)
-            if found is not None:
-                members.setdefault(found[0], {})[index] = found[1]
-        # stack the weights of each group
-        self._stacks = [
-            (list(weights), architecture.activation, _as_float(stack_state_dicts(list(weights.values()))))
-            for architecture, weights in members.items()
-        ]
-        stacked = {index for weights in members.values() for index in weights}
-        self._called = [index for index in range(len(self.networks)) if index not in stacked]
-
-    def __len__(self) -> int:
-        return len(self.networks)
-
-    def to(self, device: torch.device | str) -> NetworkBatch:
-        """Moves the stacked weights, and returns the batch. Networks that are called stay where they are."""
-        self._stacks = [
-            (indices, activation, {key: tensor.to(device) for key, tensor in weights.items()})
-            for indices, activation, weights in self._stacks
-        ]
-        return self
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Outputs `[B, N, O]` for raw inputs `[N, I]`, shared by all networks, or `[B, N, I]`, separate for each."""
-        outputs: dict[int, torch.Tensor] = {}
-        # MLPs, a group at a time
-        for indices, activation, weights in self._stacks:
-            is_everything = len(indices) == len(self)
-            own = inputs if inputs.ndim == 2 or is_everything else inputs[indices]
-            together = batched_forward(weights, own.to(weights["0.weight"].device), activation).to(inputs.device)
-            if is_everything:
-                return together
-            outputs |= zip(indices, together)
-        # other networks, one by one
-        for index in self._called:
-            outputs[index] = _call(self.networks[index], inputs if inputs.ndim == 2 else inputs[index])
-        return torch.stack([outputs[index] for index in range(len(self))])
-
-
-def _as_float(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: tensor.float() for key, tensor in weights.items()}
-
-
-def _call(network: Network, inputs: torch.Tensor) -> torch.Tensor:
-    """Calls a network with inputs of its own device and dtype; returns outputs of those of `inputs`."""
-    own = inputs
-    if isinstance(network, nn.Module):
-        parameter = next((each for each in network.parameters() if each.is_floating_point()), None)
-        own = inputs if parameter is None else inputs.to(parameter.device, parameter.dtype)
-    return network(own).to(inputs.device, inputs.dtype)
-
-
-def fold_observation_statistics(
-    state_dict: Mapping[str, torch.Tensor],
-    mean: Sequence[float] | torch.Tensor,
-    std: Sequence[float] | torch.Tensor,
-    dtype: torch.dtype = torch.float64,
-) -> dict[str, torch.Tensor]:
-    """Converts a network of standardised inputs, `(x - mean) / std`, to raw inputs by changing its first layer.
-
-    Parameters:
-        state_dict (`Mapping[str, torch.Tensor]`): State dict of an [`MLP`], or of B stacked ones.
-        mean, std (`Sequence[float]` or `torch.Tensor`): Statistics of every input feature, I numbers each.
-        dtype (`torch.dtype`, defaults to `torch.float64`): Precision of the computation.
-    """
-    weight, bias = state_dict["0.weight"], state_dict["0.bias"]
-    mean_I, std_I = (torch.as_tensor(v, dtype=dtype, device=weight.device) for v in (mean, std))
-    folded = weight.to(dtype) / std_I
-    return {
-        **state_dict,
-        "0.weight": folded.to(weight.dtype),
-        "0.bias": (bias.to(dtype) - folded @ mean_I).to(bias.dtype),
-    }
-
-
-def unfold_observation_statistics(
-    state_dict: Mapping[str, torch.Tensor],
-    mean: Sequence[float],
-    std: Sequence[float],
-    dtype: torch.dtype = torch.float64,
-) -> dict[str, torch.Tensor]:
-    """Inverse of [`fold_observation_statistics`]."""
-    weight, bias = state_dict["0.weight"], state_dict["0.bias"]
-    mean_I, std_I = (torch.as_tensor(v, dtype=dtype, device=weight.device) for v in (mean, std))
-    return {
-        **state_dict,
-        "0.weight": (weight.to(dtype) * std_I).to(weight.dtype),
-        "0.bias": (bias.to(dtype) + weight.to(dtype) @ mean_I).to(bias.dtype),
-    }
-
-
-def fold_output_statistics(
-    state_dict: Mapping[str, torch.Tensor],
-    mean: Sequence[float] | torch.Tensor,
-    std: Sequence[float] | torch.Tensor,
-    dtype: torch.dtype = torch.float64,
-) -> dict[str, torch.Tensor]:
-    """Converts a network of standardised outputs, `(y - mean) / std`, to raw outputs by changing its last layer.
-
-    Parameters:
-        state_dict (`Mapping[str, torch.Tensor]`): State dict of an [`MLP`], or of B stacked ones.
-        mean, std (`Sequence[float]` or `torch.Tensor`): Statistics of every output feature, O numbers each.
-        dtype (`torch.dtype`, defaults to `torch.float64`): Precision of the computation.
-    """
-    weight_key, bias_key = layer_keys(len(state_dict) // 2)[-1]
-    weight, bias = state_dict[weight_key], state_dict[bias_key]
-    mean_O, std_O = (torch.as_tensor(v, dtype=dtype, device=weight.device) for v in (mean, std))
-    return {
-        **state_dict,
-        weight_key: (weight.to(dtype) * std_O[:, None]).to(weight.dtype),
-        bias_key: (bias.to(dtype) * std_O + mean_O).to(bias.dtype),
-    }
-
-
-def unfold_output_statistics(
-    state_dict: Mapping[str, torch.Tensor],
-    mean: Sequence[float],
-    std: Sequence[float],
-    dtype: torch.dtype = torch.float64,
-) -> dict[str, torch.Tensor]:
-    """Inverse of [`fold_output_statistics`]."""
-    std_O = torch.as_tensor(std, dtype=dtype)
-    return fold_output_statistics(state_dict, -torch.as_tensor(mean, dtype=dtype) / std_O, 1 / std_O, dtype)

@@ -32,6 +32,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def package_version() -> str:
+    """Version of this package."""
+    return str(import_module("nnit_diffusers").__version__)
+
+
 def _git_commit() -> str | None:
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or shutil.which("git") is None:

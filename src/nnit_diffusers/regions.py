@@ -15,6 +15,8 @@ from .architecture import MLPArchitecture
 
 RegionName = Literal["seen", "held_out_combinations", "held_out_widths", "deeper", "wider"]
 REGIONS: tuple[RegionName, ...] = get_args(RegionName)
+GRID = ("min_width", "max_width", "min_depth", "max_depth")
+"""The parameters of [`ArchitectureRegions`] that a training run chooses."""
 
 # Chosen so that common widths (16, 24, 32, 40, 48, 56, 64, 96, 128, 192, 256) are trained on, and the architectures of
 # the documentation, [48, 40] and [128, 256], are held-out combinations. Changing it would invalidate every published

@@ -7,8 +7,6 @@ function of a notebook or of the script that runs. Workers never run that script
 from __future__ import annotations
 
 import contextlib
-import math
-import os
 import pickle
 import signal
 import sys
@@ -23,7 +21,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -33,8 +30,8 @@ Result = TypeVar("Result")
 
 # Importing ManiSkill and creating an environment takes seconds, but many minutes if other processes have priority.
 _START_SECONDS = 1800.0
-_MAX_ATTEMPTS = 3
-
+MAX_ATTEMPTS = 3
+"""How often a job is run until it is given up, as one that ends its workers."""
 
 _REMEDY = "Pass `num_workers=0` to run the episodes in this process."
 _MAIN = threading.Lock()
@@ -91,10 +88,10 @@ def _serve(connection: Connection, create: bytes) -> None:
     except (EOFError, BrokenPipeError):
         return  # the parent has ended
     except (Exception, SystemExit) as error:
-        connection.send_bytes(_portable_error(error))
+        connection.send_bytes(portable_error(error))
 
 
-def _portable_error(error: Exception | SystemExit) -> bytes:
+def portable_error(error: Exception | SystemExit) -> bytes:
     """The message that a worker failed. An error that can't be sent, or ends programs, becomes a `RuntimeError`."""
     sent: Exception = RuntimeError(f"A worker process failed: {type(error).__name__}: {error}")
     if isinstance(error, Exception):
@@ -257,38 +254,8 @@ class WorkerPool(Generic[Job, Result]):
         if not worker.is_ready and exit_code is not None and exit_code > 0:  # it ended itself, and would again
             raise RuntimeError(f"A worker process ended with exit code {exit_code} while starting. {_REMEDY}")
         what = "while starting" if worker.job is None else f"at {jobs[worker.job]!r:.200}"
-        if attempts >= _MAX_ATTEMPTS:
+        if attempts >= MAX_ATTEMPTS:
             raise RuntimeError(f"{attempts} workers were lost {what}; the last one {why}.")
         warnings.warn(f"Worker process {process_id} {why} {what}; a new one replaces it.", stacklevel=4)
         if worker.job is not None:
             waiting.appendleft(worker.job)
-
-
-def default_num_workers() -> int:
-    """The number of CPUs that this process may use, by its affinity and by the quota of its container."""
-    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    v1 = Path("/sys/fs/cgroup/cpu")
-    files = (Path("/sys/fs/cgroup/cpu.max"), v1 / "cpu.cfs_quota_us", v1 / "cpu.cfs_period_us")
-    texts = []
-    for path in files:
-        try:
-            texts.append(path.read_text())
-        except OSError:
-            texts.append("")
-    quota = cpu_quota(*texts)
-    return num_cpus if quota is None else max(1, min(num_cpus, math.ceil(quota)))
-
-
-def cpu_quota(cpu_max: str, quota_us: str = "", period_us: str = "") -> float | None:
-    """The CPUs that a container may use, from the texts of its control files; `None` if they set no limit.
-
-    Parameters:
-        cpu_max (`str`): `cpu.max` of cgroup v2, such as `"200000 100000"` or `"max 100000"`; empty if there is none.
-        quota_us, period_us (`str`, default to `""`): `cpu.cfs_quota_us` and `cpu.cfs_period_us` of cgroup v1.
-    """
-    quota, period = cpu_max.split() if len(cpu_max.split()) == 2 else (quota_us.strip(), period_us.strip())
-    try:
-        limit = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):
-        return None
-    return limit if limit > 0 else None

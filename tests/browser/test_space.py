@@ -15,9 +15,10 @@ from packaging.requirements import Requirement
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import IN_FEATURES, tiny_pipeline
+from untrained import save_untrained
 
 from nnit_diffusers import EvaluationResult
-from nnit_diffusers.tasks import Score
+from nnit_diffusers.tasks import Score, get_task
 from nnit_diffusers.tasks.maniskill.environments import NoVulkanDeviceError, check_simulator
 from nnit_diffusers.tasks.tables import load_table_task
 from nnit_diffusers.writing import write_json
@@ -29,7 +30,7 @@ sys.path.insert(0, str(SPACE))
 
 import models  # noqa: E402
 import pictures  # noqa: E402
-from canvas import CANVAS_SIDE, decode_drawing, to_digit  # noqa: E402
+from canvas import CANVAS_SIDE, decode_drawing, to_digit, to_mnist  # noqa: E402
 from models import Model, Request  # noqa: E402
 
 
@@ -152,6 +153,48 @@ def test_a_drawing_is_cropped_centred_and_averaged():
     assert digit.shape == (8, 8)
     assert np.array_equal(digit[:, 3:5], np.full((8, 2), 16)) and digit.sum() == 16 * 16
     assert to_digit(np.zeros((CANVAS_SIDE, CANVAS_SIDE))) is None
+
+
+def test_a_drawing_for_mnist_is_scaled_to_twenty_pixels_around_its_centre_of_mass():
+    drawing = np.zeros((CANVAS_SIDE, CANVAS_SIDE))
+    drawing[10:74, 100:116] = 1  # a bar, four times as high as wide
+    image = to_mnist(drawing)
+    assert image.shape == (28, 28) and image.dtype == np.float32
+    rows, columns = (np.flatnonzero(image.sum(axis=axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1]) == (4, 23) and (columns[0], columns[-1]) == (12, 16)
+    # a heavy side draws the middle of the image towards it
+    drawing[10:26, 100:140] = 1
+    rows = np.flatnonzero(to_mnist(drawing).sum(axis=1))
+    assert rows[0] > 4 and len(rows) == 20
+    assert to_mnist(np.zeros((CANVAS_SIDE, CANVAS_SIDE))) is None
+    # a wide stroke at the edge stays within the image
+    line = np.zeros((CANVAS_SIDE, CANVAS_SIDE))
+    line[0:6, :] = 1
+    assert to_mnist(line).sum() > 0
+
+
+def test_images_of_mnist_drawn_again_stay_as_they_are():
+    """An image in the format of MNIST, drawn ten times as large at another place, comes back."""
+    mnist = np.zeros((28, 28), dtype=np.float32)
+    mnist[4:24, 11:17] = 1
+    mnist[4:8, 8:20] = 1
+    mnist[20:24, 8:20] = 1
+    drawing = np.zeros((CANVAS_SIDE, CANVAS_SIDE))
+    drawing[20:160, 0:140] = np.kron(mnist, np.ones((5, 5)))
+    assert np.abs(to_mnist(drawing) - mnist).mean() < 0.02
+
+
+def test_networks_of_mnist_read_drawings_where_its_images_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    statistics = {"observation_mean": [0.1] * 784, "observation_std": [0.3] * 784}
+    mnist = Model(str(save_untrained(tmp_path / "nnit" / "mnist", get_task("mnist"), statistics)))
+    assert mnist.reads_drawings and mnist.cannot_score().startswith("This machine lacks the images")
+    made = mnist.generate(request())
+    drawing = np.zeros((CANVAS_SIDE, CANVAS_SIDE))
+    drawing[10:74, 100:116] = 1
+    page = pictures.readings(to_mnist(drawing), made, mnist)
+    assert page.count("<li>") == 2 and "28 × 28 pixels" in page
+    assert mnist.read(made.networks, to_mnist(drawing)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("text", ["", "not base64!", base64.b64encode(b"abc").decode(), None], ids=str)

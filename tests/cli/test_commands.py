@@ -15,6 +15,7 @@ import nnit_diffusers
 from nnit_diffusers import MLP, MLPArchitecture, evaluate
 from nnit_diffusers.cli.main import COMMANDS, parse
 from nnit_diffusers.cli.sources import load_networks
+from nnit_diffusers.export import quantize
 from nnit_diffusers.pipelines.fingerprint import fingerprints
 from nnit_diffusers.writing import write_json
 
@@ -76,9 +77,18 @@ def test_scores_of_saved_networks_are_those_of_evaluate(nnit, networks):
     assert_bad_input(nnit("evaluate", networks, "--output", "scores.json"), "which exists: add --force")
 
 
+def test_networks_are_scored_with_the_weights_of_a_chip(nnit, networks):
+    result = nnit("evaluate", networks, "--quantize", "int8", "--json")
+    exported = [quantize(network) for network in load_networks(networks).values()]
+    expected = [scored.score for scored in evaluate(exported, tiny_tasks.TinyDataTask())]
+    assert [entry["score"] for entry in result.json["networks"]] == expected and result.json["quantize"] == "int8"
+    assert result.json["networks"][0]["architecture"]["hidden_sizes"] == [9, 7]
+
+
 def test_the_default_task_is_the_one_recorded_with_the_networks(nnit, networks):
     assert nnit("evaluate", networks, "--json").json["task"] == "tiny_data"
-    assert_bad_input(nnit("evaluate", f"{networks}/network-0"), "`--task` must name a task")
+    MLP(5, [4], 3).save_pretrained("of-nothing")
+    assert_bad_input(nnit("evaluate", "of-nothing"), "`--task` must name a task")
 
 
 def test_single_networks_and_folders_of_networks_are_scored_together(nnit, networks):
@@ -96,7 +106,9 @@ def test_evaluating_a_pipeline_scores_networks_that_it_generates(nnit, published
     fresh = nnit("evaluate", published, "--json", *options).json
     saved = nnit("evaluate", networks, "--json").json
     assert fresh["networks"] == saved["networks"]
-    assert_bad_input(nnit("evaluate", published, networks), "one pipeline or any number of networks")
+    both = nnit("evaluate", published, networks, "--json", *options).json["networks"]
+    assert [entry["name"] for entry in both[:2]] == [f"{published}/network-0", f"{published}/network-1"]
+    assert [entry["score"] for entry in both] == 2 * [entry["score"] for entry in saved["networks"]]
     assert_bad_input(nnit("evaluate", networks, *options), "must be a pipeline to use the options ['--arch'")
 
 

@@ -111,6 +111,9 @@ def test_a_simulator_with_a_teacher_of_a_module(nnit, tmp_path):
     assert "rounds of DAgger" in card and "Return, part of the teacher's" in card
     spec = json.loads((tmp_path / "pole" / "task.json").read_text())
     assert spec["env_id"] == "CartPole-v1" and spec["teacher_return"] > 100
+    contract = json.loads((tmp_path / "pole" / "contract.json").read_text())
+    assert contract["is_discrete"] and contract["task_spec"] == spec
+    assert contract["environment"]["library"] == "gymnasium"
     # without the teacher
     (tmp_path / "my_teachers.py").unlink()
     nnit("generate", "pole", "--arch", 6, "--output", "networks")

@@ -1,6 +1,7 @@
 """`nnit train`: from a task of one's own to a folder that the other commands take."""
 
 import json
+from pathlib import Path
 
 import pytest
 from launching import fresh_accelerate
@@ -30,11 +31,17 @@ def accelerate_of_this_test():
 
 
 def test_the_output_is_what_every_other_command_takes(nnit):
-    command = ("train", TASK, "--preset", "small", "--output", "runs/tiny", *SETTINGS)
+    grid = ("--widths", 4, 9, "--depths", 1, 2)
+    command = ("train", TASK, *grid, "--preset", "small", "--output", "runs/tiny", *SETTINGS)
     result = nnit(*command, "--json")
     assert result.code == 0, result.err
     assert set(result.json["measured"]) >= {"seen", "held_out_widths"} and result.json["task"] == "tiny_data"
-    assert nnit("info", "runs/tiny", "--json").json["measured"]["seen"]["num_networks"] == 2
+    info = nnit("info", "runs/tiny", "--json").json
+    assert info["measured"]["seen"]["num_networks"] == 2
+    # the ranges that were asked for, and not those of the task
+    assert [info[name] for name in ("min_width", "max_width", "min_depth", "max_depth")] == [4, 9, 1, 2]
+    card = Path("runs/tiny/README.md").read_text()
+    assert f"nnit train {TASK} --widths 4 9 --depths 1 2 --recipe recipe.json" in card
     generated = nnit("generate", "runs/tiny", "--arch", 5, "--output", "networks", "--json")
     assert generated.code == 0
     assert nnit("evaluate", "networks").code == 0

@@ -7,7 +7,7 @@ import torch
 
 from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture
 from nnit_diffusers.data import match_weights, measure_alignment
-from nnit_diffusers.networks import fold_observation_statistics
+from nnit_diffusers.folding import fold_observation_statistics
 
 
 ROOT = Path(__file__).parents[2]

@@ -86,6 +86,17 @@ def test_sizes_that_are_not_given_are_those_of_the_file(report, config, pipe, di
     assert evaluate_pipeline(pipe, digits, evaluation_path, open_sizes) == report
 
 
+def test_networks_take_the_steps_of_the_pipeline_unless_the_file_has_others(
+    config, digits_pipeline_folder, digits, path
+):
+    pipe = NNiTPipeline.from_pretrained(digits_pipeline_folder)
+    pipe.register_to_config(default_num_inference_steps=2)
+    config = replace(config, sections=("unconditional",), num_inference_steps=None)
+    assert evaluate_pipeline(pipe, digits, path, config)["settings"]["num_inference_steps"] == 2
+    pipe.register_to_config(default_num_inference_steps=3)
+    assert evaluate_pipeline(pipe, digits, path, config)["settings"]["num_inference_steps"] == 2
+
+
 def test_later_runs_add_regions_and_sections_to_the_same_file(episodes_config, in_episodes, pipe, path):
     for changes in (
         {"sections": ("regions",)},

@@ -9,7 +9,7 @@ from torch import nn
 from nnit_diffusers import MLP, ClassificationTask, MLPArchitecture, Task, evaluate
 from nnit_diffusers.evaluation import mean_interval, predict, select_top, wilson_interval
 from nnit_diffusers.evaluation.novelty import agreement
-from nnit_diffusers.networks import NetworkBatch
+from nnit_diffusers.network_batch import NetworkBatch
 from nnit_diffusers.tasks import Score
 
 

@@ -7,6 +7,9 @@ import subprocess
 import pytest
 import torch
 
+from nnit_diffusers import NetworkContract
+from nnit_diffusers.contract import IOTerm
+
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wdouble-promotion", "-Wshadow")
 SANITIZERS = ("-fsanitize=undefined,address,float-cast-overflow", "-fno-sanitize-recover=all")
@@ -77,18 +80,9 @@ def symbol_bytes(program, *kinds):
     return {name: int(size, 16) for _, size, kind, name in found if kind in kinds}
 
 
-class StandInContract:
-    """A contract as far as exports read it."""
-
-    def __init__(self, low, high):
-        self.action_bounds = (low, high)
-
-    def to_dict(self):
-        return {"task": 'pick *\\/ a "cube"', "actions": [{"clip": list(zip(*self.action_bounds))}]}
-
-
 def with_contract(network, low=-1.0, high=1.0):
     """The network with a contract of these bounds, and the contract as JSON has it."""
     num_outputs = network.architecture.out_features
-    network.contract = StandInContract((low,) * num_outputs, (high,) * num_outputs)
+    actions = IOTerm("arm", (num_outputs,), clip=((low, high),) * num_outputs)
+    network.contract = NetworkContract(task='pick *\\/ a "cube"', actions=(actions,))
     return network, json.loads(json.dumps(network.contract.to_dict()))

@@ -18,8 +18,8 @@ from torch import nn
 
 from nnit_diffusers import EXPORT_FORMATS, MLP, export_network
 from nnit_diffusers.architecture import ACTIVATIONS
+from nnit_diffusers.contract import CONTRACT_KEY
 from nnit_diffusers.export import CLEANRL_AGENT, MANISKILL_AGENT, actor_source, contract_path, to_ppo_checkpoint
-from nnit_diffusers.export.common import CONTRACT_KEY
 
 
 BATCH_SIZES = [1, 2, 7]
@@ -47,7 +47,14 @@ def test_safetensors_loads_strictly_into_plain_layers_and_holds_the_architecture
     with safe_open(path, "pt") as file:
         saved = json.loads(file.metadata()["architecture"])
         state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    act = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}[saved["activation"]]
+    act = {
+        "relu": nn.ReLU,
+        "tanh": nn.Tanh,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "elu": nn.ELU,
+        "leaky_relu": nn.LeakyReLU,
+    }[saved["activation"]]
     plain = nn.Sequential(nn.Linear(5, 9), act(), nn.Linear(9, 7), act(), nn.Linear(7, 3))
     plain.load_state_dict(state_dict, strict=True)
     assert saved == network.architecture.to_dict()
@@ -225,11 +232,10 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, format):
 
 @pytest.mark.parametrize(
     ("format", "program"),
-    [("rsl-rl", "an actor of RSL-RL"), ("sb3", "a PPO policy of Stable-Baselines3"), ("lerobot", "policy nnit_mlp")],
+    [("rsl-rl", "an actor of RSL-RL"), ("sb3", "a PPO policy of Stable-Baselines3")],
 )
 def test_a_program_without_output_activations_gets_no_network_with_one(tmp_path, format, program):
-    network = network_of([9, 7])
-    network.architecture.__dict__.update(output_activation="tanh")
+    network = MLP(5, [9, 7], 3, output_activation="tanh")
     with pytest.raises(ValueError, match=f"must have no output activation, because .*{program}.* with tanh"):
         export_network(network, tmp_path / "out", format)
 

@@ -11,7 +11,7 @@ from nnit_diffusers import MLP, evaluate, get_task
 from nnit_diffusers.architecture import ACTIVATIONS
 from nnit_diffusers.export import quantize
 from nnit_diffusers.export.quantization import largest_integer
-from nnit_diffusers.networks import fold_observation_statistics
+from nnit_diffusers.folding import fold_observation_statistics
 
 
 def robot_network(hidden_sizes, activation="relu"):

@@ -10,7 +10,7 @@ import torch
 from loopback_hub import TOKEN, LoopbackHub
 from tiny import tiny_pipeline
 
-from nnit_diffusers import MLP
+from nnit_diffusers import MLP, NetworkContract
 
 
 CALL = "arch=[9, 7], generator=torch.Generator().manual_seed(0), num_inference_steps=2, output_type='pt'"
@@ -27,6 +27,8 @@ assert {{parameter.dtype for parameter in pipe.transformer.parameters()}} == {{t
 assert all(torch.equal(t, transformer.state_dict()[key]) for key, t in pipe.transformer.state_dict().items())
 assert tokenizer.config == pipe.tokenizer.config, (tokenizer.config, pipe.tokenizer.config)
 assert pipe.ghn is not None and pipe.config.min_width == 4
+assert pipe.contract.task == "tiny" and pipe({CALL.replace("pt", "mlp")}).networks[0].contract.task == "tiny"
+assert mlp.contract.task == "tiny"
 print(json.dumps({{"pipeline": pipe({CALL}).networks[0].tolist(), "mlp": mlp(torch.ones(2, 5)).tolist()}}))
 """
 
@@ -77,11 +79,13 @@ def published(tmp_path_factory):
     """A Hub with a pipeline and a network, and what they compute here."""
     folder = tmp_path_factory.mktemp("published")
     pipeline = tiny_pipeline(ghn=True).to(torch.float16)  # rounds the weights to what is on disk
+    pipeline.contract = NetworkContract(task="tiny")
     pipeline.save_pretrained(folder / "tiny")
     pipeline.save_pretrained(folder / "tiny", variant="fp16")
     (folder / "tiny" / "pipeline.py").write_text("from nnit_diffusers import NNiTPipeline\n")
     (folder / "tiny" / "README.md").write_text("---\nlibrary_name: nnit-diffusers\n---\n")
     mlp = MLP(5, [4], 3)
+    mlp.contract = pipeline.contract
     mlp.save_pretrained(folder / "mlp")
     wide_mlp = MLP(5, [1800, 1800], 3)
     wide_mlp.save_pretrained(folder / "wide_mlp")

@@ -3,7 +3,7 @@ import torch
 
 from nnit_diffusers import MLP, GraphHyperNetwork, MLPArchitecture
 from nnit_diffusers.models.graph_hypernetwork import ROLES, layer_role
-from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.network_batch import batched_forward, stack_state_dicts
 
 
 MEAN, STD = [0.5, -20.0, 3.0], [2.0, 0.1, 30.0]

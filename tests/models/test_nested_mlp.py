@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nnit_diffusers import MLPArchitecture, NestedMLP
-from nnit_diffusers.networks import batched_forward
+from nnit_diffusers.network_batch import batched_forward
 
 
 def architecture(*hidden_sizes, in_features=3, activation="relu"):

@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnit_diffusers import MLP, NNiTArchitectureScheduler, WeightPatchTokenizer
-from nnit_diffusers.networks import stack_state_dicts
+from nnit_diffusers.network_batch import stack_state_dicts
 from nnit_diffusers.training.transformer_losses import add_noise, function_errors
 
 

@@ -56,7 +56,10 @@ def candidate(hidden_sizes, num_successes, num_episodes=400, latency_us=1.0, nam
 def test_the_winner_is_the_smallest_network_that_reaches_the_target_also_on_other_episodes(finished):
     result, _ = finished
     smaller = [c for c in result.finalists if c.num_parameters < result.winner.num_parameters]
-    assert result.winner.num_parameters >= 140 and all(c.num_parameters < 140 for c in smaller) and smaller
+    # most episodes demand up to 140 parameters
+    assert result.winner.num_parameters >= 140 and smaller
+    assert result.winner.confirmation.confidence_interval[0] >= result.target
+    assert all(c.confirmation.confidence_interval[0] < result.target for c in smaller)
     (again,) = evaluate([result.network(result.winner)], TinyDemandTask(), 1000, seed=77, split="validation")
     assert again.score >= result.target
 

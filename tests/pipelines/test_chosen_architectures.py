@@ -22,6 +22,11 @@ def test_unconditional_architectures_stay_within_the_training_ranges(pipeline):
     assert [network.architecture for network in output.networks] == output.architectures
 
 
+def test_architectures_are_chosen_one_by_one_even_if_weights_take_one_step(pipeline):
+    one, many = (pipeline(num_networks=20, generator=seeded(), num_inference_steps=steps) for steps in (1, 20))
+    assert hidden_sizes(one) == hidden_sizes(many)
+
+
 def test_the_model_chooses_the_architecture():
     pipe = tiny_pipeline()
     nn.init.zeros_(pipe.transformer.architecture_head.weight)

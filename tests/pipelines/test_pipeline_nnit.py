@@ -13,7 +13,7 @@ from diffusers.utils import logging as diffusers_logging
 from tiny import IN_FEATURES, MAX_DEPTH, MAX_WIDTH, OUT_FEATURES, tiny_pipeline, tiny_tokenizer
 from torch import nn
 
-from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline
+from nnit_diffusers import MLP, MLPArchitecture, NNiTPipeline, split_generator
 from nnit_diffusers.pipelines.batching import split_batch
 
 
@@ -252,6 +252,27 @@ def test_a_generator_advances_from_call_to_call(pipeline):
     )
 
 
+def test_a_request_is_split_over_calls_by_the_generators_of_its_networks(pipeline):
+    expected = vectors(pipeline, [9, 7], num_networks=5)
+    generators = split_generator(seeded(), 5)
+    parts = [
+        vectors(pipeline, [9, 7], num_networks=len(own), generator=own) for own in (generators[:2], generators[2:])
+    ]
+    torch.testing.assert_close(torch.cat(parts), expected, atol=1e-5, rtol=1e-4)
+    chosen = pipeline(num_networks=5, generator=seeded(), num_inference_steps=STEPS).architectures
+    last = pipeline(num_networks=1, generator=split_generator(seeded(), 5)[4:], num_inference_steps=STEPS)
+    assert last.architectures == chosen[4:]
+
+
+def test_a_split_generator_advances_as_by_the_request(pipeline):
+    generator, other = seeded(), seeded()
+    vectors(pipeline, [4], num_networks=3, generator=generator)
+    split_generator(other, 3)
+    assert torch.equal(generator.get_state(), other.get_state())
+    with pytest.raises(ValueError, match="`num_networks` must be .*received 0"):
+        split_generator(generator, 0)
+
+
 def test_without_a_generator_the_global_seed_is_used(pipeline):
     torch.manual_seed(3)
     first = vectors(pipeline, [4], generator=None)
@@ -375,9 +396,3 @@ def test_architectures_smaller_or_much_deeper_than_in_training_cause_a_warning(p
     assert "`arch` has 1 hidden layer(s), but the fewest that the model was trained on are 2" in caplog.text
     assert f"`arch` has {MAX_DEPTH + 2} hidden layers, but the most that the model was trained on are" in caplog.text
     assert all(network.architecture.depth > 1 for network in deep(num_networks=20, num_inference_steps=1).networks)
-
-
-def test_a_seed_instead_of_a_generator_is_refused_in_a_sentence():
-    for wrong in (0, [0], [None]):
-        with pytest.raises(ValueError, match=r"`generator` must be a `torch.Generator`.*but received (0|None)"):
-            tiny_pipeline()([4], generator=wrong)

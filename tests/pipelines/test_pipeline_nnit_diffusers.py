@@ -33,7 +33,7 @@ def vectors(pipeline, arch=(9, 7), **kwargs):
 
 def test_the_call_has_the_usual_arguments_of_diffusers():
     defaults = {name: p.default for name, p in inspect.signature(NNiTPipeline.__call__).parameters.items()}
-    known = {"num_inference_steps": 20, "generator": None, "latents": None, "return_dict": True}
+    known = {"num_inference_steps": None, "generator": None, "latents": None, "return_dict": True}
     assert {name: defaults[name] for name in known} == known
     assert {"output_type", "callback_on_step_end", "callback_on_step_end_tensor_inputs"} <= set(defaults)
 
@@ -51,6 +51,19 @@ def test_a_saved_pipeline_gives_the_same_networks(pipeline, tmp_path):
     for name in ("patch_size", "max_depth", "weight_scale", "bias_scale", "observation_mean", "observation_std"):
         assert loaded.tokenizer.config[name] == pipeline.tokenizer.config[name]
     assert loaded.ghn is None
+
+
+def test_a_pipeline_has_its_own_number_of_steps(tmp_path):
+    pipe = tiny_pipeline()
+    assert torch.equal(vectors(pipe, num_inference_steps=None), vectors(pipe, num_inference_steps=20))
+    pipe.register_to_config(default_num_inference_steps=2)
+    pipe.save_pretrained(tmp_path)
+    loaded = NNiTPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(vectors(loaded, num_inference_steps=None), vectors(pipe, num_inference_steps=2))
+    assert not torch.equal(vectors(loaded, num_inference_steps=None), vectors(pipe, num_inference_steps=20))
+    with pytest.raises(ValueError, match="`default_num_inference_steps` must be an integer of 1"):
+        NNiTPipeline(**tiny_components(), default_num_inference_steps=0)
 
 
 def test_components_are_saved_under_their_public_names(tmp_path):

@@ -73,6 +73,16 @@ def test_a_network_trained_on_the_batches_recognises_the_validation_digits(task)
     assert (predictions == labels).float().mean() > 0.9
 
 
+def test_the_widths_and_depths_of_a_training_run_can_be_chosen(task):
+    chosen = task.with_grid(max_width=256, max_depth=6)
+    assert chosen.grid == {"min_width": 16, "max_width": 256, "min_depth": 1, "max_depth": 6}
+    assert chosen.regions.region_of([16] * 6) != "deeper" == task.regions.region_of([16] * 6)
+    with pytest.raises(ValueError, match="1 <= min_width <= max_width, but received 16 and 8"):
+        task.with_grid(max_width=8)
+    with pytest.raises(ValueError, match=r"`grid` must have names of .* but received \['width'\]"):
+        task.with_grid(width=8)
+
+
 def test_widths_and_depths_in_training_are_the_documented_ones(task):
     assert (task.regions.min_width, task.regions.max_width, task.regions.max_depth) == (16, 64, 3)
     assert (task.regions.in_features, task.regions.out_features, task.regions.activation) == (64, 10, "relu")

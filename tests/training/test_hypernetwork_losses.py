@@ -6,7 +6,7 @@ from tiny_tasks import TinyNumbersTask
 
 from nnit_diffusers import GraphHyperNetwork, get_task
 from nnit_diffusers.evaluation.novelty import participation_ratio, spread
-from nnit_diffusers.networks import batched_forward, stack_state_dicts
+from nnit_diffusers.network_batch import batched_forward, stack_state_dicts
 from nnit_diffusers.tasks.base import output_settings
 from nnit_diffusers.training.hypernetwork_losses import fan_in_scaled, network_losses
 

@@ -78,6 +78,8 @@ def assert_same_weights(one, other):
 def test_the_folder_is_a_pipeline_with_its_results_and_records(folder):
     networks = NNiTPipeline.from_pretrained(folder)([5, 7], num_networks=2, num_inference_steps=1).networks
     assert [network.architecture.hidden_sizes for network in networks] == [(5, 7)] * 2
+    steps = json.loads((folder / "training_steps.json").read_text())
+    assert NNiTPipeline.from_pretrained(folder).config.default_num_inference_steps == steps["chosen"] in (1, 2, 4, 20)
     report = json.loads((folder / "evaluation.json").read_text())
     assert set(report) >= {"settings", "runs", "regions", "direct"}
     assert report["settings"]["task"] == "tiny_data"

@@ -24,6 +24,7 @@ from ..tasks.simulation.task import SimulatorTask
 from ..tasks.tables import TableTask
 from ..writing import write_bytes
 from .folder import RECIPE_NAME, TRAINING_TITLES
+from .meaning import meaning
 from .robot import robot_tables
 from .simulator import simulator_tables
 
@@ -57,13 +58,14 @@ def write_card(
     model_id = model_id or "/".join(repo_dir.resolve().parts[-2:])
     report: Report = read_json_object(repo_dir / "evaluation.json")  # type: ignore[assignment]
     settings, pipeline = report["settings"], NNiTPipeline.from_pretrained(repo_dir)
+    task = task.with_grid(**pipeline.grid)
     # tables and pictures; for robots, film, failures and how to run a rollout
     tables = report_tables(report, [name for name in PICTURES if (repo_dir / f"{name}.png").is_file()])
     is_built_in = task.name in list_tasks()
     if isinstance(task, ManiSkillTask) and is_built_in:
         tables = robot_tables(task, tables, report, repo_dir, model_id)
     elif isinstance(task, SimulatorTask):
-        tables = simulator_tables(task, tables, report, repo_dir, model_id)
+        tables = simulator_tables(task, tables, report, repo_dir, model_id, pipeline.contract)
     elif isinstance(task, TableTask):
         tables = f"{_table_section(task, model_id)}\n\n{tables}"
     card = ModelCard.from_template(
@@ -75,6 +77,7 @@ def write_card(
         example_budget=example_budget or settings["max_parameters"],
         protocol=protocol(report),
         tables=tables,
+        meaning=meaning(pipeline.contract),
         **_sizes(task, pipeline),
         **_training(repo_dir, task),
     )
@@ -101,16 +104,17 @@ def _sizes(task: Task, pipeline: NNiTPipeline) -> dict[str, Any]:
 
 def _training(repo_dir: Path, task: Task) -> dict[str, Any]:
     """How the pipeline was made: the command that repeats it, and the settings of every training run."""
-    runs = [
-        (title, json.dumps(read_json_object(repo_dir / name)["arguments"], indent=2))
+    records = {
+        title: read_json_object(repo_dir / name)
         for name, title in TRAINING_TITLES.items()
         if (repo_dir / name).exists()
-    ]
+    }
+    runs = [(title, json.dumps(record.get("arguments", record), indent=2)) for title, record in records.items()]
     recipe = "The settings of every training run are below."
     if (repo_dir / RECIPE_NAME).exists():
         recipe = (
-            f"`nnit train {_named(task)} --recipe {RECIPE_NAME} --output DIR` repeats it: `{RECIPE_NAME}` beside "
-            "this card has the settings and seeds of all stages."
+            f"`nnit train {_named(task)}{_grid_of(task)} --recipe {RECIPE_NAME} --output DIR` repeats it: "
+            f"`{RECIPE_NAME}` beside this card has the settings and seeds of all stages."
         )
     return {"recipe": recipe, "training_runs": runs}
 
@@ -134,6 +138,14 @@ def _named(task: Task) -> str:
     kwargs = dict(task.environment_spec.env_kwargs)
     arguments = f" --env-kwargs {shlex.quote(json.dumps(kwargs))}" if kwargs else ""
     return f"--env {task.env_id}{arguments} {'--teacher TEACHER' if task.can_label else '--demonstrations RECORDING'}"
+
+
+def _grid_of(task: Task) -> str:
+    """The options of the command line for widths and depths that are not those of every task of the kind."""
+    kind = type(task)
+    if task.grid == {name: getattr(kind, name) for name in task.grid}:
+        return ""
+    return f" --widths {task.min_width} {task.max_width} --depths {task.min_depth} {task.max_depth}"
 
 
 def card_data(task: Task, report: Report, model_id: str) -> ModelCardData:

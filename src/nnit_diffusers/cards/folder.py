@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..contract import CONTRACT_NAME
 from ..evaluation.tables import PICTURES
 from ..loading.pipelines import PIPELINE_FILE, PIPELINE_FILE_NAME
 from ..pipelines import NNiTPipeline
@@ -25,10 +26,12 @@ TRAINING_TITLES = {
     "training_ghn.json": "the hypernetwork's training run",
     "training_nnit.json": "the transformer's training run",
     "training_tuning.json": "the transformer's tuning",
+    "training_steps.json": "the number of denoising steps",
 }
-# Results of the weights that were in the folder before.
+# Results of the weights that were in the folder before, and what they were for.
 _RESULTS = (
-    *("evaluation.json", "README.md", "task.json", "benchmark.json", "rollout.json", "rollout.mp4", "rollout.png"),
+    *("evaluation.json", "README.md", "task.json", CONTRACT_NAME, "benchmark.json"),
+    *("rollout.json", "rollout.mp4", "rollout.png"),
     *(f"{section}.png" for section in PICTURES),
 )
 _COMPONENTS = ("transformer", "scheduler", "architecture_scheduler", "tokenizer", "ghn", "nested")
@@ -39,7 +42,7 @@ _INDEX = NNiTPipeline.config_name
 def write_pipeline(
     pipeline: str | Path | NNiTPipeline, repo_dir: str | Path, records: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a pipeline in half precision into a folder, with the records of its training runs.
+    """Writes a pipeline in half precision into a folder, with its contract and the records of its training runs.
 
     Everything is written beside the folder first, and then moved. Other files of the folder stay, except for the
     results and records of other weights: an evaluation, pictures, a film, a card, a recipe and training runs.

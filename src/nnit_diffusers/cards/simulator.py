@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+from ..contract import NetworkContract
 from ..evaluation.formats import percent
 from ..evaluation.report import Report
 from ..loading.local import read_json_object
 from ..tasks.metadata import describe_layout
 from ..tasks.simulation.task import SimulatorTask
 from .folder import RECIPE_NAME
+from .meaning import meaning
 from .robot import what_fails
 
 
@@ -19,7 +22,14 @@ TEMPLATE = Path(__file__).with_suffix(".jinja")
 _LIBRARIES = {"maniskill": ("ManiSkill3", "maniskill"), "gymnasium": ("Gymnasium", "mujoco")}
 
 
-def simulator_tables(task: SimulatorTask, tables: str, report: Report, repo_dir: Path, model_id: str) -> str:
+def simulator_tables(
+    task: SimulatorTask,
+    tables: str,
+    report: Report,
+    repo_dir: Path,
+    model_id: str,
+    contract: NetworkContract | None = None,
+) -> str:
     """The environment, how networks learned, failures, and the tables, in Markdown."""
     import jinja2
 
@@ -39,6 +49,8 @@ def simulator_tables(task: SimulatorTask, tables: str, report: Report, repo_dir:
         success=_success(task),
         source=_source(task, repo_dir),
         is_discrete=task.is_discrete,
+        is_bounded=any(math.isfinite(bound) for bound in (*task.contract.action_low, *task.contract.action_high)),
+        is_described=bool(meaning(contract)),
         failures=what_fails(report),
         tables=tables,
     ).strip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from .command import Command, OptionalInt, OptionalStr, Report, check_new_file, check_new_folder
-from .sources import load_networks
+from .sources import FileOptions, load_networks
 
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Export(Command):
-    """Convert a saved network to a file or folder that other programs load.
+class Export(FileOptions, Command):
+    """Convert a network to a file or folder that other programs load.
 
     For example:
 
@@ -55,7 +55,8 @@ class Export(Command):
     """
 
     network: Annotated[Positional[str], arg(metavar="NETWORK")]
-    """Saved network: a local folder or a Hub repository. A folder of nnit generate must hold exactly one network."""
+    """Saved network: a local folder, a Hub repository, or a file that nnit evaluate reads. A folder of nnit generate
+    must hold exactly one network."""
     format: Literal["safetensors", "torch-export", "onnx", "c", "maniskill-ppo", "cleanrl", "rsl-rl", "sb3", "lerobot"]
     """Format to write."""
     output: str
@@ -92,7 +93,7 @@ class Export(Command):
         check_new_file(contract_path(output), self.force)
 
         # load the network
-        networks = load_networks(self.network, self.revision)
+        networks = load_networks(self.network, self.revision, self)
         if len(networks) > 1:
             raise ValueError(
                 f"`NETWORK` must be a single network, but received {self.network!r}, which holds {len(networks)}: "

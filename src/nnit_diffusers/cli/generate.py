@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from .command import Command, OptionalInt, OptionalStr, Report, check_new_folder
+from .contracts import attach_contracts
 from .sources import NETWORKS_NAME, fetch, load_pipeline, task_name_of, write_spec
 
 
@@ -30,8 +32,8 @@ class GenerationOptions:
     """Minimum number of weights and biases of a network whose architecture the model chooses. Default: no minimum."""
     max_parameters: OptionalInt = None
     """Maximum number of weights and biases of a network whose architecture the model chooses. Default: no maximum."""
-    num_inference_steps: int = 20
-    """Number of denoising steps; fewer are faster and less precise."""
+    num_inference_steps: OptionalInt = None
+    """Number of denoising steps; fewer are faster and less precise. Default: the number that MODEL was tuned for."""
     temperature: float = 1.0
     """Sampling temperature of architectures that the model chooses; above 1 they vary more, near 0 less."""
     seed: int = 0
@@ -95,25 +97,52 @@ class Generate(GenerationOptions, Command):
 
     def run(self) -> Report:
         from ..markdown import markdown_table
-        from ..pipelines.fingerprint import fingerprints
-        from ..provenance import provenance
-        from ..writing import replacing_folder, write_json
+        from ..writing import replacing_folder
 
         output = Path(self.output)
         check_new_folder(output, self.force, NETWORKS_NAME)
         pipe = load_pipeline(self.model, self.revision, self.device)
         networks = self.generate(pipe)
+        self.attach_contracts(pipe, networks, range(len(networks)))
 
-        # describe every network and how it was generated
-        digits = len(str(len(networks) - 1))
-        listed: list[dict[str, Any]] = [
-            {
-                "name": f"network-{index:0{digits}}",
-                "architecture": network.architecture.to_dict(),
-                "num_parameters": network.architecture.num_parameters,
-            }
-            for index, network in enumerate(networks)
+        # save all networks, or none if interrupted
+        with replacing_folder(output) as folder:
+            listed = [self.save(folder, number, network, len(networks)) for number, network in enumerate(networks)]
+            payload = self.save_list(folder, pipe, listed)
+
+        # summary
+        rows = [
+            [entry["name"], str(entry["architecture"]["hidden_sizes"]), f"{entry['num_parameters']:,}"]
+            for entry in listed
         ]
+        table = markdown_table(["Network", "Hidden sizes", "Parameters"], rows)
+        return Report({"output": str(output), **payload}, f"{table}\n\nSaved in {output}.")
+
+    def attach_contracts(self, pipe: NNiTPipeline, networks: Sequence[MLP], numbers: Sequence[int]) -> None:
+        """Gives the networks of these numbers in the request their contracts."""
+        from ..pipelines.fingerprint import fingerprints
+
+        model = fetch(self.model, self.revision)
+        provenance = {"pipeline": self.model, "seed": self.seed, **fingerprints(pipe)}
+        attach_contracts(networks, pipe, model, task_name_of(model), provenance, numbers)
+
+    def save(self, folder: Path, number: int, network: MLP, num_networks: int) -> dict[str, Any]:
+        """Saves a network in a folder of its own, and returns its entry in the list of all."""
+        entry: dict[str, Any] = {
+            "name": f"network-{number:0{len(str(num_networks - 1))}}",
+            "architecture": network.architecture.to_dict(),
+            "num_parameters": network.architecture.num_parameters,
+        }
+        network.save_pretrained(folder / entry["name"])
+        write_spec(folder / entry["name"], fetch(self.model, self.revision))
+        return entry
+
+    def save_list(self, folder: Path, pipe: NNiTPipeline, listed: list[dict[str, Any]]) -> dict[str, Any]:
+        """Writes the list of all networks, with how they were generated, and returns it."""
+        from ..pipelines.fingerprint import fingerprints
+        from ..provenance import provenance
+        from ..writing import write_json
+
         model = fetch(self.model, self.revision)
         payload = {
             "model": self.model,
@@ -123,19 +152,6 @@ class Generate(GenerationOptions, Command):
             "networks": listed,
             "provenance": provenance(),
         }
-
-        # save all networks, or none if interrupted
-        with replacing_folder(output) as folder:
-            for entry, network in zip(listed, networks):
-                network.save_pretrained(folder / entry["name"])
-                write_spec(folder / entry["name"], model)
-            write_json(folder / NETWORKS_NAME, payload)
-            write_spec(folder, model)
-
-        # summary
-        rows = [
-            [entry["name"], str(entry["architecture"]["hidden_sizes"]), f"{entry['num_parameters']:,}"]
-            for entry in listed
-        ]
-        table = markdown_table(["Network", "Hidden sizes", "Parameters"], rows)
-        return Report({"output": str(output), **payload}, f"{table}\n\nSaved in {output}.")
+        write_json(folder / NETWORKS_NAME, payload)
+        write_spec(folder, model)
+        return payload

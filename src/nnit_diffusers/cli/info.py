@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from ..loading.local import check_weights, read_json_object, tensor_headers
 from .command import Command, OptionalStr, Report
-from .sources import NETWORKS_NAME, PIPELINE_NAME, fetch, kind_of, task_name_of
+from .contracts import contract_lines, saved_spec
+from .sources import NETWORKS_NAME, PIPELINE_NAME, FileOptions, fetch, is_file, kind_of, load_networks, task_name_of
+
+
+if TYPE_CHECKING:
+    from ..contract import NetworkContract
 
 
 @dataclass(kw_only=True)
-class Info(Command):
+class Info(FileOptions, Command):
     """Show what a folder or a Hub repository contains: task, sizes, parameter counts and measured results.
 
     For example:
@@ -23,16 +28,28 @@ class Info(Command):
         nnit info nnit/digits
         nnit info networks
         nnit info networks/network-0
+        nnit info policy.onnx
 
-    A robot task adds its environment, its control mode and the layout of its observations and actions.
+    The contract of a pipeline or of a network adds what goes in and comes out: environment, control mode and rate,
+    observations and actions in their order, what actions have to be clipped to, and where the network comes from.
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """Pipeline, network or folder of networks: a local folder or a Hub repository."""
+    """Pipeline, network or folder of networks: a local folder, a Hub repository, or a file as for nnit evaluate."""
     revision: OptionalStr = None
     """Branch, tag or commit of the Hub repository. Default: its main branch."""
 
     def run(self) -> Report:
+        from ..contract import read_contract
+
+        if is_file(self.model):
+            ((_, network),) = load_networks(self.model, self.revision, self).items()
+            architecture = network.architecture
+            sizes = {"num_parameters": architecture.num_parameters, "num_bytes": Path(self.model).stat().st_size}
+            task = None if network.contract is None else network.contract.task
+            described = {"name": self.model, "kind": "network", "task": task, **architecture.to_dict(), **sizes}
+            return Report(described, "\n".join(_lines(described, network.contract)))
+        self.check_unused([self.model])
         folder = fetch(self.model, self.revision, ("*.json", "*.safetensors"))
         kind = kind_of(folder, self.model)
         payload: dict[str, Any] = {"name": self.model, "kind": kind, "task": task_name_of(folder)}
@@ -41,7 +58,9 @@ class Info(Command):
             payload |= describe(folder)
             payload |= describe_robot(payload["task"])
             payload |= describe_own_task(folder)
-            return Report(payload, "\n".join(_lines(payload)))
+            contract = read_contract(folder)
+            payload["contract"] = None if contract is None else contract.to_dict()
+            return Report(payload, "\n".join(_lines(payload, contract)))
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{self.model!r} must hold a {kind} as this package writes it: {reason}.") from error
@@ -115,10 +134,9 @@ def describe_robot(task_name: str | None) -> dict[str, Any]:
 def describe_own_task(folder: Path) -> dict[str, Any]:
     """Table or environment of a task that comes with the folder; empty for other tasks."""
     from ..tasks.metadata import describe_layout
-    from ..tasks.specs import read_spec
     from ..tasks.tables import TableSchema
 
-    spec = read_spec(folder)
+    spec = saved_spec(folder)
     if spec is None:
         return {}
     if spec.get("kind") == "table":
@@ -148,6 +166,7 @@ def describe_network(folder: Path) -> dict[str, Any]:
         config["hidden_sizes"],
         config["out_features"],
         config.get("activation", "relu"),
+        config.get("output_activation"),
     )
     return {**architecture.to_dict(), **_weights(sorted(folder.glob("*.safetensors")))}
 
@@ -164,25 +183,31 @@ def _weights(files: list[Path]) -> dict[str, Any]:
     }
 
 
-def _lines(payload: dict[str, Any]) -> list[str]:
-    """The payload as lines of text."""
-    lines = [f"{payload['name']}: {payload['kind']}"]
-
-    # task and robot
+def _task_lines(payload: dict[str, Any], is_described: bool) -> list[str]:
+    """The task of the payload; what goes in and comes out only if no contract describes it."""
+    lines = []
     if payload["task"] is not None:
         lines.append(f"Task        {payload['task']}")
-    if "environment" in payload:
+    if "environment" in payload and not is_described:
         lines.append(f"Robot       {payload['environment']} of ManiSkill, control mode {payload['control_mode']}")
         lines.append(f"Observation {payload['observation_layout']}")
         lines.append(f"Action      {payload['action_layout']}")
-
     if "target" in payload:
         kind = "a number" if payload["classes"] is None else f"{len(payload['classes'])} classes"
         lines.append(f"Target      {payload['target']}, {kind}")
-        lines.append(f"Inputs      {payload['observation_layout']}")
-    if "env_id" in payload:
+        lines += [] if is_described else [f"Inputs      {payload['observation_layout']}"]
+    if "env_id" in payload and not is_described:
         arguments = f" with {payload['env_kwargs']}" if payload["env_kwargs"] else ""
         lines.append(f"Environment {payload['env_id']} of {payload['library']}{arguments}")
+    return lines
+
+
+def _lines(payload: dict[str, Any], contract: NetworkContract | None) -> list[str]:
+    """The payload as lines of text."""
+    lines = [f"{payload['name']}: {payload['kind']}"]
+    lines += _task_lines(payload, is_described=contract is not None and bool(contract.actions))
+    if contract is not None:
+        lines += contract_lines(contract)
 
     # saved networks
     if payload["kind"] == "networks":
@@ -195,6 +220,8 @@ def _lines(payload: dict[str, Any]) -> list[str]:
         f"Networks    {payload['in_features']} inputs, {payload['out_features']} outputs, {payload['activation']}"
     )
     if payload["kind"] == "network":
+        if payload.get("output_activation"):
+            lines[-1] += f", {payload['output_activation']} at the output"
         lines.append(f"Hidden      {payload['hidden_sizes']}, {payload['num_parameters']:,} parameters")
         return lines
 

@@ -46,6 +46,12 @@ class Search(Command):
     """Maximum number of weights and biases. Default: the largest network that the model chooses."""
     max_latency_us: OptionalFloat = None
     """Maximum latency for one input on one CPU thread of this machine, in microseconds. Default: no maximum."""
+    max_flash: OptionalInt = None
+    """Maximum bytes of weights in C code, as nnit export --format c reports them. Default: no maximum."""
+    max_macs: OptionalInt = None
+    """Maximum number of multiply-accumulates of a call. Default: no maximum."""
+    quantize: Annotated[Literal["int8"] | None, arg(metavar="int8", help_behavior_hint="")] = None
+    """Score networks with 8-bit weights, as nnit export --format c --quantize int8 exports them. Default: floats."""
     num_bands: OptionalInt = None
     """Number of size ranges (bands) to search. Default: chosen by the task."""
     networks_per_band: OptionalInt = None
@@ -56,8 +62,8 @@ class Search(Command):
     """Each screening round keeps one network in this many, in each band. Default: chosen by the task."""
     num_confirm_episodes: OptionalInt = None
     """Test episodes for each network left after screening. Default: chosen by the task."""
-    num_inference_steps: int = 20
-    """Number of denoising steps; fewer are faster and less precise."""
+    num_inference_steps: OptionalInt = None
+    """Number of denoising steps; fewer are faster and less precise. Default: the number that MODEL was tuned for."""
     source: Annotated[Literal["nnit", "ghn", "nested"], arg(metavar="nnit|ghn|nested")] = "nnit"
     """Where the weights come from: the transformer, or the hypernetwork or nested slices of MODEL."""
     seed: int = 0
@@ -95,6 +101,9 @@ class Search(Command):
             target=self.target,
             max_parameters=self.max_parameters,
             max_latency_us=self.max_latency_us,
+            max_flash=self.max_flash,
+            max_macs=self.max_macs,
+            quantize=self.quantize,
             num_bands=self.num_bands,
             networks_per_band=self.networks_per_band,
             screen_episodes=self.screen_episodes,
@@ -122,5 +131,8 @@ class Search(Command):
             text += f"No network's lower bound reaches {self.target:.1%}."
         else:
             text += f"The smallest network that reaches {self.target:.1%} is in {output / 'winner'}."
+            if self.quantize is not None:
+                command = f"nnit export {output / 'winner'} --format c --quantize {self.quantize} --output policy.h"
+                text += f" `{command}` writes it as it was scored."
         payload = {"output": str(output), "task": task.name, **result.to_dict()}
         return Report(payload, text, failed=result.winner is None)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..loading.limits import shown
 from ..loading.local import check_name, find_folder, read_json_object
+from .command import OptionalStr
+from .contracts import saved_spec
 
 
 if TYPE_CHECKING:
@@ -21,6 +24,30 @@ PIPELINE_NAME = "model_index.json"
 NETWORKS_NAME = "networks.json"
 NETWORK_NAME = "config.json"
 KINDS = {"pipeline": PIPELINE_NAME, "networks": NETWORKS_NAME, "network": NETWORK_NAME}
+
+
+@dataclass(kw_only=True)
+class FileOptions:
+    """Options of commands that read networks from the files of other programs."""
+
+    activation: OptionalStr = None
+    """Activation between the layers of a network in a file, if the file does not record it: relu, tanh, gelu, silu,
+    elu or leaky_relu."""
+    ignore_clip: bool = False
+    """Read a network in a file without the clip of its observations or outputs, which an MLP cannot hold."""
+
+    def check_unused(self, sources: list[str]) -> None:
+        """Raises `ValueError` if one of the options is given although no source is a file."""
+        if self.activation is not None or self.ignore_clip:
+            raise ValueError(f"--activation and --ignore-clip are for files of networks, but received {sources}.")
+
+
+def is_file(name: str) -> bool:
+    """Whether `name` is a file of a network, rather than a folder or a Hub repository; it need not exist."""
+    from ..checkpoints import SUFFIXES
+
+    path = Path(name)
+    return path.is_file() or (path.suffix.lower() in SUFFIXES and not path.exists())
 
 
 def fetch(name: str, revision: str | None = None, patterns: tuple[str, ...] = ("*.json",)) -> Path:
@@ -54,12 +81,20 @@ def load_pipeline(name: str, revision: str | None = None, device: str = "cpu") -
     return NNiTPipeline.from_pretrained(name, revision=revision).to(device)
 
 
-def load_networks(name: str, revision: str | None = None) -> dict[str, MLP]:
-    """Loads one saved network, or a folder of networks that `nnit generate` wrote, by their names.
+def load_networks(name: str, revision: str | None = None, options: FileOptions | None = None) -> dict[str, MLP]:
+    """Loads a network from a file, one saved network, or a folder of networks that `nnit generate` wrote, by names.
 
     Raises:
+        `OSError`: If a file is missing or damaged.
         `ValueError`: If `name` holds no networks, or its list names a folder elsewhere.
     """
+    if is_file(name):
+        from ..networks import MLP
+
+        options = options or FileOptions()
+        return {name: MLP.from_checkpoint(name, activation=options.activation, ignore_clip=options.ignore_clip)}
+    if options is not None:
+        options.check_unused([name])
     folder = fetch(name, revision, ("*.json", "*.safetensors"))
     kind = kind_of(folder, name)
     if kind == "network":
@@ -80,22 +115,27 @@ def _listed_names(folder: Path, name: str) -> list[str]:
 def _load_network(folder: Path) -> MLP:
     from ..networks import MLP
 
+    if read_json_object(folder / NETWORK_NAME).get("type") is not None:  # a policy of LeRobot
+        return MLP.from_checkpoint(folder)
     with redirect_stdout(io.StringIO()):  # the Hub's client prints a line for every network
         return MLP.from_pretrained(folder)
 
 
 def task_name_of(folder: Path) -> str | None:
-    """The task recorded in a folder: in its specification, in an evaluation, or in a list of saved networks."""
-    from ..tasks.specs import read_spec
+    """The task recorded in a folder: in a specification, an evaluation, a list of saved networks, or a contract."""
+    from ..contract import read_contract
 
     recorded: Any = {}
-    spec = read_spec(folder)
+    spec = saved_spec(folder)
     if spec is not None:
         recorded = {"task": spec.get("name")}
     elif (folder / "evaluation.json").is_file():
         recorded = read_json_object(folder / "evaluation.json").get("settings")
     elif (folder / NETWORKS_NAME).is_file():
         recorded = read_json_object(folder / NETWORKS_NAME)
+    else:
+        contract = read_contract(folder)
+        recorded = {} if contract is None else {"task": contract.task}
     task = recorded.get("task") if isinstance(recorded, dict) else None
     if task is not None and not isinstance(task, str):
         raise ValueError(f"The files in {str(folder)!r} must record a task by its name, but have {shown(task)}.")
@@ -115,10 +155,10 @@ def load_task(name: str | None, data_dir: str | None, folder: Path | None = None
     """
     from ..tasks import list_tasks
     from ..tasks import load_task as load_named_task
-    from ..tasks.specs import is_table, read_spec, task_from_spec
+    from ..tasks.specs import is_table, task_from_spec
 
     # a table or a simulator
-    spec = None if folder is None else read_spec(folder)
+    spec = None if folder is None else saved_spec(folder)
     is_of_table = spec is not None and spec.get("kind") == "table"
     names_table = name is not None and name not in list_tasks() and ":" not in name
     if spec is not None and (name is None or (is_of_table and names_table)):

@@ -95,11 +95,9 @@ class TaskOptions:
         assert self.task is not None
         if is_table(self.task):
             raise ValueError(f"`--target` must name the column of {self.task!r} to predict, but received none.")
-        if self._grid or self.target_kind is not None:
-            raise ValueError(
-                "`--widths`, `--depths` and `--target-kind` must be left out for a task by name, which has its own."
-            )
-        return load_task(self.task, self.data_dir)
+        if self.target_kind is not None:
+            raise ValueError("`--target-kind` must be left out for a task by name, which has its own.")
+        return load_task(self.task, self.data_dir).with_grid(**self._grid)
 
     def _table_task(self) -> Task:
         from ..tasks.tables import load_table_task

@@ -72,8 +72,8 @@ class Train(TaskOptions, Command):
 
     def run(self) -> Report:
         from ..training import Recipe, train
+        from ..training.checks import check_recipe
         from ..training.recipe import default_preset
-        from ..training.run import check_recipe
 
         task = self.make_task()
         if hasattr(task, "describe"):

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import torch
 
-from ..networks import layer_keys, unfold_observation_statistics
+from ..folding import unfold_observation_statistics
+from ..networks import layer_keys
 
 
 # Aligned networks have this share of their similarity before matching: those of the published GHNs 0.5 to 1, and those

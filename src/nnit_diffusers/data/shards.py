@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from ..architecture import check_no_output_activation
 from ..networks import architecture_of, layer_keys
 from ..writing import write_bytes, write_first_free
 
@@ -151,6 +152,7 @@ class ShardWriter:
         latents = None if latent is None else [_number("latent", value) for value in latent]
         # copy the weights under plain keys
         architecture = architecture_of(network)
+        check_no_output_activation("network", architecture)
         key = f"{len(self):05}."
         names = [name for pair in layer_keys(architecture.depth + 1) for name in pair]
         tensors = [tensor.detach().cpu().clone().contiguous() for tensor in network.state_dict().values()]

@@ -20,6 +20,7 @@ SectionName = Literal["regions", "direct", "widths", "depths", "unconditional", 
 CHOICES = frozenset({"sections", "regions"})
 # Sizes that are derived from the task where they are not given.
 DERIVED = (
+    "num_inference_steps",
     "widths",
     "depths",
     "max_parameters",
@@ -49,8 +50,8 @@ class EvaluationConfig:
     """Sections to compute. Parts that the file already has are skipped."""
     seed: int = 1234
     """Seed of architectures, networks and episodes. Training does not use it."""
-    num_inference_steps: int = 20
-    """Denoising steps in all sections but `steps`."""
+    num_inference_steps: int | None = None
+    """Denoising steps in all sections but `steps`. Default: those of the pipeline."""
     num_episodes: int | None = None
     """Episodes (samples) per network. Default: the number that the task defines."""
 

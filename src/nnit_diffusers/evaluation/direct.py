@@ -11,13 +11,9 @@ import torch
 from diffusers.optimization import get_cosine_schedule_with_warmup
 
 from ..architecture import MLPArchitecture
-from ..networks import (
-    MLP,
-    batched_forward,
-    fold_observation_statistics,
-    fold_output_statistics,
-    stack_state_dicts,
-)
+from ..folding import fold_observation_statistics, fold_output_statistics
+from ..network_batch import batched_forward, stack_state_dicts
+from ..networks import MLP
 from ..tasks.base import Task
 from .scoring import EvaluationResult, evaluate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def evaluate_pipeline(
 ) -> Report:
     """Scores what a pipeline generates, beside its GHN and networks trained directly.
 
+    Regions of architectures are around the widths and depths that the pipeline was trained on.
+
     Every part is saved as soon as it is computed, and the same call resumes an interrupted evaluation. Networks are
     scored on test data, and the best ones are chosen on validation data. With `config.num_final_episodes`, which suits
     slow episodes, all networks are screened on validation episodes, and only the best ones run in test episodes.
@@ -50,8 +53,10 @@ def evaluate_pipeline(
     """
     if pipe.ghn is None:
         raise ValueError("`pipe` must have a GHN to compare with, but its `ghn` is None.")
-    path = Path(path)
+    path, task = Path(path), task.with_grid(**pipe.grid)
     config = with_stored_sizes(config or EvaluationConfig(), path).for_task(task)
+    if config.num_inference_steps is None:
+        config = replace(config, num_inference_steps=pipe.config.default_num_inference_steps)
     check_choices(config, list(SECTIONS))
     pipe.set_progress_bar_config(disable=True)
     settings, run = settings_of(pipe, task, config), provenance()

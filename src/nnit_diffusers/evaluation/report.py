@@ -16,8 +16,6 @@ from ..writing import write_json
 from .config import CHOICES, DERIVED, EvaluationConfig
 
 
-# Attributes of a task that define its seen region.
-GRID = ("min_width", "max_width", "min_depth", "max_depth")
 # What an evaluation is of: a file without them is not resumed.
 IDENTITY = ("task", "weights_sha256", "sampler_sha256", "training_grid")
 
@@ -93,7 +91,7 @@ def settings_of(pipe: NNiTPipeline, task: Task, config: EvaluationConfig) -> dic
         "task": task.name,
         **{name: value for name, value in asdict(config).items() if name not in CHOICES},
         **fingerprints(pipe),
-        "training_grid": {name: getattr(task, name) for name in GRID},
+        "training_grid": task.grid,
         "num_test_episodes": config.num_episodes or task.num_evaluation_samples("test"),
         "sample_name": task.sample_name,
         "metric": metric_title(task),

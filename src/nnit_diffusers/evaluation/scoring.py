@@ -15,8 +15,10 @@ from diffusers.utils import logging
 from torch import nn
 
 from ..architecture import MLPArchitecture
+from ..executors import NumWorkers
 from ..intervals import t_interval, wilson_interval
-from ..networks import Network, NetworkBatch, mlp_weights
+from ..network_batch import NetworkBatch
+from ..networks import Network, declared_architecture, mlp_weights
 from ..tasks.base import Score, Task, check_data_split
 from ..tasks.classification import ClassificationTask
 
@@ -94,7 +96,7 @@ def evaluate(
     task: Task,
     num_episodes: int | None = None,
     seed: int = 0,
-    num_workers: int | None = None,
+    num_workers: NumWorkers = None,
     *,
     split: str = "test",
     progress_bar: bool = True,
@@ -112,8 +114,9 @@ def evaluate(
         task (`Task`): Task to score on; see [`get_task`].
         num_episodes (`int`, *optional*): Episodes (samples) per network; all that the task has by default.
         seed (`int`, defaults to 0): Seed of the episodes, which are the same for every network.
-        num_workers (`int`, *optional*):
-            Number of processes, for tasks that run episodes in processes; 0 runs them in this process.
+        num_workers (`int` or `Executor`, *optional*):
+            For tasks that run episodes: number of processes, 0 for this process, or a `concurrent.futures.Executor`,
+            which stays open. The results are the same everywhere.
         split (`str`, defaults to `"test"`): One of `DATA_SPLITS`. Choose networks on `"validation"`.
         progress_bar (`bool`, defaults to `True`): Show a progress bar if scoring takes longer than a few seconds.
 
@@ -196,8 +199,7 @@ def _checked_architecture(network: Network, index: int, task: Task) -> MLPArchit
         `ValueError`: If its inputs and outputs are not those of the task.
     """
     found = mlp_weights(network)
-    declared = getattr(network, "architecture", None) if found is None else found[0]
-    architecture = declared if isinstance(declared, MLPArchitecture) else None
+    architecture = declared_architecture(network) if found is None else found[0]
     if architecture is None:
         _check_call(network, index, task)
     elif (architecture.in_features, architecture.out_features) != (task.in_features, task.out_features):

@@ -15,7 +15,7 @@ from ..architecture import MLPArchitecture
 from ..loading.limits import shown
 from ..networks import ACTIVATION_FUNCTIONS, MLP, layer_keys
 from . import c_templates as templates
-from .common import Bounds, action_bounds, exported_architecture, float32_state_dict, output_activation
+from .common import Bounds, action_bounds, exported_architecture, float32_state_dict
 from .quantization import SMALLEST_SIZE, QuantizedMLP, largest_integer
 
 
@@ -137,7 +137,7 @@ def _check_quantization(quantize: Any) -> None:
 
 def _activations(architecture: MLPArchitecture) -> list[str]:
     """Activations of the hidden layers and of the outputs, each once."""
-    outputs = output_activation(architecture)
+    outputs = architecture.output_activation
     return list(dict.fromkeys([architecture.activation, *([] if outputs is None else [outputs])]))
 
 
@@ -189,7 +189,7 @@ def _functions(architecture: MLPArchitecture, quantize: str | None, clips: bool)
     if clips:
         yield templates.CLIP.template
     statements = list(_float_calls(architecture) if quantize is None else _int8_calls(architecture))
-    outputs = output_activation(architecture)
+    outputs = architecture.output_activation
     if outputs is not None:
         statements.append(f"${{p}}_{outputs}(outputs, ${{P}}_NUM_OUTPUTS);")
     if clips:
@@ -273,7 +273,7 @@ def _exact_outputs(layers: Layers, architecture: MLPArchitecture, observation: t
     for layer, (weight, bias) in enumerate(layers):
         hidden = weight.double() @ hidden + bias.double()
         is_last = layer == len(layers) - 1
-        activation = output_activation(architecture) if is_last else architecture.activation
+        activation = architecture.output_activation if is_last else architecture.activation
         if activation is not None:
             hidden = ACTIVATION_FUNCTIONS[activation](hidden)
     return hidden

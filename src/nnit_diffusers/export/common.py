@@ -6,7 +6,6 @@ Shape legend: O output features of a network.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,6 @@ from ..architecture import MLPArchitecture
 from ..loading.limits import shown
 from ..networks import MLP
 
-
-CONTRACT_KEY = "nnit_contract"
-"""Name of the contract in every format."""
 
 Bounds = tuple[np.ndarray, np.ndarray]
 """Lowest and highest actions, float32 `[O]` each; infinite where an action is not bounded."""
@@ -38,15 +34,9 @@ def exported_architecture(network: MLP) -> MLPArchitecture:
     return architecture
 
 
-def output_activation(architecture: MLPArchitecture) -> str | None:
-    """What follows the last linear layer: `"tanh"`, or `None`."""
-    activation: str | None = getattr(architecture, "output_activation", None)
-    return activation
-
-
 def check_linear_outputs(architecture: MLPArchitecture, program: str) -> None:
     """Raises `ValueError` if the outputs have an activation, for a program whose networks have none there."""
-    activation = output_activation(architecture)
+    activation = architecture.output_activation
     if activation is not None:
         raise ValueError(
             f"`network` must have no output activation, because {program} has none, but received one with "
@@ -76,10 +66,9 @@ def inference_copy(network: MLP) -> MLP:
 
 def contract_json(network: MLP) -> str | None:
     """The contract of a network as one JSON object with the key `nnit_contract`; `None` if it has none."""
-    contract = getattr(network, "contract", None)
-    if contract is None:
+    if network.contract is None:
         return None
-    return json.dumps(contract.to_dict(), ensure_ascii=False, allow_nan=False)
+    return json.dumps(network.contract.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
 def action_bounds(network: MLP, clip_actions: Any) -> Bounds | None:
@@ -96,7 +85,7 @@ def action_bounds(network: MLP, clip_actions: Any) -> Bounds | None:
     if clip_actions is None or clip_actions is False:
         return None
     if clip_actions is True:
-        clip_actions = _contract_bounds(network)
+        clip_actions = None if network.contract is None else network.contract.action_bounds
         if clip_actions is None:
             raise ValueError(
                 "`clip_actions` must be the bounds `(low, high)`, because the contract of the network has none, but "
@@ -126,10 +115,3 @@ def _as_bound(name: str, bound: Any, num_outputs: int) -> np.ndarray:
             f"`{name}` of `clip_actions` must be one number or {num_outputs} numbers, but received {shown(bound)}."
         )
     return np.broadcast_to(array, (num_outputs,)).copy()
-
-
-def _contract_bounds(network: MLP) -> tuple[Sequence[float], Sequence[float]] | None:
-    """`(low, high)` of the actions in the contract of a network, if it has one that bounds them."""
-    bounds: tuple[Sequence[float], Sequence[float]] | None
-    bounds = getattr(getattr(network, "contract", None), "action_bounds", None)
-    return bounds

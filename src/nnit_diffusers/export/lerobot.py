@@ -7,8 +7,9 @@ from typing import Any
 
 from safetensors.torch import save
 
+from ..contract import CONTRACT_KEY
 from ..networks import MLP
-from .common import CONTRACT_KEY, check_linear_outputs, contract_json, exported_architecture, float32_state_dict
+from .common import contract_json, exported_architecture, float32_state_dict
 
 
 LEROBOT_PREPROCESSOR = "policy_preprocessor.json"
@@ -21,12 +22,8 @@ def to_lerobot(network: MLP) -> dict[str, bytes]:
     LeRobot has no plain MLP policy, so `integrations/lerobot` adds the policy type `nnit_mlp`. It takes the raw state
     and returns one action; its processors only move tensors between devices. A contract is a file of its own,
     `nnit_contract.json`, because LeRobot refuses a configuration with unknown keys.
-
-    Raises:
-        `ValueError`: If the network has an output activation, which the policy type does not have.
     """
     architecture = exported_architecture(network)
-    check_linear_outputs(architecture, "the policy nnit_mlp of LeRobot")
     # policy
     config = {
         "type": "nnit_mlp",
@@ -36,6 +33,7 @@ def to_lerobot(network: MLP) -> dict[str, bytes]:
         "device": "cpu",
         "hidden_sizes": list(architecture.hidden_sizes),
         "activation": architecture.activation,
+        **({} if architecture.output_activation is None else {"output_activation": architecture.output_activation}),
     }
 
     # processors

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..contract import CONTRACT_KEY
 from ..loading.limits import MAX_ROWS, check_size
 from ..networks import MLP, layer_keys
 from .common import (
-    CONTRACT_KEY,
     Bounds,
     action_bounds,
     contract_json,
     float32_state_dict,
     inference_copy,
-    output_activation,
 )
 
 
@@ -126,7 +125,7 @@ def _onnx_model(network: MLP, onnx: Any, batch_size: int | str, bounds: Bounds |
     keys = layer_keys(architecture.depth + 1)
     for layer, (weight, bias) in enumerate(keys):
         steps.append((f"hidden_{layer}", _gemm(onnx, weight, bias)))
-        activation = architecture.activation if layer < len(keys) - 1 else output_activation(architecture)
+        activation = architecture.activation if layer < len(keys) - 1 else architecture.output_activation
         if activation is not None:
             steps.append((f"hidden_{layer}.{activation}", _activation(onnx, activation)))
     weights = [onnx.numpy_helper.from_array(t.numpy(), key) for key, t in float32_state_dict(network).items()]

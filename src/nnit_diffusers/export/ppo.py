@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from ..architecture import MLPArchitecture
+from ..checkpoints.state_dicts import RSL_RL_ACTIVATIONS
+from ..contract import CONTRACT_KEY
 from ..networks import ACTIVATION_MODULES, MLP, layer_keys
 from .common import (
-    CONTRACT_KEY,
     check_linear_outputs,
     contract_json,
     exported_architecture,
     float32_state_dict,
-    output_activation,
 )
 
 
@@ -46,15 +46,6 @@ class PPOAgent:
 MANISKILL_AGENT = PPOAgent("ManiSkill's examples/baselines/ppo/ppo.py", (256, 256, 256), -0.5, math.sqrt(2))
 CLEANRL_AGENT = PPOAgent("CleanRL's ppo_continuous_action.py", (64, 64), 0.0, 1.0)
 
-RSL_RL_ACTIVATIONS = {
-    "relu": "relu",
-    "tanh": "tanh",
-    "gelu": "gelu",
-    "silu": "swish",
-    "elu": "elu",
-    "leaky_relu": "lrelu",
-}
-"""Names of activations in the settings of RSL-RL."""
 _RSL_RL_LEARNING_RATE = 1e-3
 _RSL_RL_STD = 1.0
 
@@ -93,7 +84,7 @@ def to_ppo_checkpoint(network: MLP, agent: PPOAgent, adapted_agent: bool = False
         `ValueError`: If the network does not have the agent's hidden sizes and tanh, and `adapted_agent` is not set.
     """
     architecture = exported_architecture(network)
-    outputs = output_activation(architecture)
+    outputs = architecture.output_activation
     fits = architecture.hidden_sizes == agent.hidden_sizes and architecture.activation == "tanh" and outputs is None
     if not fits and not adapted_agent:
         with_outputs = "" if outputs is None else f" with {outputs} outputs"
@@ -126,7 +117,7 @@ def actor_source(architecture: MLPArchitecture) -> str:
     """Python code of the architecture, to paste into a script: `nn.Sequential(nn.Linear(…`."""
     activation = f"nn.{ACTIVATION_MODULES[architecture.activation].__name__}()"
     linear = [f"nn.Linear({layer_in}, {layer_out})" for layer_out, layer_in in architecture.layer_shapes]
-    outputs = output_activation(architecture)
+    outputs = architecture.output_activation
     last = "" if outputs is None else f", nn.{ACTIVATION_MODULES[outputs].__name__}()"
     return f"nn.Sequential({f', {activation}, '.join(linear)}{last})"
 

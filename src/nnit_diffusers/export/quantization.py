@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..networks import ACTIVATION_FUNCTIONS, MLP, layer_keys
-from .common import exported_architecture, float32_state_dict, output_activation
+from .common import exported_architecture, float32_state_dict
 
 
 LARGEST_WEIGHT = 127
@@ -99,7 +99,7 @@ class QuantizedMLP(nn.Module):
             sum_NO = F.linear(integers_NI.double(), weight_OI.double()).float()
             hidden_NI = sum_NO * (step_N1 * step_O) + bias_O
             is_last = layer == len(layers) - 1
-            activation = output_activation(self.architecture) if is_last else self.architecture.activation
+            activation = self.architecture.output_activation if is_last else self.architecture.activation
             if activation is not None:
                 hidden_NI = ACTIVATION_FUNCTIONS[activation](hidden_NI)
         return hidden_NI

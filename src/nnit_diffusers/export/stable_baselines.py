@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..contract import CONTRACT_KEY
 from ..networks import ACTIVATION_MODULES, MLP, layer_keys
 from .common import (
-    CONTRACT_KEY,
     action_bounds,
     check_linear_outputs,
     contract_json,

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from ..contract import CONTRACT_KEY
 from ..networks import MLP
 from .common import (
-    CONTRACT_KEY,
     action_bounds,
     contract_json,
     exported_architecture,

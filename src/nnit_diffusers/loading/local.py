@@ -36,10 +36,12 @@ def find_folder(
     Raises:
         `OSError`: If the repository or revision does not exist or is not accessible, or the Hub cannot be reached and
             nothing is cached.
-        `ValueError`: If it is neither a folder nor a valid name of a repository.
+        `ValueError`: If it is neither a folder nor a valid name of a repository, or if it is a file.
     """
     if os.path.isdir(path_or_repo):
         return Path(path_or_repo)
+    if os.path.isfile(path_or_repo):
+        raise ValueError(f"{os.fspath(path_or_repo)!r} is a file, where a folder or a Hub repository is expected.")
     # the command line imports this module, and this library only when it needs the Hub
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -80,14 +82,14 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def check_name(where: str, name: Any) -> str:
-    """Returns the name of a folder that a file lists, if it is one beside the file and never elsewhere.
+def check_name(where: str, name: Any, kind: str = "folders") -> str:
+    """Returns the name of a folder, or of another `kind`, that a file lists, if it is beside the file, not elsewhere.
 
     Raises:
         `ValueError`: If it is no string, or has more than one part. The message begins with `where`.
     """
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
-        raise ValueError(f"{where} must name folders beside it, but names {shown(name)}.")
+        raise ValueError(f"{where} must name {kind} beside it, but names {shown(name)}.")
     return name
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from ..architecture import MLPArchitecture
-from ..networks import MLP, fold_observation_statistics, fold_output_statistics
+from ..architecture import MLPArchitecture, check_no_output_activation
+from ..folding import fold_observation_statistics, fold_output_statistics
+from ..networks import MLP
 
 
 def check_architectures(architectures: Sequence[MLPArchitecture], config: Any) -> None:
@@ -23,6 +24,7 @@ def check_architectures(architectures: Sequence[MLPArchitecture], config: Any) -
                 f"`architectures` must have (in_features, out_features, activation) = {wanted}, but received "
                 f"{received}."
             )
+        check_no_output_activation("architectures", architecture)
 
 
 def raw_network(architecture: MLPArchitecture, state_dict: Mapping[str, torch.Tensor], config: Any) -> MLP:

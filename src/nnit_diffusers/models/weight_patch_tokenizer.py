@@ -15,7 +15,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import PushToHubMixin
 from torch import nn
 
-from ..architecture import MLPArchitecture, check_activation
+from ..architecture import MLPArchitecture, check_activation, check_no_output_activation
+from ..folding import (
+    fold_observation_statistics,
+    fold_output_statistics,
+    unfold_observation_statistics,
+    unfold_output_statistics,
+)
 from ..loading.hub import NNiTHubMixin
 from ..loading.limits import (
     MAX_DEPTH,
@@ -28,15 +34,8 @@ from ..loading.limits import (
     check_statistics,
     check_total,
 )
-from ..networks import (
-    architecture_of,
-    fold_observation_statistics,
-    fold_output_statistics,
-    layer_keys,
-    stack_state_dicts,
-    unfold_observation_statistics,
-    unfold_output_statistics,
-)
+from ..network_batch import stack_state_dicts
+from ..networks import architecture_of, layer_keys
 from .graph_hypernetwork import ROLES, layer_role
 from .patches import (
     BIAS_PATCH,
@@ -126,6 +125,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             raise ValueError(
                 f"`networks` must have (in_features, out_features, activation) = {wanted}, but received {received}."
             )
+        check_no_output_activation("networks", architecture)
         architecture.tokens(max(self.config.max_depth, MAX_GENERATED_DEPTH))
 
     def num_patches(self, architecture: MLPArchitecture) -> int:

@@ -32,13 +32,16 @@ def search_table(result: SearchResult) -> str:
                 _sizes(candidate),
                 f"{candidate.num_parameters:,}",
                 f"{measured(candidate.latency_us):.1f} µs",
+                *(f"{number:,}" for number in result.cost(candidate).values()),
                 f"{confirmation.score:.1%} ({100 * low:.1f} to {100 * high:.1f})",
                 f"{confirmation.num_episodes:,}",
                 ", ".join(name for name, front in fronts.items() if candidate in front) or "-",
                 "winner" if candidate is result.winner else "",
             ]
         )
-    header = ["Network", "Hidden sizes", "Parameters", "Latency", "Confirmed", "Episodes", "On the front of", ""]
+    cost = ["Flash, bytes", "RAM, bytes", "MACs"] if result.limits.settings() else []
+    confirmed = "Confirmed" if result.limits.quantize is None else f"Confirmed with {result.limits.quantize} weights"
+    header = ["Network", "Hidden sizes", "Parameters", "Latency", *cost, confirmed, "Episodes", "On the front of", ""]
     return markdown_table(header, rows)
 
 

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 
 from ..architecture import MLPArchitecture
+from ..contract import read_contract
 from ..evaluation import EvaluationResult
 from ..loading.limits import shown
 from ..loading.local import check_name, read_json_object, read_weights
 from ..networks import MLP
 from ..tasks import Score
 from ..writing import replacing_folder, write_json
+from .chip import ChipLimits
 
 
 T = TypeVar("T")
@@ -98,11 +100,13 @@ class SearchResult:
         output_dir (`Path`): Folder of the search.
         target (`float`): Requested success rate, 0 to 1.
         candidates (`list[Candidate]`): Every network that was generated.
+        limits ([`ChipLimits`], *optional*): What a chip allows, and the weights that networks were scored with.
     """
 
     output_dir: Path
     target: float
     candidates: list[Candidate]
+    limits: ChipLimits = field(default_factory=ChipLimits)
 
     @property
     def finalists(self) -> list[Candidate]:
@@ -126,6 +130,10 @@ class SearchResult:
         """Pareto front of success rate and latency, fastest first."""
         return _pareto_front(self.finalists, lambda candidate: measured(candidate.latency_us))
 
+    def cost(self, candidate: Candidate) -> dict[str, int]:
+        """Bytes and operations of a candidate on a chip, by name; empty if the search had no limits of a chip."""
+        return self.limits.cost(candidate.architecture).to_dict() if self.limits.settings() else {}
+
     def network(self, candidate: Candidate) -> MLP:
         """Loads the network of a candidate."""
         return load_network(self.output_dir, candidate)
@@ -137,7 +145,7 @@ class SearchResult:
             "winner": None if self.winner is None else self.winner.name,
             "front": [candidate.name for candidate in self.front],
             "latency_front": [candidate.name for candidate in self.latency_front],
-            "finalists": [candidate.to_dict() for candidate in self.finalists],
+            "finalists": [{**candidate.to_dict(), **self.cost(candidate)} for candidate in self.finalists],
         }
 
 
@@ -161,15 +169,17 @@ def _pareto_front(candidates: Sequence[Candidate], cost: Callable[[Candidate], f
 
 
 def load_network(output_dir: Path, candidate: Candidate) -> MLP:
-    """Loads a candidate's network; unlike `MLP.from_pretrained`, without printing a line for each.
+    """Loads a candidate's network and its contract; unlike `MLP.from_pretrained`, without printing a line for each.
 
     Raises:
         `OSError`: If the file is missing, truncated or altered.
         `ValueError`: If its weights do not fit the candidate's architecture.
     """
-    path = output_dir / NETWORKS_NAME / candidate.name / SAFETENSORS_SINGLE_FILE
-    weights = read_weights(path, candidate.architecture.tensor_shapes)
-    return MLP.from_architecture(candidate.architecture, weights).eval()
+    folder = output_dir / NETWORKS_NAME / candidate.name
+    weights = read_weights(folder / SAFETENSORS_SINGLE_FILE, candidate.architecture.tensor_shapes)
+    network = MLP.from_architecture(candidate.architecture, weights).eval()
+    network.contract = read_contract(folder)
+    return network
 
 
 class SearchState:

@@ -1,7 +1,8 @@
 """The pipeline that generates networks."""
 
+from .generators import split_generator
 from .pipeline_nnit import NNiTPipeline
 from .pipeline_output import NNiTPipelineOutput
 
 
-__all__ = ["NNiTPipeline", "NNiTPipelineOutput"]
+__all__ = ["NNiTPipeline", "NNiTPipelineOutput", "split_generator"]

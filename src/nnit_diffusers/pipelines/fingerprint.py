@@ -34,14 +34,10 @@ def weights_sha256(pipe: NNiTPipeline) -> str:
 
 def sampler_sha256(pipe: NNiTPipeline) -> str:
     """SHA-256 of what samples with those weights: both schedulers, and the widths and depths that may be chosen."""
-    most = pipe.config.max_depth
     sampler = {
         "scheduler": _settings(pipe.scheduler),
         "architecture_scheduler": _settings(pipe.architecture_scheduler),
-        "min_width": pipe.config.min_width,
-        "max_width": pipe.transformer.config.max_width,
-        "min_depth": pipe.config.min_depth,
-        "max_depth": pipe.tokenizer.config.max_depth if most is None else most,
+        **pipe.grid,
     }
     return hashlib.sha256(json.dumps(sampler, sort_keys=True).encode()).hexdigest()
 

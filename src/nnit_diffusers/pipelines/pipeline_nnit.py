@@ -1,35 +1,34 @@
 """NNiTPipeline: generates the weights, and optionally the architectures, of networks of any width and depth.
 
-Shape legend: B networks, S slots for hidden layers (architecture tokens), P patches (padded to the longest of the
-batch), p side of a patch.
+Shape legend: B networks, S slots for hidden layers (tokens), P patches (padded to the most), p side of a patch.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.hooks import HookRegistry
 from diffusers.utils.torch_utils import randn_tensor
 
-from ..architecture import MASK_TOKEN, MLPArchitecture
-from ..flow import NUM_TRAIN_TIMESTEPS, velocity_of
-from ..loading.limits import MAX_NETWORKS, check_size, check_total
-from ..loading.pipelines import SafePipeline, check_fit
+from ..architecture import MLPArchitecture
+from ..flow import velocity_of
+from ..loading.limits import MAX_NETWORKS, MAX_TIMESTEPS, check_count, check_size, check_total
+from ..loading.pipelines import check_fit
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.nested_mlp import NestedMLP
-from ..models.patches import POSITION_FIELDS, WeightPatchBatch
+from ..models.patches import WeightPatchBatch
 from ..models.transformer_nnit import NNiTTransformer
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
+from .architectures import sample_tokens
 from .batching import split_batch
 from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
+from .contracts import ContractPipeline
 from .generators import generator_per_network
 from .pipeline_output import NNiTPipelineOutput, decode_latents
 from .requests import CALLBACK_TENSORS, check_request, check_space
@@ -40,12 +39,12 @@ StepEnd = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 """Called with a step's index, timestep and latents; returns the latents to proceed with."""
 
 
-class NNiTPipeline(SafePipeline):
+class NNiTPipeline(ContractPipeline):
     """Generates the weights of MLPs of any width and depth.
 
     Implements NNiT (https://huggingface.co/papers/2603.00180). Weights are generated for given architectures,
-    p(w given a), or architecture and weights unconditionally, p(a) p(w given a). Networks take raw inputs and are
-    ready to use.
+    p(w given a), or architecture and weights unconditionally, p(a) p(w given a). Networks take raw inputs, and have
+    the pipeline's `contract`, a [`NetworkContract`].
 
     Parameters:
         transformer ([`NNiTTransformer`]): Predicts clean patches of weights, and architecture tokens.
@@ -60,6 +59,8 @@ class NNiTPipeline(SafePipeline):
         min_depth (`int`, defaults to 1): Minimum number of hidden layers that the model may choose.
         max_depth (`int`, *optional*):
             Maximum number of hidden layers that the model may choose, by default the tokenizer's `max_depth`.
+        default_num_inference_steps (`int`, defaults to 20):
+            Denoising steps of a call that names none: the fewest that generate networks as good as many steps do.
 
     Raises:
         `ValueError`: If the components do not fit together, or a size is not a positive integer.
@@ -90,6 +91,7 @@ class NNiTPipeline(SafePipeline):
         min_width: int = 1,
         min_depth: int = 1,
         max_depth: int | None = None,
+        default_num_inference_steps: int = 20,
     ):
         super().__init__()
         check_fit(transformer, tokenizer, ghn, nested)
@@ -97,6 +99,7 @@ class NNiTPipeline(SafePipeline):
         check_size("min_depth", min_depth)
         if max_depth is not None:
             check_size("max_depth", max_depth)
+        check_count("default_num_inference_steps", default_num_inference_steps, MAX_TIMESTEPS)
         self.register_modules(
             transformer=transformer,
             scheduler=scheduler,
@@ -105,11 +108,27 @@ class NNiTPipeline(SafePipeline):
             ghn=ghn,
             nested=nested,
         )
-        self.register_to_config(min_width=min_width, min_depth=min_depth, max_depth=max_depth)
+        self.register_to_config(
+            min_width=min_width,
+            min_depth=min_depth,
+            max_depth=max_depth,
+            default_num_inference_steps=default_num_inference_steps,
+        )
         # of a call, for its callbacks
         self._attention_kwargs: dict[str, Any] | None = None
         self._current_timestep: torch.Tensor | None = None
         self._interrupt = False
+
+    @property
+    def grid(self) -> dict[str, int]:
+        """The ranges of widths and depths that the model may choose, which it was trained on, as in [`Task.grid`]."""
+        most = self.config.max_depth
+        return {
+            "min_width": self.config.min_width,
+            "max_width": self.transformer.config.max_width,
+            "min_depth": self.config.min_depth,
+            "max_depth": self.tokenizer.config.max_depth if most is None else most,
+        }
 
     def prepare_spaces(
         self,
@@ -128,17 +147,13 @@ class NNiTPipeline(SafePipeline):
             if isinstance(architecture, MLPArchitecture):
                 self.tokenizer.check_architecture(architecture)
         # add the ranges of unknown widths and depths, and the budget
-        num_slots = self.tokenizer.config.max_depth
         spaces = [
             ArchitectureSpace(
                 in_features=self.tokenizer.config.in_features,
                 out_features=self.tokenizer.config.out_features,
                 hidden_sizes=hidden_sizes,
-                min_width=self.config.min_width,
-                max_width=self.transformer.config.max_width,
-                min_depth=self.config.min_depth,
-                max_depth=num_slots if self.config.max_depth is None else self.config.max_depth,
-                num_slots=num_slots,
+                **self.grid,
+                num_slots=self.tokenizer.config.max_depth,
                 min_parameters=min_parameters,
                 max_parameters=max_parameters,
             )
@@ -157,62 +172,10 @@ class NNiTPipeline(SafePipeline):
         attention_kwargs: dict[str, Any] | None = None,
     ) -> list[MLPArchitecture]:
         """Samples architectures from p(a): the model chooses unknown widths and depths within the budget."""
-        # those of one number of tokens together: padding would change what the transformer predicts
-        rows_of: dict[int, list[int]] = defaultdict(list)
-        for row, space in enumerate(spaces):
-            rows_of[len(space.tokens())].append(row)
-        tokens: dict[int, list[int]] = {}
-        for rows in rows_of.values():
-            chosen, own = [spaces[row] for row in rows], [generators[row] for row in rows]
-            tokens |= zip(rows, self._sample_tokens(chosen, num_inference_steps, own, temperature, attention_kwargs))
+        tokens = sample_tokens(self, spaces, num_inference_steps, generators, temperature, attention_kwargs)
         # convert tokens to architectures
         ends = (self.tokenizer.config.in_features, self.tokenizer.config.out_features)
-        return [
-            MLPArchitecture.from_tokens(tokens[row], *ends, self.tokenizer.config.activation)
-            for row in range(len(spaces))
-        ]
-
-    def _sample_tokens(
-        self,
-        spaces: Sequence[ArchitectureSpace],
-        num_inference_steps: int,
-        generators: list[torch.Generator],
-        temperature: float,
-        attention_kwargs: dict[str, Any] | None,
-    ) -> list[list[int]]:
-        """Tokens of architectures of these spaces, which all have the same number of tokens."""
-        device = self._execution_device
-        tokens = torch.tensor([space.tokens() for space in spaces], device=device)
-        if not (tokens == MASK_TOKEN).any():
-            return tokens.tolist()
-        # unmask tokens, without any patches
-        num_elements, num_fields = self.transformer.config.patch_size**2, len(POSITION_FIELDS)
-        no_patches = torch.zeros(len(spaces), 0, num_elements, dtype=self.transformer.dtype, device=device)
-        no_positions = torch.zeros(len(spaces), 0, num_fields, dtype=torch.long, device=device)
-        self.architecture_scheduler.set_timesteps(num_inference_steps, device=device)
-        for t in self.architecture_scheduler.timesteps:
-            self._current_timestep = t
-            with self.transformer.cache_context("architecture"):
-                _, logits = self.transformer(
-                    hidden_states=no_patches,
-                    timestep=torch.full((len(spaces),), float(NUM_TRAIN_TIMESTEPS), device=device),
-                    architecture_tokens=tokens,
-                    architecture_timestep=t.expand(len(spaces)),
-                    patch_positions=no_positions,
-                    attention_kwargs=attention_kwargs,
-                    return_dict=False,
-                )
-            tokens = self.architecture_scheduler.step(
-                logits,
-                t,
-                tokens,
-                temperature=temperature,
-                allowed_tokens=lambda row, row_tokens, slot: spaces[row].allowed_tokens(row_tokens, slot),
-                generator=generators,
-            ).prev_sample
-        # Clear caches, so that no activations of architecture-only samples are reused for weights.
-        HookRegistry.check_if_exists_or_initialize(self.transformer).reset_stateful_hooks()
-        return tokens.tolist()
+        return [MLPArchitecture.from_tokens(of_row, *ends, self.tokenizer.config.activation) for of_row in tokens]
 
     def prepare_latents(
         self, batch: WeightPatchBatch, generators: list[torch.Generator], latents: torch.Tensor | None = None
@@ -314,7 +277,7 @@ class NNiTPipeline(SafePipeline):
         self,
         arch: ArchitectureLike | Sequence[ArchitectureLike] | None = None,
         num_networks: int = 1,
-        num_inference_steps: int = 20,
+        num_inference_steps: int | None = None,
         min_parameters: int | None = None,
         max_parameters: int | None = None,
         temperature: float = 1.0,
@@ -337,13 +300,14 @@ class NNiTPipeline(SafePipeline):
                 The model chooses every width that is `None`, as in `[48, None]`. `None` instead of a list leaves the
                 depth to the model as well.
             num_networks (`int`, defaults to 1): Number of networks for each requested architecture.
-            num_inference_steps (`int`, defaults to 20): Number of denoising steps; more are better and slower.
+            num_inference_steps (`int`, *optional*):
+                Number of denoising steps; those of the pipeline by default. Architectures take 20 or more.
             min_parameters, max_parameters (`int`, *optional*): Budget for the parameters of a network, inclusive.
             temperature (`float`, defaults to 1.0):
                 Sampling temperature of architectures: above 1 more varied, towards 0 the most likely one.
             generator (`torch.Generator` or `list[torch.Generator]`, *optional*):
                 One, or one for each network. The k-th network of a generator does not depend on how many are
-                requested, nor on the others in the batch.
+                requested, nor on the others in the batch. [`split_generator`] splits a request over processes.
             latents (`torch.Tensor`, *optional*): `[B, P, p * p]` initial noise, instead of drawing it.
             output_type (`str`, defaults to `"mlp"`):
                 `"mlp"`, `"state_dict"`, `"pt"` (parameter vectors) or `"latent"`; see [`NNiTPipelineOutput`].
@@ -364,6 +328,8 @@ class NNiTPipeline(SafePipeline):
                 is allowed.
         """
         # check inputs
+        if num_inference_steps is None:
+            num_inference_steps = self.config.default_num_inference_steps
         tensor_inputs = callback_on_step_end_tensor_inputs
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             tensor_inputs = callback_on_step_end.tensor_inputs
@@ -393,7 +359,7 @@ class NNiTPipeline(SafePipeline):
         latents = self.denoise(latents, batch, num_inference_steps, generators, attention_kwargs, on_step_end)
 
         # decode latents into networks
-        networks = decode_latents(self.tokenizer, latents, architectures, output_type)
+        networks = decode_latents(self.tokenizer, latents, architectures, output_type, self.network_contract())
         self.maybe_free_model_hooks()
         if not return_dict:
             return networks, architectures

@@ -14,6 +14,7 @@ from diffusers.utils import BaseOutput
 from torch.nn.utils.rnn import pad_sequence
 
 from ..architecture import MLPArchitecture
+from ..contract import NetworkContract
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..networks import MLP
 
@@ -41,8 +42,12 @@ def decode_latents(
     latents: torch.Tensor,
     architectures: Sequence[MLPArchitecture],
     output_type: str = "mlp",
+    contract: NetworkContract | None = None,
 ) -> list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor:
-    """Converts clean patches `[B, P, p * p]` to one of `OUTPUT_TYPES`, on the device of the patches."""
+    """Converts clean patches `[B, P, p * p]` to one of `OUTPUT_TYPES`, on the device of the patches.
+
+    Networks, of `"mlp"`, get the contract.
+    """
     if output_type == "latent":
         return latents
     # on the CPU, where the tokenizer computes in float64, so that networks are the same whatever the device
@@ -55,7 +60,10 @@ def decode_latents(
     if output_type == "pt":
         vectors = [torch.cat([tensor.flatten() for tensor in state_dict.values()]) for state_dict in state_dicts]
         return pad_sequence(vectors, batch_first=True)
-    return [
+    networks = [
         MLP.from_architecture(architecture, state_dict).eval()
         for architecture, state_dict in zip(architectures, state_dicts, strict=True)
     ]
+    for network in networks:
+        network.contract = contract
+    return networks

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 
+from ..executors import NumWorkers
 from ..networks import Network
-from ..regions import ArchitectureRegions
+from ..regions import GRID, ArchitectureRegions
 from .metadata import Features, Metric
 
 
@@ -135,6 +137,27 @@ class Task(ABC):
             max_depth=self.max_depth,
         )
 
+    @property
+    def grid(self) -> dict[str, int]:
+        """The ranges of widths and depths in training, by the names in [`GRID`]."""
+        return {name: getattr(self, name) for name in GRID}
+
+    def with_grid(self, **grid: int) -> Self:
+        """The same task with other ranges of widths and depths in training, any of those in [`GRID`].
+
+        Raises:
+            `ValueError`: If a name is unknown, or a minimum is less than 1 or greater than its maximum.
+        """
+        unknown = sorted(grid.keys() - set(GRID))
+        if unknown:
+            raise ValueError(f"`grid` must have names of {GRID}, but received {unknown}.")
+        task = copy(self)
+        for name, value in grid.items():
+            setattr(task, name, value)
+        # checks the ranges
+        task.regions  # noqa: B018
+        return task
+
     def spec(self) -> dict[str, Any] | None:
         """What the task can be made from again, JSON-ready, if it comes from no class of its own; see `specs.py`."""
         return None
@@ -201,7 +224,7 @@ class Task(ABC):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks, which take raw inputs. [`evaluate`] checks their sizes first, and adds intervals.
 
@@ -212,8 +235,9 @@ class Task(ABC):
             num_episodes (`int`, *optional*):
                 Episodes of each network; [`~Task.num_evaluation_samples`] by default.
             seed (`int`, defaults to 0): Chooses the episodes of the split, the same ones for every network.
-            num_workers (`int`, *optional*):
-                Processes that run episodes, or 0 for this process alone; ignored by tasks without a simulator.
+            num_workers (`int` or `Executor`, *optional*):
+                Processes that run episodes, 0 for this process alone, or a `concurrent.futures.Executor`; ignored by
+                tasks without a simulator.
 
         Returns:
             `list[Score]`: One per network.

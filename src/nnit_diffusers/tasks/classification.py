@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
-from ..networks import Network, NetworkBatch
+from ..executors import NumWorkers
+from ..network_batch import NetworkBatch
+from ..networks import Network
 from .base import Score
 from .in_memory import SAMPLES_PER_FORWARD, InMemoryTask
 from .metadata import Features, Metric
@@ -101,7 +103,7 @@ class ClassificationTask(InMemoryTask):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks; see [`~Task.score`].
 

@@ -20,6 +20,7 @@ class DigitsTask(ImageTask):
     in_features = 64
     out_features = 10
     image_size = 8
+    pixel_range = "0 to 16"
     max_shift = 0.5
     noise_std = 1.5
     label_smoothing = 0.1

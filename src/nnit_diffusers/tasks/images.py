@@ -51,16 +51,18 @@ class ImageTask(ClassificationTask):
         image_size (`int`): Height and width in pixels.
         max_shift (`float`): Largest shift of the augmentation, in pixels.
         noise_std (`float`, defaults to 0): Standard deviation of the noise added to every pixel, in raw units.
+        pixel_range (`str`, defaults to `""`): Lowest and highest value of a pixel, in words.
     """
 
     hub_task = "image-classification"
     image_size: int
     max_shift: float
     noise_std: float = 0.0
+    pixel_range: str = ""
 
     @property
     def observation_layout(self) -> tuple[Features, ...]:
-        return (Features("pixels", self.in_features),)
+        return (Features("pixels", self.in_features, self.pixel_range),)
 
     def augment(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         images = inputs.view(-1, self.image_size, self.image_size)

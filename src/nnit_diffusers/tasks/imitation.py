@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from ..executors import NumWorkers
 from ..loading.local import check_weights
 from ..networks import Network
 from .base import Task
@@ -201,7 +202,7 @@ class ImitationTask(Task):
 
     @abstractmethod
     def collect(
-        self, networks: Sequence[Network], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
+        self, networks: Sequence[Network], *, seed: int = 0, num_episodes: int = 1, num_workers: NumWorkers = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Runs networks and labels every observation with the expert's action: the samples of a DAgger round.
 
@@ -209,7 +210,8 @@ class ImitationTask(Task):
             networks (`Sequence[Network]`): Networks of any shapes; they take raw observations.
             seed (`int`, defaults to 0): Chooses the episodes, different ones for every network.
             num_episodes (`int`, defaults to 1): Episodes of each network.
-            num_workers (`int`, *optional*): Processes that run episodes, or 0 for this process alone.
+            num_workers (`int` or `Executor`, *optional*):
+                Processes that run episodes, 0 for this process alone, or a `concurrent.futures.Executor`.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor]`: Every observation, `[N, I]`, and the expert's action in it, `[N, O]`.

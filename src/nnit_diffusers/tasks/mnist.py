@@ -53,6 +53,7 @@ class MNISTTask(ImageTask):
     out_features = 10
     max_width = 128
     image_size = 28
+    pixel_range = "0 to 1"
     max_shift = 2.0
     min_observation_std = 1 / 16
 

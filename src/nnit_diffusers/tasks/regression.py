@@ -12,8 +12,10 @@ from functools import cached_property
 import torch
 from numpy.typing import ArrayLike
 
+from ..executors import NumWorkers
 from ..intervals import r2_interval
-from ..networks import Network, NetworkBatch
+from ..network_batch import NetworkBatch
+from ..networks import Network
 from .base import Score
 from .in_memory import SAMPLES_PER_FORWARD, InMemoryTask
 from .metadata import Features, Metric
@@ -86,7 +88,7 @@ class RegressionTask(InMemoryTask):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks by R², with its interval; see [`~Task.score`].
 

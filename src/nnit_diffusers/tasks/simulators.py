@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..loading.limits import shown
+from ..regions import GRID
 from .gymnasium.environments import import_gymnasium
 from .gymnasium.task import GymnasiumTask
 from .maniskill.environments import NoVulkanDeviceError, import_simulator
 from .maniskill.task import ManiSkillTask
 from .simulation.contract import ContractError, unknown_environment
 from .simulation.environment import plain_json
-from .simulation.task import GRID, SimulatorTask
+from .simulation.task import SimulatorTask
 
 
 Library = Literal["gymnasium", "maniskill"]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from ..executors import NumWorkers
 from ..loading.local import read_json_object
 from ..provenance import provenance
 from ..settings import check_ranges
@@ -46,7 +47,7 @@ def collect_demonstrations(
     output_dir: str | Path,
     config: DemonstrationsConfig | None = None,
     *,
-    num_workers: int | None = None,
+    num_workers: NumWorkers = None,
     on_episodes: Callable[[int, int], None] | None = None,
 ) -> None:
     """Records a task's expert under noise, so that it shows how to recover.
@@ -58,7 +59,8 @@ def collect_demonstrations(
         task (`SimulatorTask`): The task, with its teacher.
         output_dir (`str` or `Path`): Folder of the files `demonstrations-*.safetensors`, a `data_dir` of the task.
         config (`DemonstrationsConfig`, *optional*): Settings.
-        num_workers (`int`, *optional*): Processes that run episodes, one per CPU by default.
+        num_workers (`int` or `Executor`, *optional*):
+            Processes that run episodes, or a `concurrent.futures.Executor`; one process per CPU by default.
         on_episodes (`Callable`, *optional*): Called with the number of episodes so far, and of those just recorded.
 
     Raises:

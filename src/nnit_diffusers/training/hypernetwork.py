@@ -10,7 +10,7 @@ import torch
 from ..architecture import MLPArchitecture
 from ..evaluation.novelty import participation_ratio
 from ..models.graph_hypernetwork import GraphHyperNetwork
-from ..networks import stack_state_dicts
+from ..network_batch import stack_state_dicts
 from ..tasks.base import Task
 from .config import GHNTrainingConfig
 from .generator_trainer import VALIDATION_STREAM, GeneratorTrainer

@@ -12,7 +12,7 @@ import torch
 
 from ..architecture import MLPArchitecture
 from ..evaluation.novelty import spread
-from ..networks import batched_forward, stack_state_dicts
+from ..network_batch import batched_forward, stack_state_dicts
 from ..tasks.base import Task
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ..architecture import MLPArchitecture
 from ..models.nested_mlp import NestedMLP
-from ..networks import batched_forward
+from ..network_batch import batched_forward
 from ..regions import ArchitectureRegions
 from ..tasks.base import Task
 from .config import NestedTrainingConfig

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from ..cards import draw_pictures, write_card, write_pipeline
 from ..cards.folder import RECIPE_NAME, WORK_FOLDER
-from ..evaluation.config import check_choices
 from ..evaluation.pipeline import evaluate_pipeline, num_parts
-from ..evaluation.report import GRID
-from ..evaluation.sections import SECTIONS
 from ..loading.local import read_json_object
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.nested_mlp import NestedMLP
 from ..pipelines import NNiTPipeline
 from ..tasks.base import Task, output_settings
+from ..tasks.contracts import contract_of
 from ..tasks.imitation import ImitationTask
 from ..tasks.registry import get_task
 from ..tasks.simulation.recordings import convert_recording
@@ -31,23 +27,23 @@ from ..tasks.specs import DATA_FOLDER, SPEC_NAME, published_spec
 from ..tasks.tables import TableTask
 from ..writing import write_json
 from .checkpoints import RECORD_NAME
+from .checks import check_environment, check_recipe
 from .claim import claim
 from .config import NNiTTrainingConfig
 from .dagger import add_round, round_path
 from .demonstrations import collect_demonstrations
+from .few_steps import choose_num_steps
 from .hypernetwork import train_ghn
 from .nested import train_nested
-from .one_step import check_teacher
 from .progress import RunProgress, Stage, only_this_bar
 from .recipe import Recipe, default_preset
-from .trainer import check_schedule
 from .transformer import train_nnit
 
 
-# What the last stage needs, to be missed at the beginning instead.
-_NEEDED_PACKAGES = ("jinja2", "matplotlib", "PIL")
 # What a run is trained on, in its subfolder.
 _DATA_NAME = "data.json"
+# The denoising steps that were tried, in its subfolder.
+_STEPS_NAME = "steps.json"
 # Statistics of the same data on another machine differ by less.
 _STATISTICS_TOLERANCE = 1e-3
 
@@ -98,7 +94,7 @@ def train(
         `OSError`: If a file cannot be written.
         `FloatingPointError`: If a loss is no longer finite.
     """
-    _check_environment()
+    check_environment()
     task = get_task(task) if isinstance(task, str) else task
     recipe = (recipe or Recipe.for_task(task, preset or default_preset(task))).with_overrides(overrides)
     if isinstance(task, ImitationTask):
@@ -116,63 +112,6 @@ def train(
             return run.all_stages()
         finally:
             run.progress.close()
-
-
-def check_recipe(task: Task, recipe: Recipe, recording: str | Path | None = None) -> None:
-    """Checks before the first stage what a later one would refuse.
-
-    Raises:
-        `ValueError`: If the recipe is of another task, or a setting does not fit the task or is out of range.
-    """
-    if recipe.task != task.name:
-        raise ValueError(f"`recipe` must be of task {task.name!r}, but is of {recipe.task!r}.")
-    _check_data_source(task, recipe, recording)
-    for name, stage in (("nested", recipe.nested), ("ghn", recipe.ghn)):
-        if stage and stage.dagger_steps and not (isinstance(task, ImitationTask) and task.can_label):
-            raise ValueError(
-                f"`{name}.dagger_steps` must be () for task {task.name!r}, which has no expert or teacher, but "
-                f"received {stage.dagger_steps}."
-            )
-    for config in filter(None, (recipe.nested, recipe.ghn, recipe.nnit, recipe.tuning)):
-        check_schedule(config)
-    check_teacher(recipe.nnit, is_there=False)
-    evaluation = recipe.evaluation.for_task(task)
-    check_choices(evaluation, list(SECTIONS))
-    if task.sample_name == "sample":
-        most = min(task.num_evaluation_samples(split) for split in ("validation", "test"))
-        for name in ("num_episodes", "num_final_episodes"):
-            if (getattr(evaluation, name) or 0) > most:
-                raise ValueError(
-                    f"`evaluation.{name}` must be at most {most}, the samples of a split, but received "
-                    f"{getattr(evaluation, name)}."
-                )
-
-
-def _check_data_source(task: Task, recipe: Recipe, recording: str | Path | None) -> None:
-    """Raises `ValueError` unless a task in a simulator has exactly one source of demonstrations, and others none."""
-    if not isinstance(task, SimulatorTask):
-        if recipe.demonstrations is not None:
-            raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no expert to record.")
-        if recording is not None:
-            raise ValueError(f"`recording` must be None for task {task.name!r}, but received {str(recording)!r}.")
-        return
-    is_file = recording is not None and Path(recording).suffix in (".h5", ".hdf5", ".npz", ".safetensors")
-    if recording is not None and is_file and not Path(recording).exists():
-        raise FileNotFoundError(f"`recording` must be a file or a data set, but there is no {str(recording)!r}.")
-    if task.data_dir is not None and recording is not None:
-        raise ValueError(f"`recording` must be None with a `data_dir`, but received {str(recording)!r}.")
-    has_data = task.data_dir is not None or recording is not None
-    if recipe.demonstrations is not None and has_data:
-        raise ValueError(
-            f"`demonstrations` must be None with a `data_dir` or a `recording`, but received {recipe.demonstrations}."
-        )
-    if recipe.demonstrations is None and not has_data:
-        raise ValueError(
-            f"Task {task.name!r} must have a `teacher` to record or recorded demonstrations (`recording`, "
-            "`--demonstrations`), but has neither."
-        )
-    if recipe.demonstrations is not None and not task.can_label:
-        raise ValueError(f"`demonstrations` must be None for task {task.name!r}, which has no teacher to record.")
 
 
 class _Run:
@@ -199,6 +138,7 @@ class _Run:
         if recipe.tuning is not None:
             seconds = 1.4 if recipe.tuning.one_step_loss_weight else 0.7
             stages.append(Stage("tuning", recipe.tuning.max_train_steps, seconds * scale))
+        stages.append(Stage("denoising steps", 1, 60 * scale))
         stages.append(Stage("evaluation", num_parts(self.task, recipe.evaluation), 3.0 * scale))
         return stages
 
@@ -206,13 +146,17 @@ class _Run:
         """Runs what is left of every stage."""
         self._demonstrations()
         self._check_data()
+        # before training, so that a task that can't be described is noticed now
+        contract = None if self._is_published() else contract_of(self.task)
         nested, ghn = self._nested(), self._hypernetwork()
         if self._is_published():
-            for stage in ("transformer", "tuning"):
+            for stage in ("transformer", "tuning", "denoising steps"):
                 self.progress.finish(stage)
         else:
             pipeline = self._transformer(ghn)
             pipeline.register_modules(nested=nested)
+            self._number_of_steps(pipeline)
+            pipeline.contract = contract
             self._publish(pipeline)
         pipeline = NNiTPipeline.from_pretrained(self.output_dir)
         self._evaluation(pipeline)
@@ -247,7 +191,7 @@ class _Run:
         task, path = self.task, self.work / _DATA_NAME
         found = {
             "sizes": [task.in_features, task.out_features],
-            "grid": {name: getattr(task, name) for name in GRID},
+            "grid": task.grid,
             "observation_mean": task.observation_mean.tolist(),
             "observation_std": task.observation_std.tolist(),
             **output_settings(task),
@@ -330,6 +274,14 @@ class _Run:
         self.progress.finish(name)
         return pipeline
 
+    def _number_of_steps(self, pipeline: NNiTPipeline) -> None:
+        """Chooses the denoising steps that the pipeline takes by default, on validation data."""
+        self.progress.begin("denoising steps")
+        nnit = self.recipe.nnit
+        chosen = choose_num_steps(pipeline, self.task, nnit.validation_episodes, nnit.seed)
+        write_json(self.work / _STEPS_NAME, chosen)
+        self.progress.finish("denoising steps")
+
     def _publish(self, pipeline: NNiTPipeline) -> None:
         """Writes the pipeline in half precision, with the recipe and the records of all training runs."""
         names = {
@@ -339,6 +291,7 @@ class _Run:
             "training_tuning.json": "tuning",
         }
         records = {name: self.work / folder / RECORD_NAME for name, folder in names.items()}
+        records["training_steps.json"] = self.work / _STEPS_NAME
         spec = published_spec(self.task)
         write_pipeline(
             pipeline,
@@ -367,18 +320,6 @@ class _Run:
         """Parts of the evaluation that an earlier process has stored count as done."""
         stored = self.progress.stages["evaluation"].num_units - missing
         self.progress.update("evaluation", stored + done, num_new=min(done, 1))
-
-
-def _check_environment() -> None:
-    """Raises an error for what would fail after hours otherwise."""
-    missing = [name for name in _NEEDED_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ImportError(f"Training needs {missing}: `pip install nnit-diffusers[training]`.")
-    if PartialState().num_processes > 1:
-        raise ValueError(
-            f"`train` must run in one process, but received {PartialState().num_processes}. For more, launch "
-            "`train_ghn` and `train_nnit` with accelerate."
-        )
 
 
 def _resuming(config: Any) -> Any:

@@ -17,7 +17,7 @@ from ..architecture import MLPArchitecture
 from ..flow import NUM_TRAIN_TIMESTEPS, interpolate, timestep_of, velocity_weight
 from ..models.patches import BIAS_PATCH, WeightPatchBatch, computing_dtype, group_by_architecture
 from ..models.weight_patch_tokenizer import WeightPatchTokenizer
-from ..networks import batched_forward
+from ..network_batch import batched_forward
 from ..schedulers import NNiTArchitectureScheduler
 from ..tasks.base import Task
 

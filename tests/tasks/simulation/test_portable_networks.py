@@ -21,6 +21,7 @@ def arrive(network):
     "network",
     [
         MLP(5, [7], 3, "gelu"),
+        MLP(5, [7], 3, "elu", "tanh"),
         nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)),
         nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3)),
         partial(torch.mul, 2),

@@ -18,10 +18,12 @@ class NNiTMLPConfig(PreTrainedConfig):
     Parameters:
         hidden_sizes (`list[int]`): Width of every hidden layer.
         activation (`str`, defaults to `"relu"`): Activation between the linear layers.
+        output_activation (`str`, *optional*): Activation after the last linear layer, `"tanh"` or none.
     """
 
     hidden_sizes: list[int] = field(default_factory=lambda: [256, 256, 256])
     activation: str = "relu"
+    output_activation: str | None = None
 
     @property
     def architecture(self) -> MLPArchitecture:
@@ -36,6 +38,7 @@ class NNiTMLPConfig(PreTrainedConfig):
             tuple(self.hidden_sizes),
             self.action_feature.shape[0],
             self.activation,
+            self.output_activation,
         )
 
     def validate_features(self) -> None:

@@ -7,15 +7,16 @@ Shape legend: N environments side by side, always 1 here, I/O observation and ac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from ...contract import EnvironmentRecord
 from ..simulation.contract import ContractError, read_contract, refused_arguments, unknown_environment
-from ..simulation.environment import EnvironmentSpec
+from ..simulation.environment import EnvironmentSpec, plain_json
 
 
 INSTALL_HINT = "Gymnasium environments need another package: `pip install nnit-diffusers[mujoco]`."
@@ -29,9 +30,10 @@ class GymnasiumEnvironment:
 
     Parameters:
         environment: The environment; it is closed with this object.
+        env_kwargs (`Mapping[str, Any]`, defaults to `{}`): Arguments that it was made with, to be recorded.
     """
 
-    def __init__(self, environment: Any):
+    def __init__(self, environment: Any, env_kwargs: Mapping[str, Any] | None = None):
         from gymnasium import spaces
 
         self.environment = environment
@@ -45,7 +47,8 @@ class GymnasiumEnvironment:
             reports_success=False,
         )
         reports_success = _reports_success(environment, min(contract.max_episode_steps, _MAX_PROBED_STEPS))
-        self.contract = replace(contract, reports_success=reports_success)
+        record = _record(environment, env_id, contract.max_episode_steps, env_kwargs or {})
+        self.contract = replace(contract, reports_success=reports_success, environment=record)
         space = self._observation_space
         self._is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
         self._action_dtype = action_space.dtype
@@ -80,6 +83,23 @@ class GymnasiumEnvironment:
     def close(self) -> None:
         """Frees the simulator."""
         self.environment.close()
+
+
+def _record(environment: Any, env_id: str, max_episode_steps: int, env_kwargs: Mapping[str, Any]) -> EnvironmentRecord:
+    """The environment as networks record it; the control rate only where it has a `dt`, as those of MuJoCo do."""
+    inner = environment.unwrapped
+    found, frame_skip = getattr(inner, "dt", None), getattr(inner, "frame_skip", None)
+    dt = float(found) if isinstance(found, (float, np.floating)) and 0 < found < np.inf else None
+    return EnvironmentRecord(
+        library="gymnasium",
+        env_id=env_id,
+        library_version=import_gymnasium().__version__,
+        env_kwargs={name: value for name, value in env_kwargs.items() if plain_json(value) is not None},
+        control_freq=None if dt is None else 1 / dt,
+        dt=dt,
+        decimation=frame_skip if isinstance(frame_skip, int) and frame_skip > 0 else None,
+        max_episode_steps=max_episode_steps,
+    )
 
 
 def _reports_success(environment: Any, num_steps: int) -> bool:
@@ -162,7 +182,7 @@ def make_gymnasium(spec: EnvironmentSpec, registration: Any, in_worker: bool) ->
             raise unknown_environment(spec.env_id, list(gymnasium.registry), "Gymnasium") from error
         raise refused_arguments(spec.env_id, spec.env_kwargs, error) from error
     try:
-        return GymnasiumEnvironment(environment)
+        return GymnasiumEnvironment(environment, spec.env_kwargs)
     except ContractError:
         raise
     except Exception as error:  # arguments that fit only the constructor

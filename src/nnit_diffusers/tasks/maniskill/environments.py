@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from ...workers import deserialised
 from ..simulation.contract import ContractError, read_contract, refused_arguments, unknown_environment
 from ..simulation.environment import EnvironmentSpec
+from .meaning import read_actions, read_environment, read_observations
 
 
 CONTROL_MODE = "pd_joint_delta_pos"
@@ -145,19 +146,26 @@ class ManiSkillEnvironment:
 
     Parameters:
         environment: From [`make_environment`], or a wrapper of it; it is closed with this object.
+        env_kwargs (`Mapping[str, Any]`, defaults to `{}`): Arguments that it was made with, to be recorded.
     """
 
-    def __init__(self, environment: Any):
+    def __init__(self, environment: Any, env_kwargs: Mapping[str, Any] | None = None):
         self.environment = environment
         simulation = environment.unwrapped
         self._reward_mode = simulation.reward_mode
-        self.contract = read_contract(
+        contract = read_contract(
             environment.spec.id,
             simulation.single_observation_space,
             simulation.single_action_space,
             max_episode_steps=max_episode_steps(environment),
             reports_success="success" in simulation.get_info(),
             control_mode=simulation.control_mode,
+        )
+        self.contract = replace(
+            contract,
+            environment=read_environment(simulation, contract.max_episode_steps, env_kwargs or {}),
+            observation_terms=read_observations(simulation, contract.in_features),
+            action_terms=read_actions(simulation, contract.out_features),
         )
 
     def reset(self, seeds: Sequence[int], needs_rewards: bool = True) -> torch.Tensor:
@@ -235,7 +243,7 @@ def make_maniskill(spec: EnvironmentSpec, registration: bytes | None, in_worker:
         logger.setLevel(logging.ERROR)
     if registration is not None:
         _register(spec.env_id, deserialised("Environments", registration))
-    return ManiSkillEnvironment(make_environment(spec.env_id, **spec.env_kwargs))
+    return ManiSkillEnvironment(make_environment(spec.env_id, **spec.env_kwargs), spec.env_kwargs)
 
 
 def _register(env_id: str, registration: Registration) -> None:

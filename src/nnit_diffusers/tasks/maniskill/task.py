@@ -6,13 +6,16 @@ Shape legend: B networks, N samples, I/O observation and action features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from ...networks import Network, NetworkBatch
+from ...executors import NumWorkers
+from ...network_batch import NetworkBatch
+from ...networks import Network
 from ...workers import serialised
 from ..simulation.contract import ContractError
 from ..simulation.environment import EnvironmentSpec, MakeEnvironment
@@ -31,7 +34,7 @@ class ManiSkillTask(SimulatorTask):
 
     Rollouts run in worker processes with ManiSkill's own `env.step` and PhysX on the CPU. The same seed gives the same
     episodes and results, for any number of processes and any other networks that are scored. On a machine with CUDA,
-    rollouts run in one parallel simulation on the GPU, whose episodes are different.
+    rollouts run in one parallel simulation on the GPU, whose episodes are different, unless an executor runs them.
 
     ```python
     task = ManiSkillTask("PullCube-v1", {"control_mode": "pd_joint_pos"}, teacher=lambda observations: actions)
@@ -115,9 +118,10 @@ class ManiSkillTask(SimulatorTask):
         return partial(make_maniskill, self.environment_spec, sent)
 
     def _run_networks(
-        self, networks: Sequence[Network], seeds: Sequence[int], stop_at_success: bool, num_workers: int | None
+        self, networks: Sequence[Network], seeds: Sequence[int], stop_at_success: bool, num_workers: NumWorkers
     ) -> list[list[Episode]]:
-        if self.sim_backend == "physx_cuda" or (self.sim_backend == "auto" and torch.cuda.is_available()):
+        is_auto = self.sim_backend == "auto" and not isinstance(num_workers, Executor)
+        if self.sim_backend == "physx_cuda" or (is_auto and torch.cuda.is_available()):
             env_kwargs = self.environment_spec.env_kwargs
             return run_in_parallel(self.env_id, networks, seeds, stop_at_success=stop_at_success, **env_kwargs)
         return super()._run_networks(networks, seeds, stop_at_success, num_workers)

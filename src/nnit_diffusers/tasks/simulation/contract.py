@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...contract import EnvironmentRecord, IOTerm
 from ..metadata import Features
 
 
@@ -31,6 +32,9 @@ class Contract:
         reports_success (`bool`): Whether the environment reports success.
         control_mode (`str`, *optional*): Control mode of a robot of ManiSkill.
         first_choice (`int`, defaults to 0): The discrete action of the first logit; the others follow it.
+        environment ([`EnvironmentRecord`], *optional*): The environment as networks record it.
+        observation_terms, action_terms (`tuple[IOTerm, ...]`, default to `()`):
+            Parts of an observation and of an action, if the environment names them; actions without their bounds.
     """
 
     env_id: str
@@ -43,6 +47,9 @@ class Contract:
     reports_success: bool
     control_mode: str | None = None
     first_choice: int = 0
+    environment: EnvironmentRecord | None = None
+    observation_terms: tuple[IOTerm, ...] = ()
+    action_terms: tuple[IOTerm, ...] = ()
 
     @property
     def in_features(self) -> int:

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...networks import Network, NetworkBatch, batched_forward, mlp_weights
+from ...executors import NumWorkers
+from ...network_batch import NetworkBatch, batched_forward
+from ...networks import Network, mlp_weights
 from ...workers import deserialised, serialised
 
 
@@ -25,11 +27,13 @@ class PortableNetwork:
     Parameters:
         weights (`dict[str, np.ndarray]`): State dict of an MLP in float32, every array with a leading 1.
         activation (`str`, defaults to `"relu"`): Activation of the MLP.
+        output_activation (`str`, *optional*): Activation after its last layer.
         other (`bytes`, *optional*): Any other network, which then has no weights here; see [`serialised`].
     """
 
     weights: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     activation: str = "relu"
+    output_activation: str | None = None
     other: bytes | None = field(default=None, repr=False)
 
     @classmethod
@@ -43,7 +47,7 @@ class PortableNetwork:
         if found is not None:
             architecture, weights = found
             arrays = {key: tensor[None].float().cpu().numpy() for key, tensor in weights.items()}
-            return cls(arrays, architecture.activation)
+            return cls(arrays, architecture.activation, architecture.output_activation)
         # worker processes have no accelerator
         on_cpu = deepcopy(network).cpu() if isinstance(network, nn.Module) else network
         return cls(other=serialised("`networks`", on_cpu))
@@ -61,7 +65,8 @@ def network_policy(network: PortableNetwork | Network) -> Network:
     if network.other is not None:
         return network_policy(_received(network.other))
     state_dict = {key: torch.from_numpy(array) for key, array in network.weights.items()}
-    return lambda observations_NI: batched_forward(state_dict, observations_NI, network.activation)[0]
+    activations = (network.activation, network.output_activation)
+    return lambda observations_NI: batched_forward(state_dict, observations_NI, *activations)[0]
 
 
 @lru_cache(maxsize=1)
@@ -71,6 +76,6 @@ def _received(sent: bytes) -> Network:
     return network
 
 
-def for_jobs(networks: Sequence[Network], num_workers: int | None) -> Sequence[PortableNetwork | Network]:
+def for_jobs(networks: Sequence[Network], num_workers: NumWorkers) -> Sequence[PortableNetwork | Network]:
     """Networks as worker processes receive them; the networks themselves if there are no worker processes."""
     return networks if num_workers == 0 else [PortableNetwork.from_network(network) for network in networks]

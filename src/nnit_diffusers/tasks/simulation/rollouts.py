@@ -6,6 +6,7 @@ Shape legend: N environments side by side, T steps of an episode, I/O observatio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...executors import NumWorkers, check_num_workers, run_on
 from ...networks import Network
 from ...workers import WorkerPool
 from .contract import Contract, ContractError
@@ -213,9 +215,13 @@ class EpisodeRunner:
         (episode,) = run_episodes(self.environment, [job.seed], policy, teacher, job.noise, job.stop_at_success)
         return episode
 
+    def close(self) -> None:
+        """Frees the environment."""
+        self.environment.close()
+
 
 class EpisodePool(WorkerPool[Any, Any]):
-    """Runs episodes in worker processes, or in the calling process if their number is 0.
+    """Runs episodes in worker processes, on an executor, or in the calling process.
 
     Parameters:
         make (`Callable`): Makes the environment.
@@ -228,16 +234,25 @@ class EpisodePool(WorkerPool[Any, Any]):
         self._make_runner_here = partial(EpisodeRunner, make, check, teacher, is_worker=False)
         self._here: EpisodeRunner | None = None
 
-    def run(self, jobs: Sequence[Any], num_workers: int, progress: Callable[[], Any] | None = None) -> list[Any]:
-        """Runs jobs and returns their episodes, in order of the jobs; see [`~WorkerPool.run`].
+    def run(
+        self, jobs: Sequence[Any], num_workers: int | Executor, progress: Callable[[], Any] | None = None
+    ) -> list[Any]:
+        """Runs jobs and returns their episodes, in order of the jobs; see [`~WorkerPool.run`] and [`run_on`].
+
+        Parameters:
+            num_workers (`int` or `Executor`): Number of processes, 0 for the calling process, or an executor.
 
         Raises:
-            `ValueError`: If `num_workers` is negative.
+            `ValueError`: If `num_workers` is negative, or neither.
         """
-        if num_workers < 0:
-            raise ValueError(f"`num_workers` must be 0 or more, but received {num_workers}.")
-        if num_workers > 0:
+        check_num_workers(num_workers)
+        if num_workers != 0:
             try:
+                if isinstance(num_workers, Executor):
+                    # threads share this process, which does more than run episodes
+                    is_here = isinstance(num_workers, ThreadPoolExecutor)
+                    create = self._make_runner_here if is_here else self.create
+                    return run_on(num_workers, create, jobs, progress)
                 return super().run(jobs, num_workers, progress)
             except ContractError as error:
                 # the user's mistake, which the traceback of a worker would bury
@@ -251,12 +266,13 @@ class EpisodePool(WorkerPool[Any, Any]):
                 progress()
         return results
 
-    def contract(self, num_workers: int | None = None) -> Contract:
-        """The contract of the environment, from a worker, which is kept.
+    def contract(self, num_workers: NumWorkers = None) -> Contract:
+        """The contract of the environment, from the executor or from a worker, which is kept.
 
         It comes from this process if that has an environment, or if `num_workers` is 0.
         """
-        (contract,) = self.run([ContractJob()], 0 if num_workers == 0 or self._here is not None else 1)
+        there = num_workers if isinstance(num_workers, Executor) else 1
+        (contract,) = self.run([ContractJob()], 0 if num_workers == 0 or self._here is not None else there)
         assert isinstance(contract, Contract)
         return contract
 
@@ -264,7 +280,7 @@ class EpisodePool(WorkerPool[Any, Any]):
         """Ends the workers, and closes the environment of this process; the next run starts new ones."""
         super().close()
         if self._here is not None:
-            self._here.environment.close()
+            self._here.close()
             self._here = None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,24 +18,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ...containers import default_num_workers
+from ...executors import NumWorkers, check_num_workers
 from ...loading.limits import check_size, shown
 from ...networks import Network
-from ...workers import default_num_workers
 from ..base import Score, check_data_split
 from ..imitation import ImitationTask
 from ..metadata import Features
 from .contract import Contract, ContractError
-from .environment import EnvironmentSpec, MakeEnvironment, plain_json
+from .environment import EnvironmentSpec, MakeEnvironment
 from .noise import noise_scales
 from .portable_networks import for_jobs
 from .rollouts import Episode, EpisodeJob, EpisodePool, Teacher, episode_bar, stack_episodes
 from .seeds import episode_seeds
+from .spec import simulator_spec
 from .success import Success, check_fit, check_success, judged, part_of_return, score_of
 
 
 _NUM_TEACHER_EPISODES = 20
 _NUM_NOISE_EPISODES = 10
-GRID = ("min_width", "max_width", "min_depth", "max_depth")
 
 
 def task_name(env_id: str) -> str:
@@ -45,9 +47,9 @@ def task_name(env_id: str) -> str:
 class SimulatorTask(ImitationTask):
     """A task in a simulator: networks act, and learn from a teacher.
 
-    Rollouts run in worker processes. The same seed gives the same episodes and results, for any number of processes
-    and any other networks that are scored. The processes are kept for the next call until [`~SimulatorTask.close`] or
-    the end of the program.
+    Rollouts run in worker processes. The same seed gives the same episodes and results, for any number of processes,
+    on any executor, and with any other networks that are scored. The processes are kept for the next call until
+    [`~SimulatorTask.close`] or the end of the program; an executor is the caller's, and never shut down.
 
     Parameters:
         spec ([`EnvironmentSpec`]): What makes the environment.
@@ -66,6 +68,12 @@ class SimulatorTask(ImitationTask):
             discrete ones. For others, noise is as large as two steps of the teacher's actions, which are measured.
         grid (`dict[str, int]`, *optional*): `min_width`, `max_width`, `min_depth` and `max_depth`, any of them.
 
+    Attributes:
+        num_workers (`int` or `Executor`, *optional*):
+            Where episodes run unless a call names another place, so also those of training and of evaluations: in so
+            many processes, in this process (0), or on an executor, such as Dask's `Client.get_executor()`. By default
+            in one process per CPU that this process may use, as far as its memory allows.
+
     Raises:
         [`ContractError`]: If an argument does not fit the environment.
     """
@@ -75,6 +83,7 @@ class SimulatorTask(ImitationTask):
     min_depth = 1
     max_depth = 3
     has_slow_episodes = True
+    num_workers: NumWorkers = None
     env_id: str
 
     def __init__(
@@ -141,12 +150,16 @@ class SimulatorTask(ImitationTask):
         Raises:
             [`ContractError`]: If the environment does not exist, can't be made, or does not fit the task.
         """
-        return self.pool.contract()
+        return self.pool.contract(self.num_workers)
 
-    def _read_contract(self, num_workers: int | None) -> None:
-        """Reads the contract in this process if the episodes run here: no worker is started for it."""
-        if num_workers == 0 and "contract" not in vars(self):
-            self.contract = self.pool.contract(num_workers)
+    def _place(self, num_workers: NumWorkers) -> int | Executor:
+        """Where the episodes of a call run. The contract is read there too: no other process is started for it."""
+        chosen = self.num_workers if num_workers is None else num_workers
+        place = default_num_workers() if chosen is None else chosen
+        check_num_workers(place)
+        if "contract" not in vars(self) and (place == 0 or isinstance(place, Executor)):
+            self.contract = self.pool.contract(place)
+        return place
 
     @cached_property
     def in_features(self) -> int:  # type: ignore[override]
@@ -210,7 +223,7 @@ class SimulatorTask(ImitationTask):
         """Part of the teacher's return that is a success; `None` where the environment reports success."""
         return part_of_return(self.success, None if self.success is not None else self.contract)
 
-    def teacher_return(self, num_workers: int | None = None) -> float:
+    def teacher_return(self, num_workers: NumWorkers = None) -> float:
         """Mean return of the teacher, in 20 episodes without noise unless it was given; measured once.
 
         Raises:
@@ -223,7 +236,7 @@ class SimulatorTask(ImitationTask):
             self._measured["teacher_return"] = float(np.mean([episode.episode_return for episode in episodes]))
         return self._measured["teacher_return"]
 
-    def _judged(self, episodes: Sequence[Episode], num_workers: int | None) -> list[Episode]:
+    def _judged(self, episodes: Sequence[Episode], num_workers: NumWorkers) -> list[Episode]:
         """Episodes whose success is that of the task, where it depends on the return."""
         part = self.required_part
         return list(episodes) if part is None else judged(episodes, part, self.teacher_return(num_workers))
@@ -260,16 +273,19 @@ class SimulatorTask(ImitationTask):
 
     # episodes
 
-    def run(self, jobs: Sequence[EpisodeJob], num_workers: int | None = None) -> list[Episode]:
-        """Runs jobs in `num_workers` processes, and returns the episodes in order of the jobs.
+    def run(self, jobs: Sequence[EpisodeJob], num_workers: NumWorkers = None) -> list[Episode]:
+        """Runs jobs, and returns the episodes in order of the jobs.
 
-        By default there is a process for each CPU. With 0, the jobs run in this process.
+        Parameters:
+            jobs (`Sequence[EpisodeJob]`): The jobs.
+            num_workers (`int` or `Executor`, *optional*): Where they run; see [`SimulatorTask`].
 
         Raises:
-            `ValueError`: If `num_workers` is negative.
+            `ValueError`: If `num_workers` is negative, or neither.
+            `RuntimeError`: If workers are lost again and again, or an executor accepts no more jobs.
         """
         with episode_bar(self.env_id, len(jobs)) as bar:
-            return self.pool.run(jobs, default_num_workers() if num_workers is None else num_workers, bar.update)
+            return self.pool.run(jobs, self._place(num_workers), bar.update)
 
     @torch.no_grad()
     def score(
@@ -279,7 +295,7 @@ class SimulatorTask(ImitationTask):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks; see [`~Task.score`].
 
@@ -296,7 +312,7 @@ class SimulatorTask(ImitationTask):
         check_data_split(split)
         num_episodes = self.num_evaluation_samples(split) if num_episodes is None else num_episodes
         seeds = episode_seeds(split, seed, num_episodes)
-        self._read_contract(num_workers)
+        num_workers = self._place(num_workers)
         stop_at_success = self._stop_at_success and self.required_part is None
         of_networks = self._run_networks(networks, seeds, stop_at_success, num_workers)
         of_networks = [self._judged(episodes, num_workers) for episodes in of_networks]
@@ -304,7 +320,7 @@ class SimulatorTask(ImitationTask):
         return [score_of(episodes, teacher_return) for episodes in of_networks]
 
     def _run_networks(
-        self, networks: Sequence[Network], seeds: Sequence[int], stop_at_success: bool, num_workers: int | None
+        self, networks: Sequence[Network], seeds: Sequence[int], stop_at_success: bool, num_workers: NumWorkers
     ) -> list[list[Episode]]:
         """The episodes of every network, in order of the seeds."""
         jobs = [
@@ -322,7 +338,7 @@ class SimulatorTask(ImitationTask):
         seed: int = 0,
         split: str = "train",
         noise: bool = True,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Episode]:
         """Records episodes in which the teacher acts, with its observations and labels.
 
@@ -332,19 +348,19 @@ class SimulatorTask(ImitationTask):
             split (`str`, defaults to `"train"`):
                 Demonstrations come from `"train"`; other splits are for evaluating the teacher.
             noise (`bool`, defaults to `True`): Add noise to the executed actions, not the labels; see [`ActionNoise`].
-            num_workers (`int`, *optional*): Processes that run episodes.
+            num_workers (`int` or `Executor`, *optional*): Where episodes run; see [`SimulatorTask`].
 
         Raises:
             [`ContractError`]: If there is no teacher, or its actions do not fit.
         """
         self._need_teacher("to record it")
-        self._read_contract(num_workers)
+        num_workers = self._place(num_workers)
         seeds = episode_seeds(split, seed, max(episodes) + 1)
         scale = self._noise_of_recordings(num_workers) if noise else 0.0
         jobs = [EpisodeJob(seeds[number], record=True, noise=scale) for number in episodes]
         return self._judged(self.run(jobs, num_workers), num_workers)
 
-    def _noise_of_recordings(self, num_workers: int | None) -> float | tuple[float, ...]:
+    def _noise_of_recordings(self, num_workers: NumWorkers) -> float | tuple[float, ...]:
         """Scale of the noise on recorded demonstrations, one for all actions or one for each."""
         if self.noise_scale is not None:
             return self.noise_scale
@@ -360,10 +376,10 @@ class SimulatorTask(ImitationTask):
 
     @torch.no_grad()
     def collect(
-        self, networks: Sequence[Network], *, seed: int = 0, num_episodes: int = 1, num_workers: int | None = None
+        self, networks: Sequence[Network], *, seed: int = 0, num_episodes: int = 1, num_workers: NumWorkers = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self._need_teacher("to label states")
-        self._read_contract(num_workers)
+        num_workers = self._place(num_workers)
         seeds = iter(episode_seeds("dagger", seed, len(networks) * num_episodes))
         jobs = [
             EpisodeJob(next(seeds), network, record=True)
@@ -380,19 +396,4 @@ class SimulatorTask(ImitationTask):
         Raises:
             [`ContractError`]: If the arguments of the environment are not plain JSON.
         """
-        part = self.required_part
-        spec = {
-            "kind": "simulator",
-            "library": self.environment_spec.library,
-            "env_id": self.env_id,
-            "env_kwargs": dict(self.environment_spec.env_kwargs),
-            "success": "info" if part is None else part,
-            "teacher_return": self._measured.get("teacher_return") if part is None else self.teacher_return(),
-            "grid": {key: getattr(self, key) for key in GRID},
-            "name": self.name,
-        }
-        if plain_json(spec) is None:
-            raise ContractError(
-                f"`env_kwargs` must be plain JSON to be saved, but received {shown(spec['env_kwargs'])}."
-            )
-        return spec
+        return simulator_spec(self)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...networks import Network, NetworkBatch
+from ...network_batch import NetworkBatch
+from ...networks import Network
 from .cells import require_pandas
 from .schema import TableSchema
 

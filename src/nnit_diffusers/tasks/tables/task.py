@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...executors import NumWorkers
 from ...loading.limits import MAX_DEPTH, MAX_WIDTH, check_size, shown
 from ...networks import Network
+from ...regions import GRID
 from ...writing import replacing_file, replacing_folder
 from ..base import DATA_SPLITS, Score, Task
 from ..classification import ClassificationTask
@@ -33,7 +35,6 @@ from .splits import split_of_cells
 MIN_ROWS = 50
 """Rows with a target that a table needs."""
 
-_GRID = ("min_width", "max_width", "min_depth", "max_depth")
 _SPEC = ("kind", "name", "source", "target", "schema", "grid")
 
 
@@ -136,7 +137,7 @@ class TableTask(Task):
             "source": self.source,
             "target": self.schema.target.name,
             "schema": self.schema.to_dict(),
-            "grid": {field: getattr(self, field) for field in _GRID},
+            "grid": self.grid,
         }
 
 
@@ -156,7 +157,7 @@ class TableClassificationTask(TableTask, ClassificationTask):
         split: str = "validation",
         num_episodes: int | None = None,
         seed: int = 0,
-        num_workers: int | None = None,
+        num_workers: NumWorkers = None,
     ) -> list[Score]:
         """Scores networks; see [`ClassificationTask.score`].
 
@@ -274,9 +275,9 @@ def table_task_from_spec(
         if not isinstance(spec[field], str):
             raise ValueError(f"`{field}` of a table's task must be a text, but received {shown(spec[field])}.")
     grid = spec["grid"]
-    if not isinstance(grid, dict) or grid.keys() != set(_GRID):
-        raise ValueError(f"`grid` of a table's task must have {_GRID}, but received {shown(grid)}.")
-    for field in _GRID:
+    if not isinstance(grid, dict) or grid.keys() != set(GRID):
+        raise ValueError(f"`grid` of a table's task must have {GRID}, but received {shown(grid)}.")
+    for field in GRID:
         check_size(field, grid[field], MAX_DEPTH if field.endswith("depth") else MAX_WIDTH)
     schema = TableSchema.from_dict(spec["schema"])
     try:

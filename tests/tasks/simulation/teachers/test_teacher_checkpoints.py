@@ -17,25 +17,76 @@ def test_a_ppo_checkpoint_acts_by_its_mean(tmp_path, agent_class, nesting):
     check_acts_like(load_teacher(path), agent.actor_mean)
 
 
-def test_a_policy_of_rsl_rl_has_elu_and_its_normaliser_is_refused(tmp_path):
+class Normalised(nn.Module):
+    """A policy behind `EmpiricalNormalization` of RSL-RL."""
+
+    def __init__(self, actor):
+        super().__init__()
+        self.actor, self.mean, self.std = actor, torch.randn(1, 5), torch.rand(1, 5) + 0.1
+
+    def forward(self, observations):
+        return self.actor((observations - self.mean) / (self.std + 1e-2))
+
+
+def test_a_policy_of_rsl_rl_has_elu_and_its_normaliser_is_folded_into_its_first_layer(tmp_path):
     actor, path = sequential(nn.ELU, 5, 8, 3)[:-1], tmp_path / "model_100.pt"
     state_dict = {"std": torch.ones(3), **prefixed(actor=actor, critic=sequential(nn.ELU, 5, 8, 1))}
     torch.save({"model_state_dict": state_dict, "optimizer_state_dict": {}, "iter": 100, "infos": None}, path)
     check_acts_like(load_teacher(path), actor)
-    statistics = {"actor_obs_normalizer._mean": torch.zeros(1, 5)}
+    policy = Normalised(actor)
+    statistics = {"_mean": policy.mean, "_var": policy.std**2, "_std": policy.std, "count": torch.tensor(9)}
+    of_critic = {"_mean": torch.ones(1, 5), "_std": torch.ones(1, 5)}
+    # before 3.0 beside the weights, up to 3.x and since 4.0 among them
+    since_4 = prefixed(mlp=actor) | {"distribution.std_param": torch.ones(3)}
     for checkpoint in (
-        {"model_state_dict": {**state_dict, **statistics}},
-        {"model_state_dict": state_dict, "obs_norm_state_dict": {"_mean": torch.zeros(1, 5)}},
+        {
+            "model_state_dict": state_dict,
+            "obs_norm_state_dict": statistics,
+            "privileged_obs_norm_state_dict": of_critic,
+        },
+        {
+            "model_state_dict": state_dict
+            | {f"critic_obs_normalizer.{key}": tensor for key, tensor in of_critic.items()}
+            | {f"actor_obs_normalizer.{key}": tensor for key, tensor in statistics.items()}
+        },
+        {"actor_state_dict": since_4 | {f"obs_normalizer.{key}": tensor for key, tensor in statistics.items()}},
     ):
         torch.save(checkpoint, path)
-        with pytest.raises(ValueError, match="statistics that normalise observations.*ONNX"):
-            load_teacher(path)
+        check_acts_like(load_teacher(path), policy, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ({"model_state_dict": {"actor.0.weight": torch.ones(6, 5)}}, "its outputs are more than actions"),
+        ({"actor_state_dict": {"mlp.0.weight": torch.ones(6, 5)}}, "its outputs are more than actions"),
+        ({"model_state_dict": {"memory_a.rnn.weight_ih_l0": torch.ones(6, 5)}}, "but is recurrent, by `memory_a"),
+        ({"actor_state_dict": {"cnns.image.0.weight": torch.ones(6, 5)}}, "but extracts features first, by `cnns"),
+        (
+            {"model_state_dict": {"actor_obs_rms.mean": torch.ones(5)}},
+            "statistics that normalise observations, in a f",
+        ),
+    ],
+)
+def test_a_policy_of_rsl_rl_that_is_more_than_an_mlp_of_observations_is_refused(tmp_path, added, message):
+    torch.save(added, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=message):
+        load_teacher(tmp_path / "model.pt")
 
 
 def test_a_discrete_policy_of_cleanrl_gives_scores(tmp_path):
-    actor, path = sequential(nn.Tanh, 5, 8, 3)[:-1], tmp_path / "ppo.cleanrl_model"
-    torch.save(prefixed(actor=actor, critic=sequential(nn.Tanh, 5, 8, 1)), path)
+    actor, path = sequential(nn.Tanh, 5, 64, 64, 3)[:-1], tmp_path / "ppo.cleanrl_model"
+    torch.save(prefixed(actor=actor, critic=sequential(nn.Tanh, 5, 64, 64, 1)), path)
     check_acts_like(load_teacher(path), actor)
+
+
+@pytest.mark.parametrize("name", ["actor", "actor_mean"])
+def test_a_changed_script_of_cleanrl_may_have_another_activation_which_has_to_be_named(tmp_path, name):
+    actor, path = sequential(nn.ReLU, 5, 8, 3)[:-1], tmp_path / "ppo.cleanrl_model"
+    torch.save(prefixed(**{name: actor}), path)
+    with pytest.raises(ValueError, match="`activation` must be given for .*one of"):
+        load_teacher(path)
+    check_acts_like(load_teacher(path, activation="relu"), actor)
 
 
 class Squashed(nn.Module):
@@ -83,9 +134,18 @@ def test_ppo_of_stable_baselines_has_the_activation_that_its_data_shows(tmp_path
     check_acts_like(load_teacher(path), nn.Sequential(body, head))
 
 
+def test_without_readable_data_the_activation_of_stable_baselines_has_to_be_named(tmp_path):
+    state_dict = prefixed(action_net=nn.Linear(5, 3))
+    for data in ({}, {"policy_kwargs": "gASV"}):
+        path = stable_baselines_zip(tmp_path / "ppo.zip", state_dict, data)
+        with pytest.raises(ValueError, match="`activation` must be given"):
+            load_teacher(path)
+
+
 def test_ppo_of_stable_baselines_may_have_no_hidden_layer(tmp_path):
     head = nn.Linear(5, 3)
-    path = stable_baselines_zip(tmp_path / "ppo.zip", prefixed(action_net=head, value_net=nn.Linear(5, 1)))
+    state_dict = prefixed(action_net=head, value_net=nn.Linear(5, 1))
+    path = stable_baselines_zip(tmp_path / "ppo.zip", state_dict, {"policy_kwargs": {}})
     check_acts_like(load_teacher(path), head)
 
 
@@ -102,9 +162,9 @@ def test_a_squashed_policy_of_stable_baselines_gets_the_range_of_its_action_spac
         "high": "[1.e+00 5.e-01 4.e+00]",
     }
     state_dict = prefixed(**actor, **{"critic.qf0": sequential(nn.ReLU, 8, 4, 1)})
-    path = stable_baselines_zip(tmp_path / "model.zip", state_dict, {"action_space": space})
+    path = stable_baselines_zip(tmp_path / "model.zip", state_dict, {"policy_kwargs": {}, "action_space": space})
     check_acts_like(load_teacher(path), Squashed(body, mean, [1.0, 0.5, 3.0], [0.0, 0.0, 1.0]))
-    stable_baselines_zip(path, state_dict)
+    stable_baselines_zip(path, state_dict, {"policy_kwargs": {}})
     with pytest.raises(ValueError, match="must record the range of its 3 actions"):
         load_teacher(path)
 
@@ -112,7 +172,7 @@ def test_a_squashed_policy_of_stable_baselines_gets_the_range_of_its_action_spac
 def test_statistics_of_vec_normalize_beside_a_policy_are_refused(tmp_path):
     path = stable_baselines_zip(tmp_path / "ppo.zip", prefixed(action_net=nn.Linear(5, 3)))
     (tmp_path / "vecnormalize.pkl").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"beside 'vecnormalize.pkl'.*normalise observations.*ONNX"):
+    with pytest.raises(ValueError, match=r"beside 'vecnormalize.pkl'.*observation_mean=v.obs_rms.mean"):
         load_teacher(path)
     with pytest.raises(ValueError, match="is a pickle, which is never loaded"):
         load_teacher(tmp_path / "vecnormalize.pkl")
@@ -140,4 +200,4 @@ def test_a_checkpoint_without_a_policy_that_can_be_read_names_what_it_has(tmp_pa
     path = tmp_path / "checkpoint.pt"
     torch.save(state_dict, path)
     with pytest.raises(ValueError, match=message):
-        load_teacher(path)
+        load_teacher(path, activation="tanh")

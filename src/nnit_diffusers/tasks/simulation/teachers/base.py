@@ -6,7 +6,7 @@ Shape legend: N observations, I/O observation and action features.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ....networks import ACTIVATION_FUNCTIONS
-
-
-TEACHER_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    **ACTIVATION_FUNCTIONS,
-    "elu": F.elu,
-    "leaky_relu": F.leaky_relu,
-}
-"""Activations of teachers. A generated network has one of its own, so a teacher may have more."""
-
-Layer = tuple[torch.Tensor, torch.Tensor]
-"""Weight `[O, I]` and bias `[O]` of a linear layer."""
+from ....checkpoints import SavedNetwork
+from ....networks import ACTIVATION_FUNCTIONS, declared_architecture, layer_keys
 
 
 class Teacher(ABC):
@@ -80,7 +70,7 @@ class ModuleTeacher(Teacher):
     """A torch module of tensors `[N, I]`, such as an [`MLP`]."""
 
     def __init__(self, module: nn.Module):
-        architecture = getattr(module, "architecture", None)
+        architecture = declared_architecture(module)
         sizes = (getattr(architecture, "in_features", None), getattr(architecture, "out_features", None))
         super().__init__(type(module).__name__, *sizes)
         self.module = module.eval()
@@ -96,27 +86,18 @@ class NetworkTeacher(Teacher):
     """The weights of a policy's MLP, run in float32.
 
     Parameters:
-        name (`str`): What the teacher was loaded from.
-        layers (`Sequence[Layer]`): Linear layers, from input to output.
-        activation (`str`): Activation between them, of `TEACHER_ACTIVATIONS`.
-        squash (`tuple[torch.Tensor, torch.Tensor]`, *optional*):
-            Scale `[O]` and offset `[O]` of actions that are squashed by tanh.
+        saved ([`SavedNetwork`]): The network of a file; its statistics are folded into the first layer.
     """
 
-    def __init__(
-        self,
-        name: str,
-        layers: Sequence[Layer],
-        activation: str,
-        squash: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ):
-        super().__init__(name, layers[0][0].shape[1], layers[-1][0].shape[0])
-        self.layers = [(weight.float().contiguous(), bias.float().contiguous()) for weight, bias in layers]
-        self.activation = activation
-        self.squash = squash
+    def __init__(self, saved: SavedNetwork):
+        super().__init__(saved.name, saved.in_features, saved.out_features)
+        weights = saved.state_dict()
+        self.layers = [(weights[weight], weights[bias]) for weight, bias in layer_keys(len(saved.layers))]
+        self.activation = saved.activation
+        self.squash = saved.squash
 
     def _act(self, observations_NI: np.ndarray) -> np.ndarray:
-        activate = TEACHER_ACTIVATIONS[self.activation]
+        activate = ACTIVATION_FUNCTIONS[self.activation]
         with torch.inference_mode():
             hidden_NI = torch.as_tensor(np.asarray(observations_NI, dtype=np.float32))
             for index, (weight_OI, bias_O) in enumerate(self.layers):

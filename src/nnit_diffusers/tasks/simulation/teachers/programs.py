@@ -7,37 +7,22 @@ Shape legend: N observations, I/O observation and action features.
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ....checkpoints.archives import damaged, read_file
+from ....checkpoints.onnx_graphs import read_model
+from ....checkpoints.torch_programs import load_program, read_program
 from ....loading.limits import shown
-from .archives import damaged, opened_zip, read_file
 from .base import Teacher
 
 
 _ONNX_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-
-_RAW_ENTRY = re.compile(
-    r"[^/]+/(models/model\.json|data/(weights|constants)/(weight|tensor)_\d+|data/sample_inputs/model\.pt"
-    r"|data/(weights|constants)/model_(weights|constants)_config\.json|archive_(format|version)|byteorder"
-    r"|\.data/(version|serialization_id))"
-)
-_SAFE_TEXT = {
-    "name": re.compile(r"[\w.]*"),
-    "target": re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.\w+"),
-    "expr_str": re.compile(
-        r"(Symbol\('[su]\d+'(, (positive|integer)=True)*\)|Integer\(-?\d+\)|(Add|Mul)\(|[\d\s,()*+-])*"
-    ),
-}
 
 
 class _ProgramTeacher(Teacher):
@@ -140,19 +125,8 @@ class OnnxTeacher(_ProgramTeacher):
 class ExportedTeacher(_ProgramTeacher):
     """A program of `torch.export` of one input `[N, I]` or `[1, I]`; its first output are the actions."""
 
-    def _program(self) -> Any:
-        # torch logs the traceback of an error as well as raising it
-        logger = logging.getLogger("torch.export")
-        logger.disabled = True
-        try:
-            return torch.export.load(io.BytesIO(self.content))
-        except Exception as error:  # whatever its parser raises
-            raise damaged(self.name, error) from error
-        finally:
-            logger.disabled = False
-
     def _input_shape(self) -> tuple[int | None, int | None]:
-        program = self._program()
+        program = load_program(self.name, self.content)
         names = program.graph_signature.user_inputs
         values = [
             node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder" and node.name in names
@@ -163,7 +137,7 @@ class ExportedTeacher(_ProgramTeacher):
         return rows, features
 
     def _build(self) -> Callable[[np.ndarray], np.ndarray]:
-        module = self._program().module()
+        module = load_program(self.name, self.content).module()
 
         def run(inputs_NI: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
@@ -185,59 +159,15 @@ def read_onnx(path: Path) -> OnnxTeacher:
         `OSError`, `ValueError`: If the file is missing, damaged, or does not map observations to actions.
         `ImportError`: If onnxruntime is not installed.
     """
-    return OnnxTeacher(str(path), read_file(path))
+    # torch puts weights into a second file, which onnxruntime can't find from the content of the first
+    has_weights_beside = path.with_name(f"{path.name}.data").is_file()
+    return OnnxTeacher(str(path), read_model(path).SerializeToString() if has_weights_beside else read_file(path))
 
 
 def read_exported(path: Path) -> ExportedTeacher:
     """The teacher in a file of `torch.export`, if it holds nothing that could run other code.
 
-    `torch.export.load` unpickles objects, evaluates expressions and loads compiled libraries, so the file is checked
-    first: tensors, operators of torch, and sizes only.
-
     Raises:
         `OSError`, `ValueError`: If the file is missing, damaged, holds more, or does not map observations to actions.
     """
-    with opened_zip(path) as archive:
-        entries = archive.namelist()
-        foreign = [name for name in entries if not _RAW_ENTRY.fullmatch(name)]
-        texts = {name: archive.read(name) for name in entries if name.endswith(".json")}
-        samples = [archive.read(name) for name in entries if name.endswith("/sample_inputs/model.pt")]
-    if foreign or len(entries) != len(set(entries)):
-        raise _not_only_tensors(path, f"an entry {(foreign or entries)[0][:100]!r}")
-    # sample inputs fall back to a pickle if they are no tensors, so they are tried here
-    for content in samples:
-        try:
-            torch.load(io.BytesIO(content), weights_only=True)
-        except Exception as error:
-            raise _not_only_tensors(path, "sample inputs of other types") from error
-    for text in texts.values():
-        try:
-            found = list(_leaves(json.loads(text)))
-        except (ValueError, RecursionError) as error:
-            raise damaged(path, error) from error
-        for key, value in found:
-            pattern = _SAFE_TEXT.get(key)
-            if (key == "use_pickle" and value) or (
-                pattern and isinstance(value, str) and not pattern.fullmatch(value)
-            ):
-                raise _not_only_tensors(path, f"`{key}` {shown(value)}")
-    return ExportedTeacher(str(path), read_file(path))
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value in JSON that is no list or object, with the key it has."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _leaves(each, name)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _leaves(each, key)
-    else:
-        yield key, value
-
-
-def _not_only_tensors(path: Path, found: str) -> ValueError:
-    return ValueError(
-        f"{str(path)!r} must hold tensors and operators of torch only, because other content can run code, but holds "
-        f"{found}. Export the policy to ONNX."
-    )
+    return ExportedTeacher(str(path), read_program(path))

@@ -1,4 +1,4 @@
-"""Reading the files of teachers: sizes are checked before memory is allocated."""
+"""Reading files that other programs wrote: sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ....loading.limits import check_total
+from ..loading.limits import check_total
 
 
-MAX_TEACHER_BYTES = 2**30
-"""Size of a teacher's file, unpacked."""
+MAX_CHECKPOINT_BYTES = 2**30
+"""Size of a file, unpacked."""
 _REMEDY = "Copy or download it again."
 
 
@@ -26,7 +26,7 @@ def read_file(path: Path) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file named {path.name} in {str(path.parent)!r}.")
     size = path.stat().st_size
-    check_total(f"The bytes of {str(path)!r}", size, MAX_TEACHER_BYTES)
+    check_total(f"The bytes of {str(path)!r}", size, MAX_CHECKPOINT_BYTES)
     if not size:
         raise OSError(f"{str(path)!r} is empty. {_REMEDY}")
     return path.read_bytes()
@@ -51,7 +51,7 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
-            check_total(f"The unpacked bytes of {str(path)!r}", total, MAX_TEACHER_BYTES)
+            check_total(f"The unpacked bytes of {str(path)!r}", total, MAX_CHECKPOINT_BYTES)
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise damaged(path, error) from error
