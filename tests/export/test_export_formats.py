@@ -110,6 +110,20 @@ def test_onnx_needs_no_newer_runtime_than_its_opset_and_version(tmp_path, activa
     assert max(versions) <= 13
 
 
+@pytest.mark.parametrize(("low", "operators"), [(-1, ["Clip"]), ((-1, -2, -1), ["Min", "Max"])])
+def test_onnx_has_one_operator_for_bounds_that_all_outputs_share(tmp_path, low, operators):
+    path = export_network(network_of([9]), tmp_path / "network.onnx", "onnx", clip_actions=(low, 1))
+    graph = onnx.load(path).graph
+    assert [node.op_type for node in graph.node] == ["Gemm", "Relu", "Gemm", *operators]
+    shapes = {tuple(tensor.dims) for tensor in graph.initializer if tensor.name in ("low", "high")}
+    assert shapes == ({()} if operators == ["Clip"] else {(1, 3)})
+
+
+def test_safetensors_with_a_contract_are_written_in_one_order():
+    network, _ = with_contract(network_of([9, 7]))
+    assert len({EXPORT_FORMATS["safetensors"].encode(network) for _ in range(16)}) == 1
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_fixed_batch_size_is_in_every_shape_of_the_onnx_model(tmp_path, batch_size):
     network = network_of([9, 7])

@@ -54,7 +54,7 @@ def _gelu(onnx: Any, x: str, y: str) -> list[Any]:
 
 
 def _scalar(onnx: Any, name: str, value: float) -> Any:
-    return onnx.numpy_helper.from_array(np.float32(value), name)
+    return onnx.numpy_helper.from_array(np.array(value, dtype=np.float32), name)
 
 
 _NODES: dict[str, Callable[[Any, str, str], list[Any]]] = {
@@ -130,10 +130,9 @@ def _onnx_model(network: MLP, onnx: Any, batch_size: int | str, bounds: Bounds |
             steps.append((f"hidden_{layer}.{activation}", _activation(onnx, activation)))
     weights = [onnx.numpy_helper.from_array(t.numpy(), key) for key, t in float32_state_dict(network).items()]
     if bounds is not None:
-        # `Clip` takes one bound for all outputs, so the bounds of each need `Min` and `Max`
-        for name, operator, bound in (("high", "Min", bounds[1]), ("low", "Max", bounds[0])):
-            steps.append((f"clipped_{name}", _with_constant(onnx, operator, name)))
-            weights.append(onnx.numpy_helper.from_array(bound, name))
+        clips, constants = _clip(bounds)
+        steps += [(f"clipped_{index}", _with_constants(onnx, *clip)) for index, clip in enumerate(clips)]
+        weights += [onnx.numpy_helper.from_array(bound, name) for name, bound in constants.items()]
 
     # chain them: the last one gives the outputs
     nodes, name = [], "observations"
@@ -164,5 +163,17 @@ def _activation(onnx: Any, activation: str) -> Callable[[str, str], list[Any]]:
     return lambda x, y: _NODES[activation](onnx, x, y)
 
 
-def _with_constant(onnx: Any, operator: str, constant: str) -> Callable[[str, str], list[Any]]:
-    return lambda x, y: [onnx.helper.make_node(operator, [x, constant], [y])]
+def _clip(bounds: Bounds) -> tuple[list[tuple[str, ...]], dict[str, np.ndarray]]:
+    """Operators with the names of their constants, and the constants.
+
+    `Clip` takes one pair of bounds for all outputs, and is what converters know best. Bounds that differ need `Min`
+    and `Max`, and have the shape `[1, O]`, because some converters do not add a dimension.
+    """
+    low, high = bounds
+    if (low == low[0]).all() and (high == high[0]).all():
+        return [("Clip", "low", "high")], {"low": np.array(low[0]), "high": np.array(high[0])}
+    return [("Min", "high"), ("Max", "low")], {"low": low[None], "high": high[None]}
+
+
+def _with_constants(onnx: Any, operator: str, *constants: str) -> Callable[[str, str], list[Any]]:
+    return lambda x, y: [onnx.helper.make_node(operator, [x, *constants], [y])]
