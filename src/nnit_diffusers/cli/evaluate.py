@@ -64,7 +64,8 @@ class Evaluate(GenerationOptions, FileOptions, Command):
     episode_seed: int = 0
     """Random seed that chooses the episodes, the same ones for every network."""
     num_workers: OptionalInt = None
-    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU."""
+    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU
+    that this process may use."""
     min_score: OptionalFloat = None
     """Exit with code 1 if any network scores less than this, 0 to 1. Default: no threshold."""
     output: OptionalStr = None
