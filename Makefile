@@ -17,7 +17,7 @@ PIP := $(RUN) pip install --quiet --constraint constraints.txt
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo space test lowest peers release quality style evaluate benchmarks figures clean
+.PHONY: help setup demo space test lowest lerobot peers release quality style evaluate benchmarks figures clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lowest:  ## the test suite on the oldest versions that setup.py claims, in .venv
 
 peers:  ## exports in RSL-RL and Stable-Baselines3, in .venv/peers
 	$(PYTHON) scripts/test_peers.py --venv $(VENV)/peers $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+lerobot:  ## the plugin beside LeRobot itself, in .venv/lerobot; needs PYTHON=python3.12 or later
+	$(PYTHON) scripts/test_lerobot.py --venv $(VENV)/lerobot $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 release: $(INSTALLED)  ## sdist and wheel into dist/, checked, and the wheel used in a clean environment
 	TORCH_INDEX=$(TORCH_INDEX) scripts/check_release.sh $(VENV)/bin/python

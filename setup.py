@@ -97,9 +97,10 @@ EXTRAS = {
     "mnist": ["torchvision"],
     # 3.0.1: the release that robot tasks are measured in.
     "maniskill": ["mani_skill>=3.0.1", "cloudpickle>=3"],
-    # What `nnit export --format lerobot` writes, run by `lerobot-eval`. 0.6.1: the release that the plugin is written
-    # for. Under 0.7: the next may change what a plugin is. It asks for Python 3.12.
-    "lerobot": ["lerobot[evaluation]>=0.6.1,<0.7", "mani_skill>=3.0.1"],
+    # What `nnit export --format lerobot` writes, run by `lerobot-eval`, which imports LeRobot's datasets too. 0.6.1:
+    # the release that the plugin is written for. Under 0.7: the next may change what a plugin is. It asks for Python
+    # 3.12.
+    "lerobot": ["lerobot[dataset,evaluation]>=0.6.1,<0.7", "mani_skill>=3.0.1"],
     "test": [
         # What others open the index of a weight dataset with.
         "datasets>=3",

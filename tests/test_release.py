@@ -26,7 +26,11 @@ FORMS = [path for path in YAML_FILES if path.parent.name == "ISSUE_TEMPLATE" and
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 MAKE_TARGETS = set(re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
+LEROBOT = ROOT / "scripts/test_lerobot.py"
+
 lowest = runpy.run_path(str(ROOT / "scripts/test_lowest.py"))
+sys.path.insert(0, str(ROOT / "scripts"))  # it imports the other
+lerobot = runpy.run_path(str(LEROBOT))
 
 
 def steps_of(workflow):
@@ -113,6 +117,18 @@ def test_the_tests_left_out_on_the_lowest_versions_exist():
         functions = {node.name for node in ast.parse((ROOT / path).read_text()).body if hasattr(node, "name")}
         assert name in functions, test
     assert [path for path in lowest["LEFT_OUT"] if not (ROOT / path).exists()] == []
+
+
+def test_lerobot_is_tested_without_the_motion_planner_and_refuses_an_older_python_in_one_line():
+    kept = lerobot["without"](
+        ["mplib==0.1.1; platform_system == 'Linux'", "sapien>=3", "ruff; extra == 'dev'"], "mplib"
+    )
+    assert kept == ["sapien>=3"]
+    assert [path for path in lerobot["TESTS"] if not (ROOT / path).exists()] == []
+    if sys.version_info < lerobot["OLDEST_PYTHON"]:
+        process = subprocess.run([sys.executable, str(LEROBOT)], capture_output=True, text=True)
+        assert process.returncode == 2
+        assert process.stderr.splitlines()[-1].endswith("`make lerobot PYTHON=python3.12`.")
 
 
 def test_the_hooks_have_the_pinned_version_of_ruff():

@@ -1,6 +1,7 @@
 """The search with a real pipeline, on a task with known success rates."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 
 import pytest
@@ -75,6 +76,21 @@ def test_each_band_is_halved_separately_and_its_remaining_networks_are_confirmed
 def test_every_round_has_new_validation_episodes_and_confirmation_has_test_episodes(finished):
     _, task = finished
     assert set(task.calls) == {("validation", 25, 0), ("validation", 100, 1), ("test", 400, 2)}
+
+
+def test_episodes_of_all_rounds_run_where_the_caller_says(pipe, finished, tmp_path):
+    class PlacedTask(TinyDemandTask):
+        places = ()
+
+        def score(self, networks, *, num_workers=None, **kwargs):
+            self.places += (num_workers,)
+            return super().score(networks, **kwargs)
+
+    task = PlacedTask()
+    with ThreadPoolExecutor(1) as executor:
+        assert_same(found(search(pipe, task, tmp_path, num_workers=executor, **SMALL)), found(finished[0]))
+        assert set(task.places) == {executor} and len(task.places) > 2
+        assert executor.submit(int, "4").result() == 4
 
 
 def test_screening_scores_only_success_and_confirmation_all_metrics(pipe, finished, tmp_path):

@@ -24,13 +24,13 @@ def to_goal(observations):
     return np.clip(observations[:, :1] - observations[:, 1:2], -0.5, 2.0)
 
 
-def processes():
-    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+def processes(number=1):
+    return ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
 
 
 @pytest.fixture(scope="module")
 def executor():
-    with processes() as executor:
+    with processes(2) as executor:
         yield executor
 
 
@@ -46,10 +46,8 @@ def networks():
     return [MLP(4, [8], 1), MLP(4, [8], 1), lambda observations: observations[:, :1] / 3]
 
 
-def test_scores_are_the_same_on_processes_on_threads_in_workers_and_here(line, executor, networks):
+def test_scores_are_the_same_on_processes_on_threads_and_here(line, executor, networks):
     here = evaluate(networks, line, num_episodes=4, num_workers=0)
-    assert evaluate(networks, line, num_episodes=4, num_workers=2) == here
-    line.close()
     assert evaluate(networks, line, num_episodes=4, num_workers=executor) == here
     with ThreadPoolExecutor(2) as threads:
         num_threads = torch.get_num_threads()
