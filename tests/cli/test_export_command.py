@@ -1,5 +1,6 @@
 """`nnit export`: every format and option, and what it refuses."""
 
+import json
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -10,6 +11,7 @@ from command_results import assert_bad_input, files_below
 
 from nnit_diffusers import EXPORT_FORMATS, MLP
 from nnit_diffusers.cli.export import Export
+from nnit_diffusers.contract import CONTRACT_KEY
 from nnit_diffusers.export import footprint
 
 
@@ -100,7 +102,13 @@ def test_a_contract_beside_an_export_is_not_replaced_without_force(nnit, network
     beside.write_text("{}")
     assert_bad_input(nnit(*export), "'policy.h.contract.json', which exists: add --force")
     assert not Path("policy.h").exists()
-    # a network without a contract leaves none that is of another
+    # replaced by the contract of the network
+    contract = MLP.from_pretrained(f"{networks}/network-0").contract.to_dict()
+    assert nnit(*export, "--force", "--json").json["contract"] == str(beside)
+    assert json.loads(beside.read_text()) == json.loads(json.dumps(contract))
+    # a network without one leaves none that is of another
+    config = Path(networks, "network-0", "config.json")
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != CONTRACT_KEY}))
     assert nnit(*export, "--force", "--json").json["contract"] is None and not beside.exists()
 
 
