@@ -15,6 +15,7 @@ import nnit_diffusers
 from nnit_diffusers import MLP, MLPArchitecture, evaluate
 from nnit_diffusers.cli.main import COMMANDS, parse
 from nnit_diffusers.cli.sources import load_networks
+from nnit_diffusers.export import quantize
 from nnit_diffusers.pipelines.fingerprint import fingerprints
 from nnit_diffusers.writing import write_json
 
@@ -74,6 +75,14 @@ def test_scores_of_saved_networks_are_those_of_evaluate(nnit, networks):
     assert result.code == 0 and found == json.loads(json.dumps(expected))
     assert json.loads(Path("scores.json").read_text()) == result.json
     assert_bad_input(nnit("evaluate", networks, "--output", "scores.json"), "which exists: add --force")
+
+
+def test_networks_are_scored_with_the_weights_of_a_chip(nnit, networks):
+    result = nnit("evaluate", networks, "--quantize", "int8", "--json")
+    exported = [quantize(network) for network in load_networks(networks).values()]
+    expected = [scored.score for scored in evaluate(exported, tiny_tasks.TinyDataTask())]
+    assert [entry["score"] for entry in result.json["networks"]] == expected and result.json["quantize"] == "int8"
+    assert result.json["networks"][0]["architecture"]["hidden_sizes"] == [9, 7]
 
 
 def test_the_default_task_is_the_one_recorded_with_the_networks(nnit, networks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +19,7 @@ from .sources import FileOptions, fetch, is_file, kind_of, load_networks, load_p
 if TYPE_CHECKING:
     from ..evaluation import EvaluationResult
     from ..networks import MLP
+    from ..tasks import Task
 
 
 @dataclass(kw_only=True)
@@ -64,8 +66,10 @@ class Evaluate(GenerationOptions, FileOptions, Command):
     episode_seed: int = 0
     """Random seed that chooses the episodes, the same ones for every network."""
     num_workers: OptionalInt = None
-    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU
-    that this process may use."""
+    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU that this process may
+    use."""
+    quantize: Annotated[Literal["int8"] | None, arg(metavar="int8", help_behavior_hint="")] = None
+    """Score networks with 8-bit weights, as nnit export --format c --quantize int8 exports them. Default: floats."""
     min_score: OptionalFloat = None
     """Exit with code 1 if any network scores less than this, 0 to 1. Default: no threshold."""
     output: OptionalStr = None
@@ -75,7 +79,7 @@ class Evaluate(GenerationOptions, FileOptions, Command):
 
     def run(self) -> Report:
         from ..evaluation import evaluate
-        from ..markdown import markdown_table
+        from ..export import quantize
         from ..provenance import provenance
         from ..writing import write_json
 
@@ -90,12 +94,14 @@ class Evaluate(GenerationOptions, FileOptions, Command):
         names, networks = zip(*self.networks(folders))
         check_contracts(names, networks, task, self.task is not None, self.num_workers)
 
-        # score them
-        results = evaluate(networks, task, self.num_episodes, self.episode_seed, self.num_workers, split=self.split)
+        # score them, as they are or as they run on a chip
+        scored = networks if self.quantize is None else [quantize(network) for network in networks]
+        results = evaluate(scored, task, self.num_episodes, self.episode_seed, self.num_workers, split=self.split)
         payload: dict[str, Any] = {
             "task": task.name,
             "split": self.split,
             "episode_seed": self.episode_seed,
+            "quantize": self.quantize,
             "mean_score": statistics.fmean(result.score for result in results),
             "min_score": min(result.score for result in results),
             "networks": [{"name": name, **result.to_dict()} for name, result in zip(names, results)],
@@ -104,27 +110,11 @@ class Evaluate(GenerationOptions, FileOptions, Command):
         if self.output is not None:
             write_json(self.output, payload)
 
-        # table with a row per network
-        has_returns = any(result.mean_return_interval is not None for result in results)
-        rows = [
-            [
-                name,
-                "-" if result.architecture is None else str(list(result.architecture.hidden_sizes)),
-                "-" if result.architecture is None else f"{result.architecture.num_parameters:,}",
-                f"{result.score:.1%}",
-                "{:.1%} to {:.1%}".format(*result.confidence_interval),
-                f"{result.num_episodes:,}"
-                if result.num_successes is None
-                else f"{result.num_successes:,} of {result.num_episodes:,}",
-                *([_mean_return(result)] if has_returns else []),
-            ]
-            for name, result in zip(names, results)
-        ]
-        header = ["Network", "Hidden sizes", "Parameters", task.metric.title, "95% interval"]
-        header.append("Successes" if task.metric.is_share else f"{task.sample_name.capitalize()}s")
-        table = markdown_table([*header, *(["Mean return, 95% interval"] if has_returns else [])], rows)
+        table = _table(task, names, results)
         failed = self.min_score is not None and payload["min_score"] < self.min_score
-        summary = f"{task.name}, {self.split}: mean {payload['mean_score']:.1%}, minimum {payload['min_score']:.1%}."
+        weights = "" if self.quantize is None else f", {self.quantize} weights"
+        summary = f"{task.name}, {self.split}{weights}: mean {payload['mean_score']:.1%}, "
+        summary += f"minimum {payload['min_score']:.1%}."
         verdict = f" Less than --min-score {self.min_score}." if failed else ""
         return Report(payload, f"{table}\n\n{summary}{verdict}", failed)
 
@@ -189,6 +179,30 @@ class Evaluate(GenerationOptions, FileOptions, Command):
             raise ValueError(f"`SOURCE` must be a pipeline to use the options {unused}, but received saved networks.")
         if "file" not in kinds:
             self.check_unused(list(self.sources))
+
+
+def _table(task: Task, names: Sequence[str], results: Sequence[EvaluationResult]) -> str:
+    """A row for every network."""
+    from ..markdown import markdown_table
+
+    has_returns = any(result.mean_return_interval is not None for result in results)
+    rows = [
+        [
+            name,
+            "-" if result.architecture is None else str(list(result.architecture.hidden_sizes)),
+            "-" if result.architecture is None else f"{result.architecture.num_parameters:,}",
+            f"{result.score:.1%}",
+            "{:.1%} to {:.1%}".format(*result.confidence_interval),
+            f"{result.num_episodes:,}"
+            if result.num_successes is None
+            else f"{result.num_successes:,} of {result.num_episodes:,}",
+            *([_mean_return(result)] if has_returns else []),
+        ]
+        for name, result in zip(names, results)
+    ]
+    header = ["Network", "Hidden sizes", "Parameters", task.metric.title, "95% interval"]
+    header.append("Successes" if task.metric.is_share else f"{task.sample_name.capitalize()}s")
+    return markdown_table([*header, *(["Mean return, 95% interval"] if has_returns else [])], rows)
 
 
 def _mean_return(result: EvaluationResult) -> str:

@@ -299,7 +299,7 @@ def _finish(state: SearchState, target: float, metric: str) -> SearchResult:
         shutil.rmtree(winner, ignore_errors=True)
     else:
         network = result.network(result.winner)
-        # what was scored with 8-bit weights says nothing exact of the floats that are saved
+        # a score with 8-bit weights is not that of the floats that are saved
         if network.contract is not None and limits.quantize is None:
             network.contract = replace(network.contract, score=_score(state, result.winner, metric))
         with replacing_folder(winner) as folder:
