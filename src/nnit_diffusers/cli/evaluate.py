@@ -66,8 +66,8 @@ class Evaluate(GenerationOptions, FileOptions, Command):
     episode_seed: int = 0
     """Random seed that chooses the episodes, the same ones for every network."""
     num_workers: OptionalInt = None
-    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU
-    that this process may use."""
+    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU that this process may
+    use."""
     quantize: Annotated[Literal["int8"] | None, arg(metavar="int8", help_behavior_hint="")] = None
     """Score networks with 8-bit weights, as nnit export --format c --quantize int8 exports them. Default: floats."""
     min_score: OptionalFloat = None

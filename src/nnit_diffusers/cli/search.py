@@ -69,8 +69,8 @@ class Search(Command):
     seed: int = 0
     """Random seed of the networks and the episodes."""
     num_workers: OptionalInt = None
-    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU
-    that this process may use."""
+    """Number of processes that run episodes, for simulated tasks. Default: one for each CPU that this process may
+    use."""
     data_dir: OptionalStr = None
     """Folder where the task finds or downloads its data. Default: the task's own folder."""
     revision: OptionalStr = None
