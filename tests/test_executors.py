@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -64,8 +65,9 @@ def test_what_runs_jobs_is_made_once_in_a_process_and_closed_when_another_replac
     processes = {path.name.split("-")[-1] for path in files(tmp_path, "made")}
     assert len(files(tmp_path, "made")) == len(processes) <= 2
     assert not files(tmp_path, "closed")
-    while len(files(tmp_path, "closed")) < len(processes):  # until each process has had a job
-        run_on(executor, make_worker, jobs)
+    for _ in range(50):
+        if len(files(tmp_path, "closed")) < len(processes):  # until each process has had a job
+            run_on(executor, make_worker, jobs)
     assert {path.name.split("-")[-1] for path in files(tmp_path, "closed")} == processes
 
 
@@ -142,11 +144,19 @@ def test_jobs_that_have_not_begun_are_cancelled_on_an_interrupt(tmp_path):
     assert len(files(tmp_path, "pause")) < 10
 
 
-def test_each_thread_has_its_own_runner(tmp_path):
+def test_each_thread_has_its_own_runner():
+    def create():
+        owner = threading.get_ident()
+
+        def run_here(job):
+            time.sleep(0.02)
+            return owner, threading.get_ident()
+
+        return run_here
+
     with ThreadPoolExecutor(2) as threads:
-        jobs = [("pause", number, str(tmp_path)) for number in range(10)]
-        assert run_on(threads, partial(Runner, tmp_path), jobs) == [number**2 for number in range(10)]
-        assert len(files(tmp_path, "made")) == 2
+        found = run_on(threads, create, range(10))
+    assert len(set(found)) == 2 and all(owner == runs for owner, runs in found)
 
 
 def test_many_jobs_are_submitted_in_parts(monkeypatch, tmp_path):
