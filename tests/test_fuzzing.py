@@ -24,6 +24,7 @@ from nnit_diffusers import (
     NNiTTransformer,
     WeightDataset,
     WeightPatchTokenizer,
+    export_network,
 )
 from nnit_diffusers.cards.meaning import meaning
 from nnit_diffusers.cli.contracts import contract_lines
@@ -147,6 +148,32 @@ def test_damaged_weights_load_or_are_refused(saved, data):
         with suppress(OSError, ValueError):
             if kind == "dataset":
                 WeightDatasetWriter(folder)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Contents of files of a network that are read as graphs."""
+    folder = tmp_path_factory.mktemp("exported")
+    formats = {".onnx": "onnx", ".pt2": "torch-export"}
+    return {
+        suffix: export_network(MLP(5, [4], 3, "silu", "tanh"), folder / f"network{suffix}", format).read_bytes()
+        for suffix, format in formats.items()
+    }
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@FUZZED
+@given(data=st.data())
+def test_a_damaged_file_of_another_program_is_a_network_or_is_refused_in_one_line(exported, suffix, data):
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / f"network{suffix}"
+        path.write_bytes(data.draw(corrupted(exported[suffix])))
+        try:
+            network = MLP.from_checkpoint(path, ignore_clip=True)
+        except (OSError, ValueError) as error:
+            assert "\n" not in str(error)
+        else:
+            assert network(torch.zeros(2, network.architecture.in_features)).shape[0] == 2
 
 
 @FUZZED

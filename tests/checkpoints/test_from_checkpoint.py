@@ -127,9 +127,7 @@ def test_a_file_without_a_hidden_layer_or_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must have a hidden layer to be an MLP"):
         MLP.from_checkpoint(tmp_path / "network.safetensors", activation="relu")
     (tmp_path / "network.h5").touch()
-    with pytest.raises(
-        ValueError, match=r"network.h5' must be the file of a network, which ends in one of \('.onnx', "
-    ):
+    with pytest.raises(ValueError, match=r"network.h5' must be the file of a network, which ends in one of \('"):
         MLP.from_checkpoint(tmp_path / "network.h5")
     with pytest.raises(FileNotFoundError, match="no file named missing.onnx"):
         MLP.from_checkpoint(tmp_path / "missing.onnx")

@@ -76,6 +76,13 @@ def test_a_table_of_classes_from_training_to_predictions(nnit, table, tmp_path):
         predicted = nnit("predict", source, "new.csv", "--json")
         assert predicted.code == 0, predicted.err
         assert {row["kind"] for row in predicted.json["predictions"]} <= {"long", "short"}
+    # a file has no columns of its own
+    assert nnit("export", "networks/network-0", "--format", "onnx", "--output", "file.onnx").code == 0
+    of_file, of_folder = (
+        nnit("predict", *source, "new.csv", "--json").json["predictions"]
+        for source in (("file.onnx", "--columns", "my-table"), ("networks/network-0",))
+    )
+    assert of_file == of_folder
     assert nnit("predict", "networks", "new.csv", "--output", "predictions.csv").code == 0
     assert list(pandas.read_csv("predictions.csv").columns) == ["kind", "kind_probability"]
     published = nnit("publish", "my-table", "--dry-run", "--json")
