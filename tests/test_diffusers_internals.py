@@ -17,8 +17,15 @@ from nnit_diffusers.diffusers_internals import PRIVATE_NAMES, register_transform
 SOURCE = Path(nnit_diffusers.__file__).parent
 INTERNALS = "diffusers_internals.py"
 LIBRARIES = ("accelerate", "diffusers", "huggingface_hub", "peft", "safetensors", "torch", "transformers")
-# Of ManiSkill: the task switches its rewards off. Its other private names are of classes that are not of `LIBRARIES`.
-OF_OTHER_LIBRARIES = {"_reward_mode"}
+# Of ManiSkill: the task switches its rewards off, and sees whether a controller scales in its own way. Of
+# Stable-Baselines3: a policy without an environment. Of torch: whether a module has hooks.
+OF_OTHER_LIBRARIES = {
+    "_reward_mode",
+    "_clip_and_scale_action",
+    "_setup_model",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+}
 PRIVATE_MODULES = {row.owner for row in PRIVATE_NAMES if row.use == "imported"}
 LISTED = {row.name for row in PRIVATE_NAMES}
 NEED_OTHERS = ("integrations/", "tasks/maniskill/")  # modules that need LeRobot, or ManiSkill's simulator

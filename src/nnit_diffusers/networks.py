@@ -21,7 +21,6 @@ from .architecture import MLPArchitecture
 from .checkpoints import contract_of_file, read_network
 from .contract import CONTRACT_KEY, NetworkContract
 from .loading.local import find_folder, read_json_object, read_weights
-from .writing import write_json
 
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
@@ -111,12 +110,6 @@ class MLP(
         if contract is not None:
             contract.check_sizes(self.architecture.in_features, self.architecture.out_features)
         self._contract = contract
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        super()._save_pretrained(save_directory)
-        if self.contract is not None:  # the mixin writes a configuration only where there is none
-            contract = {CONTRACT_KEY: self.contract.to_dict()}
-            write_json(save_directory / CONFIG_NAME, {**self.architecture.to_dict(), **contract})
 
     @classmethod
     def from_architecture(
@@ -209,7 +202,8 @@ class MLP(
             `ValueError`: If modules were replaced and the network is no MLP any more. Nothing is written then.
         """
         # The mixin's own configuration has the arguments of `__init__`, not the modules as they are.
-        config = {**self.architecture.to_dict(), **(config or {})}
+        contract = {} if self.contract is None else {CONTRACT_KEY: self.contract.to_dict()}
+        config = {**self.architecture.to_dict(), **contract, **(config or {})}
         return super().save_pretrained(Path(save_directory), config=config, **kwargs)
 
     def __getitem__(self, index: slice | int) -> nn.Module:

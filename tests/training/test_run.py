@@ -12,7 +12,7 @@ from tiny import PATCH_SIZE
 from tiny_tasks import TinyDataTask
 
 from nnit_diffusers import ClassificationTask, NNiTPipeline, evaluate, get_task
-from nnit_diffusers.training import Recipe, run, train
+from nnit_diffusers.training import Recipe, checks, run, train
 from nnit_diffusers.training.hypernetwork import GHNTrainer
 from nnit_diffusers.training.transformer import NNiTTrainer
 
@@ -248,7 +248,7 @@ def test_demonstrations_of_a_task_without_an_expert_are_refused(tmp_path):
 
 
 def test_missing_packages_are_missed_before_the_first_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "_NEEDED_PACKAGES", ("jinja2", "not_installed_here"))
+    monkeypatch.setattr(checks, "_NEEDED_PACKAGES", ("jinja2", "not_installed_here"))
     with pytest.raises(ImportError, match=r"Training needs \['not_installed_here'\]: `pip install nnit-diffusers"):
         train_tiny(tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -138,6 +138,7 @@ def search(
 
 def _settings(pipe: NNiTPipeline, task: Task, plan: Mapping[str, Any], limits: ChipLimits) -> dict[str, Any]:
     """Settings that identify a search. They do not include `target`, nor arguments that only affect speed."""
+    _check_sizes(pipe, task)
     of_task = asdict(SearchPlan.for_task(task))
     if task.sample_name == "sample":
         # a small table has fewer samples than the plan
@@ -337,10 +338,8 @@ def _score(state: SearchState, winner: Candidate, metric: str) -> ScoreRecord:
     )
 
 
-def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str, Any]) -> None:
-    """Raises `ValueError` if the task does not fit the pipeline, or a setting is out of range."""
-    check_source(pipe, settings["source"])
-    # sizes of the task
+def _check_sizes(pipe: NNiTPipeline, task: Task) -> None:
+    """Raises `ValueError` if networks of the pipeline have other sizes than those of the task."""
     config = pipe.tokenizer.config
     if (config.in_features, config.out_features) != (task.in_features, task.out_features):
         raise ValueError(
@@ -348,6 +347,10 @@ def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str,
             f"pipeline, but received {task.name!r} with {task.in_features} and {task.out_features}."
         )
 
+
+def _check(pipe: NNiTPipeline, task: Task, target: float, settings: Mapping[str, Any]) -> None:
+    """Raises `ValueError` if the task does not fit the pipeline, or a setting is out of range."""
+    check_source(pipe, settings["source"])
     # ranges
     if not 0 < target < 1:
         raise ValueError(f"`target` must lie between 0 and 1, both exclusive, but received {target}.")

@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def in_this_process(task):
-    task._read_contract(0)
+    task._place(0)
     contract = contract_of(task)
     task.close()
     return contract
