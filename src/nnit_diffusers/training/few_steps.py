@@ -17,16 +17,19 @@ MANY_STEPS = 20
 """Steps that they are compared with."""
 TOLERANCE = 0.005
 """Part of a score, half a point in percent, that few steps may be behind on validation data."""
-NUM_ARCHITECTURES, NUM_NETWORKS = 12, 2
-"""Architectures of the seen region, and networks of each, from the same noise for every number of steps."""
+NUM_NETWORKS = 2
+"""Networks of each architecture, from the same noise for every number of steps."""
 
 
-def choose_num_steps(pipe: NNiTPipeline, task: Task, num_episodes: int | None = None, seed: int = 0) -> dict[str, Any]:
+def choose_num_steps(
+    pipe: NNiTPipeline, task: Task, num_architectures: int = 12, num_episodes: int | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Measures few steps beside many on validation data, and makes the fewest that hold the pipeline's default.
 
     Parameters:
         pipe (`NNiTPipeline`): The pipeline, whose `default_num_inference_steps` is set.
         task (`Task`): What its networks are for; they have architectures that were trained on.
+        num_architectures (`int`, defaults to 12): Architectures of the seen region.
         num_episodes (`int`, *optional*): Validation episodes (samples) of each network; those of the task by default.
         seed (`int`, defaults to 0): Seed of architectures, networks and episodes.
 
@@ -34,7 +37,7 @@ def choose_num_steps(pipe: NNiTPipeline, task: Task, num_episodes: int | None = 
         `dict[str, Any]`: `chosen`, and the mean score of each number of steps that was tried, by its name.
     """
     pipe.set_progress_bar_config(disable=True)
-    architectures = task.regions.sample("seen", NUM_ARCHITECTURES, torch.Generator().manual_seed(seed))
+    architectures = task.regions.sample("seen", num_architectures, torch.Generator().manual_seed(seed))
     screened = task.for_screening()
 
     def mean_score(num_steps: int) -> float:
@@ -58,7 +61,7 @@ def choose_num_steps(pipe: NNiTPipeline, task: Task, num_episodes: int | None = 
         "mean_scores": {str(num_steps): mean for num_steps, mean in sorted(means.items())},
         "tolerance": TOLERANCE,
         "split": "validation",
-        "num_architectures": NUM_ARCHITECTURES,
+        "num_architectures": num_architectures,
         "num_networks": NUM_NETWORKS,
         "num_episodes": num_episodes or task.num_evaluation_samples("validation"),
         "seed": seed,

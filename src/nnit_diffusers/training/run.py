@@ -278,7 +278,9 @@ class _Run:
         """Chooses the denoising steps that the pipeline takes by default, on validation data."""
         self.progress.begin("denoising steps")
         nnit = self.recipe.nnit
-        chosen = choose_num_steps(pipeline, self.task, nnit.validation_episodes, nnit.seed)
+        # as many as a validation has in its three regions
+        num_architectures = 3 * nnit.validation_architectures
+        chosen = choose_num_steps(pipeline, self.task, num_architectures, nnit.validation_episodes, nnit.seed)
         write_json(self.work / _STEPS_NAME, chosen)
         self.progress.finish("denoising steps")
 
