@@ -36,7 +36,7 @@ test: quality $(VULKAN) $(CHROMIUM)  ## everything that CI runs: `make quality`,
 lowest:  ## the test suite on the oldest versions that setup.py claims, in .venv/lowest
 	$(PYTHON) scripts/test_lowest.py --venv $(VENV)/lowest $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
-peers:  ## exports in RSL-RL and Stable-Baselines3, in .venv/peers
+peers:  ## networks in RSL-RL, Stable-Baselines3 and LEAPP, in .venv/peers
 	$(PYTHON) scripts/test_peers.py --venv $(VENV)/peers $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 lerobot:  ## the plugin beside LeRobot itself, in .venv/lerobot; needs PYTHON=python3.12 or later

@@ -4,11 +4,13 @@
         --data_dir outputs/stackcube-easy/demonstrations --architectures 64-64 256 \
         --output_path docs/measurements/stackcube-easy_direct.json
 
-The scores show which architectures can solve a task at all, and so which ones a training grid should contain.
+The scores show which architectures can solve a task at all, and so which ones a training grid should contain. With
+`--pretrained_model_name_or_path`, generated networks of the same shapes run in the same episodes.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -16,7 +18,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from tqdm.auto import trange
 from training_cost import sgd_step
 
-from nnit_diffusers import MLP, Task, evaluate
+from nnit_diffusers import MLP, NNiTPipeline, Task, evaluate
 from nnit_diffusers.evaluation import wilson_interval
 from nnit_diffusers.folding import fold_observation_statistics
 from nnit_diffusers.markdown import markdown_table
@@ -46,7 +48,15 @@ class Arguments:
     learning_rate: float = 3e-3
     """Peak learning rate, with cosine decay."""
     num_episodes: int | None = None
-    """Validation episodes or samples per network; the task's own number by default."""
+    """Episodes or samples per network; the task's own number by default."""
+    split: Literal["validation", "test"] = "validation"
+    """Data split to score on."""
+    episode_seed: int = 0
+    """Seed that chooses the episodes."""
+    pretrained_model_name_or_path: str | None = None
+    """Pipeline whose networks of the same shapes are scored beside them, as many as there are training runs."""
+    num_inference_steps: int | None = None
+    """Denoising steps of these. Default: those of the pipeline."""
 
 
 def hidden_sizes_of(name: str) -> list[int]:
@@ -80,45 +90,78 @@ def train(task: Task, hidden_sizes: list[int], seed: int, arguments: Arguments) 
     return network, sum(last) / len(last)
 
 
-def measure(task: Task, name: str, arguments: Arguments) -> dict[str, Any]:
-    """Scores of all training runs of one architecture."""
-    trained = [train(task, hidden_sizes_of(name), seed, arguments) for seed in arguments.sgd_seeds]
-    networks, losses = zip(*trained)
-    results = evaluate(networks, task.for_screening(), arguments.num_episodes, split="validation", progress_bar=False)
+def score(networks: Sequence[MLP], task: Task, arguments: Arguments) -> dict[str, Any]:
+    """Score of networks of one architecture, over all of them and of each."""
+    results = evaluate(
+        networks,
+        task.for_screening(),
+        arguments.num_episodes,
+        split=arguments.split,
+        seed=arguments.episode_seed,
+        progress_bar=False,
+    )
     successes, episodes = (sum(getattr(r, field) for r in results) for field in ("num_successes", "num_episodes"))
     return {
         "score": successes / episodes,
         "interval": list(wilson_interval(successes, episodes)),
         "num_episodes": episodes,
         "scores": [result.score for result in results],
-        "losses": list(losses),
     }
+
+
+def measure(task: Task, name: str, arguments: Arguments, pipe: NNiTPipeline | None) -> dict[str, Any]:
+    """Scores of all training runs of one architecture, and of as many generated networks."""
+    hidden_sizes = hidden_sizes_of(name)
+    trained = [train(task, hidden_sizes, seed, arguments) for seed in arguments.sgd_seeds]
+    networks, losses = zip(*trained)
+    architecture = networks[0].architecture
+    row = {"num_parameters": architecture.num_parameters, **score(networks, task, arguments), "losses": list(losses)}
+    if pipe is not None:
+        generated = pipe(
+            arch=hidden_sizes,
+            num_networks=len(networks),
+            num_inference_steps=arguments.num_inference_steps,
+            generator=torch.Generator().manual_seed(arguments.episode_seed),
+        ).networks
+        row["generated"] = score(generated, task, arguments)
+    return row
 
 
 def main(arguments: Arguments) -> None:
     task = load_task(arguments.task, arguments.data_dir)
+    pipe = None
+    if arguments.pretrained_model_name_or_path is not None:
+        pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
+        pipe.set_progress_bar_config(disable=True)
     # train and score, one architecture after another
     report = {
-        "what": "Networks trained one by one, without a hypernetwork: validation score over all seeds, its 95% Wilson "
-        "interval, the score of every seed, and the mean training loss over the last 100 steps.",
+        "what": "Networks trained one by one, without a hypernetwork: score over all seeds, its 95% Wilson interval, "
+        "the score of every seed, and the mean training loss over the last 100 steps. `generated`: the same of "
+        "generated networks, in the same episodes.",
         "arguments": asdict(arguments),
         **provenance(),
         "architectures": {},
     }
     for name in arguments.architectures:
-        report["architectures"][name] = measure(task, name, arguments)
+        report["architectures"][name] = measure(task, name, arguments, pipe)
         write_json(arguments.output_path, report)
     # print
     rows = [
         (
             name,
-            f"{row['score']:.1%}",
-            f"{row['interval'][0]:.1%} to {row['interval'][1]:.1%}",
+            f"{row['num_parameters']:,}",
+            *([_percent(row["generated"])] if pipe is not None else []),
+            _percent(row),
             f"{min(row['losses']):.4f}",
         )
         for name, row in report["architectures"].items()
     ]
-    print(markdown_table(("Hidden sizes", "Score", "95% interval", "Minimum loss"), rows))
+    generated = ("Generated",) if pipe is not None else ()
+    print(markdown_table(("Hidden sizes", "Parameters", *generated, "Trained directly", "Minimum loss"), rows))
+
+
+def _percent(row: dict[str, Any]) -> str:
+    return f"{row['score']:.1%} ({row['interval'][0]:.1%} to {row['interval'][1]:.1%})"
 
 
 if __name__ == "__main__":

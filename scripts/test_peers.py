@@ -1,4 +1,4 @@
-"""Tests exports in the libraries that read them, RSL-RL and Stable-Baselines3, in an environment of its own.
+"""Tests networks in RSL-RL, Stable-Baselines3 and LEAPP, in an environment of its own.
 
     make peers [TORCH_INDEX=...]
     python scripts/test_peers.py [--venv .venv/peers] [--torch-index URL] [arguments of pytest]
@@ -40,7 +40,7 @@ def main() -> None:
     # torch first and by itself, as the Makefile does
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
     pip(venv, *(["--index-url", options.torch_index] if options.torch_index else []), "torch")
-    pip(venv, "--editable", f"{ROOT}[onnx,test]", "rsl-rl-lib", "stable-baselines3")
+    pip(venv, "--editable", f"{ROOT}[onnx,test]", "rsl-rl-lib", "stable-baselines3", "leapp")
     failed = run_tests(venv, *TESTS, *others)
     # the older release
     pip(venv, OLDER_RSL_RL)

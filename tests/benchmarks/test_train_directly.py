@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 from train_directly import Arguments, hidden_sizes_of, main
 
+from nnit_diffusers import NNiTPipeline, evaluate
 from nnit_diffusers.evaluation import wilson_interval
 
 
@@ -27,6 +29,17 @@ def test_the_same_seed_trains_the_same_network(tmp_path):
         main(Arguments(("6",), str(tmp_path / name), sgd_seeds=(3,), max_train_steps=20))
         reports.append(json.loads((tmp_path / name).read_text())["architectures"])
     assert reports[0] == reports[1]
+
+
+def test_generated_networks_of_the_same_shapes_are_scored_beside(tmp_path, digits_pipeline_folder, digits):
+    path, pipe = tmp_path / "direct.json", str(digits_pipeline_folder)
+    settings = {"sgd_seeds": (0, 1), "max_train_steps": 2, "split": "test", "episode_seed": 5}
+    main(Arguments(("9-8",), str(path), pretrained_model_name_or_path=pipe, num_inference_steps=2, **settings))
+    row = json.loads(path.read_text())["architectures"]["9-8"]
+    generator = torch.Generator().manual_seed(5)
+    networks = NNiTPipeline.from_pretrained(pipe)([9, 8], 2, num_inference_steps=2, generator=generator).networks
+    assert row["generated"]["scores"] == [result.score for result in evaluate(networks, digits, split="test")]
+    assert row["num_parameters"] == networks[0].architecture.num_parameters
 
 
 def test_an_invalid_list_of_sizes_is_refused():

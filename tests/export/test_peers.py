@@ -1,6 +1,6 @@
-"""Exported checkpoints in the libraries that they are for: RSL-RL and Stable-Baselines3.
+"""Networks in the libraries of others: checkpoints in RSL-RL and Stable-Baselines3, a traced policy in LEAPP.
 
-Neither is in the environment of `make test`. `make peers` makes one that has both, and runs these tests there.
+None is in the environment of `make test`. `make peers` makes one that has all, and runs these tests there.
 """
 
 import json
@@ -35,6 +35,8 @@ needs_rsl_rl = pytest.mark.skipif(not is_installed("rsl-rl-lib"), reason="RSL-RL
 needs_sb3 = pytest.mark.skipif(
     not is_installed("stable-baselines3"), reason="Stable-Baselines3 is not installed: `make peers`"
 )
+
+needs_leapp = pytest.mark.skipif(not is_installed("leapp"), reason="LEAPP is not installed: `make peers`")
 
 
 class Environments:
@@ -145,3 +147,24 @@ def test_ppo_of_stable_baselines3_trains_on_in_an_environment_of_these_spaces(tm
     torch.manual_seed(5)
     export_network(network, path, "sb3")
     assert torch.equal(torch.rand(3), expected)
+
+
+@needs_leapp
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_leapp_exports_a_network_that_acts_the_same_and_is_read_back(tmp_path, activation):
+    import leapp
+
+    network = network_of([9, 7], activation)
+    leapp.start(name="pipeline", save_path=str(tmp_path))
+    observations = leapp.annotate.input_tensors("policy", {"observations": torch.randn(1, 5)})
+    leapp.annotate.output_tensors("policy", {"actions": network(observations)}, export_with="onnx")
+    leapp.stop()
+    leapp.compile_graph(visualize=False)
+
+    folder, observation = tmp_path / "pipeline", torch.randn(1, 5)
+    pipeline = leapp.InferenceManager(str(folder / "pipeline.yaml"))
+    actions = pipeline({"policy/observations": observation})["policy/actions"]
+    torch.testing.assert_close(actions, network(observation), rtol=0, atol=1e-5)
+    read = MLP.from_checkpoint(folder / "policy.onnx")
+    assert read.architecture == network.architecture
+    assert all(torch.equal(read.state_dict()[name], value) for name, value in network.state_dict().items())

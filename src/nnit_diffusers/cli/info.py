@@ -46,9 +46,16 @@ class Info(FileOptions, Command):
             ((_, network),) = load_networks(self.model, self.revision, self).items()
             architecture = network.architecture
             sizes = {"num_parameters": architecture.num_parameters, "num_bytes": Path(self.model).stat().st_size}
-            task = None if network.contract is None else network.contract.task
-            described = {"name": self.model, "kind": "network", "task": task, **architecture.to_dict(), **sizes}
-            return Report(described, "\n".join(_lines(described, network.contract)))
+            contract = network.contract
+            described = {
+                "name": self.model,
+                "kind": "network",
+                "task": None if contract is None else contract.task,
+                **architecture.to_dict(),
+                **sizes,
+                "contract": None if contract is None else contract.to_dict(),
+            }
+            return Report(described, "\n".join(_lines(described, contract)))
         self.check_unused([self.model])
         folder = fetch(self.model, self.revision, ("*.json", "*.safetensors"))
         kind = kind_of(folder, self.model)
