@@ -35,6 +35,8 @@ MAX_WEIGHTS = 2**30
 """Weights of one batch, padding included."""
 MAX_JSON_BYTES = 2**24
 """Size of a JSON file."""
+MAX_TASKS = 2**10
+"""Tasks of one model."""
 MAX_ROWS = 10**8
 """Networks of a weight dataset."""
 

@@ -6,7 +6,6 @@ patch, D model width, H attention heads, K size of a head, V architecture vocabu
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +16,18 @@ from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.attention import AttentionMixin, AttentionModuleMixin, FeedForward
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.cache_utils import CacheMixin
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_timestep_embedding
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.utils import BaseOutput, apply_lora_scale
 from torch import nn
 
-from ..architecture import MASK_TOKEN, NONE_TOKEN, WIDTH_TOKEN_OFFSET
+from ..architecture import MASK_TOKEN, WIDTH_TOKEN_OFFSET
 from ..diffusers_internals import register_transformer_block
 from ..loading.hub import NNiTModelMixin, check_safetensors
 from ..loading.limits import MAX_DEPTH, MAX_PARAMETERS, MAX_PATCH_SIZE, check_number, check_sizes, check_total
+from .embeddings import NNiTArchitectureEmbedding, NNiTPositionEmbedding, TaskEmbedding, check_labels, check_task_names
 
 
-# Distances of a layer from the first and the last layer are clamped to this value, so that layers of a deeper network
-# have only distances that were seen in training.
-_MAX_DISTANCE = 2
 _TIME_DIM = 128
-_POSITION_DIM = 32
-_POSITION_PERIOD = 64
-_WIDTH_OCTAVES = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
 
 
 @dataclass
@@ -137,64 +131,6 @@ class NNiTTransformerBlock(nn.Module):
         return hidden_states + gate_ff * self.ff(normed)
 
 
-class NNiTArchitectureEmbedding(nn.Module):
-    """Embeds architecture tokens by their kind (mask, none or width), and widths by Fourier features of their log2.
-
-    Every width has an embedding, including widths never seen in training.
-    """
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.kind = nn.Embedding(3, dim)
-        self.width = nn.Sequential(nn.Linear(2 * len(_WIDTH_OCTAVES) + 1, dim), nn.SiLU(), nn.Linear(dim, dim))
-
-    def forward(self, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """`[…]` tokens -> `[…, D]`."""
-        is_width = tokens > NONE_TOKEN
-        octave = torch.log2((tokens - WIDTH_TOKEN_OFFSET).clamp(min=1).float())[..., None]
-        phase = octave * torch.tensor([2 * math.pi / octaves for octaves in _WIDTH_OCTAVES], device=tokens.device)
-        features = torch.cat([octave / 8, phase.sin(), phase.cos()], dim=-1).to(dtype)
-        kind = self.kind(tokens.clamp(max=NONE_TOKEN + 1))
-        return kind + self.width(features) * is_width[..., None].to(dtype)
-
-
-class NNiTPositionEmbedding(nn.Module):
-    """Embeds the position of a patch: kind, distance of its layer from either end, row and column.
-
-    Positions repeat every `max_width` units, as templates of a [`GraphHyperNetwork`] do, so a layer may have any
-    width.
-    """
-
-    def __init__(self, dim: int, max_width: int, patch_size: int):
-        super().__init__()
-        # patches of `max_width` units along a side of a weight matrix, and of a bias
-        self.periods = (-(-max_width // patch_size), -(-max_width // patch_size**2))
-        num_features = 2 + 2 * (_MAX_DISTANCE + 1) + 2 * _POSITION_DIM
-        self.mlp = nn.Sequential(nn.Linear(num_features, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
-
-    def forward(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """`[B, P, 5]` positions -> `[B, P, D]`."""
-        kind, layer, layers_behind, row, column = positions.unbind(-1)
-        weight_period, bias_period = self.periods
-        # Positions repeat, except rows of the last layer (outputs) and columns of the first (inputs).
-        row_period = torch.where(kind == 0, weight_period, bias_period)
-        row = torch.where(layers_behind > 0, row % row_period, row)
-        column = torch.where(layer > 0, column % weight_period, column)
-        # one-hot features of kind and layer
-        one_hots = [
-            F.one_hot(kind, 2),
-            F.one_hot(layer.clamp(max=_MAX_DISTANCE), _MAX_DISTANCE + 1),
-            F.one_hot(layers_behind.clamp(max=_MAX_DISTANCE), _MAX_DISTANCE + 1),
-        ]
-        # sinusoidal features of row and column
-        waves = [
-            get_timestep_embedding(index.flatten(), _POSITION_DIM, max_period=_POSITION_PERIOD)
-            for index in (row, column)
-        ]
-        features = [one_hot.float() for one_hot in one_hots] + [wave.unflatten(0, row.shape) for wave in waves]
-        return self.mlp(torch.cat(features, dim=-1).to(dtype))
-
-
 class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, PeftAdapterMixin):
     """Diffusion transformer that denoises weight patches and unmasks architecture tokens in one sequence.
 
@@ -215,16 +151,25 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         attention_head_dim (`int`, defaults to 52): Size of a head; heads times size is the model width.
         mlp_ratio (`float`, defaults to 4.0): Width of the feed-forward, in units of the model width.
         dropout (`float`, defaults to 0.0): Dropout in attention and feed-forward.
+        task_names (`list[str]`, *optional*): Tasks that the model is conditional on; `None` for a model of one task.
 
     Raises:
-        `ValueError`: If a size is not a positive integer, or exceeds what `loading.limits` allows.
+        `ValueError`: If a size is not a positive integer, or exceeds what `loading.limits` allows, or `task_names` are
+            not distinct names.
     """
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["NNiTTransformerBlock"]
     _repeated_blocks = ["NNiTTransformerBlock"]
     _keep_in_fp32_modules = ["time_embed", "architecture_time_embed", "scale_shift_table"]
-    _skip_layerwise_casting_patterns = ["patch_embed", "position_embed", "architecture_embed", "time_embed", "norm"]
+    _skip_layerwise_casting_patterns = [
+        "patch_embed",
+        "position_embed",
+        "architecture_embed",
+        "task_embed",
+        "time_embed",
+        "norm",
+    ]
 
     @register_to_config
     def __init__(
@@ -239,10 +184,12 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         attention_head_dim: int = 52,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
+        task_names: list[str] | None = None,
     ):
         super().__init__()
         # check every size before memory is allocated
         check_sizes(in_features=in_features, out_features=out_features, max_width=max_width)
+        num_tasks = check_task_names(task_names)
         check_sizes(max_depth=max_depth, num_attention_heads=num_attention_heads, most=MAX_DEPTH)
         check_sizes(num_layers=num_layers, most=MAX_DEPTH, least=0)
         check_sizes(patch_size=patch_size, most=MAX_PATCH_SIZE)
@@ -251,7 +198,9 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         dim = num_attention_heads * attention_head_dim
         check_number("mlp_ratio", mlp_ratio, 1 / dim, MAX_DEPTH)
         # bound the total number of parameters
-        width = num_layers * (4 + 2 * mlp_ratio) * dim + 15 * dim + 2 * patch_size**2 + max_width + max_depth
+        width = (
+            num_layers * (4 + 2 * mlp_ratio) * dim + 15 * dim + 2 * patch_size**2 + max_width + max_depth + num_tasks
+        )
         check_total("The parameters of `NNiTTransformer`", dim * width, MAX_PARAMETERS)
         # token embeddings
         self.patch_embed = nn.Linear(patch_size**2, dim)
@@ -266,6 +215,7 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         self.time_embed = TimestepEmbedding(_TIME_DIM, dim)
         self.architecture_time_embed = TimestepEmbedding(_TIME_DIM, dim)
         self.modulation = nn.Linear(dim, 6 * dim)
+        self.task_embed = TaskEmbedding(num_tasks, dim) if num_tasks else None
 
         # transformer blocks and output heads
         self.transformer_blocks = nn.ModuleList(
@@ -312,6 +262,7 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         architecture_timestep: torch.Tensor,
         patch_positions: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        task_labels: torch.Tensor | None = None,
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = True,
     ) -> NNiTTransformerOutput | tuple[torch.Tensor, torch.Tensor]:
@@ -325,8 +276,13 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
             architecture_timestep (`torch.Tensor`): `[B]`, 0 (all tokens known) to 1000 (all tokens masked).
             patch_positions (`torch.Tensor`): `[B, P, 5]`; see [`WeightPatchBatch`].
             attention_mask (`torch.Tensor`, *optional*): `[B, P]`, `True` for patches that exist, `False` for padding.
+            task_labels (`torch.Tensor`, *optional*):
+                `[B]`, indices into `task_names`; their number, or `None`, is a network of any task.
             attention_kwargs (`dict`, *optional*): Passed to the attention processor; `scale` scales LoRA layers.
             return_dict (`bool`, defaults to `True`): Return a [`NNiTTransformerOutput`] instead of a tuple.
+
+        Raises:
+            `ValueError`: If `task_labels` do not fit `task_names`.
         """
         num_networks, num_slots = architecture_tokens.shape
         dtype = hidden_states.dtype
@@ -335,6 +291,9 @@ class NNiTTransformer(NNiTModelMixin, ConfigMixin, AttentionMixin, CacheMixin, P
         temb = temb + self.architecture_time_embed(
             self.time_proj(architecture_timestep.expand(num_networks)).to(self._time_dtype)
         )
+        check_labels(task_labels, self.config.task_names, num_networks)
+        if self.task_embed is not None:
+            temb = temb + self.task_embed(task_labels, num_networks).to(temb)
         temb = F.silu(temb).to(dtype)
         modulation = self.modulation(temb).unflatten(-1, (6, -1))
 
