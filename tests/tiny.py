@@ -42,12 +42,12 @@ def tiny_tokenizer(**config) -> WeightPatchTokenizer:
     return WeightPatchTokenizer(IN_FEATURES, OUT_FEATURES, **{**defaults, **config})
 
 
-def tiny_ghn() -> GraphHyperNetwork:
+def tiny_ghn(**config) -> GraphHyperNetwork:
     """A GHN of the same task as the transformer."""
     torch.manual_seed(0)
     sizes = {"latent_dim": 4, "node_dim": 8, "num_message_passes": 1, "map_channels": 4, "num_convolutions": 1}
     return GraphHyperNetwork(
-        IN_FEATURES, OUT_FEATURES, max_width=MAX_WIDTH, num_templates=2, upsampling=4, **sizes
+        IN_FEATURES, OUT_FEATURES, max_width=MAX_WIDTH, num_templates=2, upsampling=4, **{**sizes, **config}
     ).eval()
 
 

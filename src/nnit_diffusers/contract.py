@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from .loading.limits import check_size, shown
+from .loading.limits import MAX_TASKS, check_size, shown
 from .loading.local import read_json_object
 from .records import Record
 
@@ -23,6 +23,7 @@ CONTRACT_KEY = "nnit_contract"
 """Key of a contract in the `config.json` of a saved network, and in exported files."""
 CONTRACT_NAME = "contract.json"
 """File of a contract in the folder of a pipeline."""
+_TASKS = "tasks"
 _NETWORK_NAME = "config.json"
 _MAX_DIMENSIONS = 8
 
@@ -303,8 +304,29 @@ class NetworkContract(Record):
         return found
 
 
+def contracts_to(contracts: Mapping[str | None, NetworkContract]) -> dict[str, Any]:
+    """JSON-ready form of the contracts of a pipeline: that of its one task, or those of several by their names."""
+    if None in contracts:
+        return contracts[None].to_dict()
+    return {_TASKS: {str(name): contract.to_dict() for name, contract in contracts.items()}}
+
+
+def contracts_from(content: Any) -> dict[str | None, NetworkContract]:
+    """Inverse of [`contracts_to`].
+
+    Raises:
+        `ValueError`: If a contract is malformed, or there are more than `loading.limits` allows.
+    """
+    if not isinstance(content, dict) or set(content) != {_TASKS}:
+        return {None: NetworkContract.from_dict(content)}
+    named = content[_TASKS]
+    if not isinstance(named, dict) or not 1 <= len(named) <= MAX_TASKS:
+        raise ValueError(f"`{_TASKS}` must be an object of 1 to {MAX_TASKS} contracts, but is {shown(named)}.")
+    return {name: NetworkContract.from_dict(contract) for name, contract in named.items()}
+
+
 def read_contract(folder: str | Path) -> NetworkContract | None:
-    """The contract in the folder of a pipeline or of a saved network, if it has one.
+    """The contract in the folder of a pipeline of one task or of a saved network, if it has one.
 
     Raises:
         `ValueError`: If it is damaged.
@@ -316,7 +338,7 @@ def read_contract(folder: str | Path) -> NetworkContract | None:
             content = content if key is None else content.get(key)
             if content is not None:
                 try:
-                    return NetworkContract.from_dict(content)
+                    return contracts_from(content).get(None)
                 except ValueError as error:
                     raise ValueError(f"{str(path)!r} must hold the contract of a network: {error}") from error
     return None

@@ -105,6 +105,19 @@ def check_fit(transformer: Any, tokenizer: Any, ghn: Any, nested: Any = None) ->
                     f"`{component}` must have the `{name}` of the `tokenizer`, {tokenizer.config[name]!r}, but has "
                     f"{model.config[name]!r}."
                 )
+    if transformer is not None and ghn is not None:
+        of_each = [_task_names(model) for model in (transformer, ghn)]
+        if of_each[0] != of_each[1]:
+            raise ValueError(
+                f"`ghn` must have the `task_names` of the `transformer`, {shown(of_each[0])}, but has "
+                f"{shown(of_each[1])}."
+            )
+
+
+def _task_names(model: Any) -> list[str] | None:
+    """Names of the tasks of a model, a list whatever sequence it was made with."""
+    names = model.config.task_names
+    return None if names is None else list(names)
 
 
 def read_model_index(path: str | os.PathLike[str], cls: Any) -> dict[str, Any]:

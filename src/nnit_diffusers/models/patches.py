@@ -35,6 +35,7 @@ class WeightPatchBatch:
         element_mask (`torch.Tensor`): `[B, P, p * p]`, `True` for weights that exist.
         architecture_tokens (`torch.Tensor`): `[B, S]`, as many as the deepest needs; see [`~MLPArchitecture.tokens`].
         architectures (`list[MLPArchitecture]`): The B architectures.
+        task_labels (`torch.Tensor`, *optional*): `[B]`, what the networks are for, for a model of several tasks.
     """
 
     patches: torch.Tensor
@@ -43,6 +44,7 @@ class WeightPatchBatch:
     element_mask: torch.Tensor
     architecture_tokens: torch.Tensor
     architectures: list[MLPArchitecture]
+    task_labels: torch.Tensor | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> WeightPatchBatch:
         """Moves all tensors; a dtype applies only to `patches`."""
@@ -54,6 +56,7 @@ class WeightPatchBatch:
             self.element_mask.to(device),
             self.architecture_tokens.to(device),
             self.architectures,
+            None if self.task_labels is None else self.task_labels.to(device),
         )
 
 

@@ -34,8 +34,9 @@ def sample_tokens(
     generators: list[torch.Generator],
     temperature: float,
     attention_kwargs: dict[str, Any] | None,
+    task_labels: torch.Tensor | None = None,
 ) -> list[list[int]]:
-    """Tokens of an architecture of every space, each from its own generator."""
+    """Tokens of an architecture of every space, each from its own generator, for the task of its label `[B]`."""
     # those of one number of tokens together: padding would change what the transformer predicts
     rows_of: dict[int, list[int]] = defaultdict(list)
     for row, space in enumerate(spaces):
@@ -44,7 +45,8 @@ def sample_tokens(
     tokens: dict[int, list[int]] = {}
     for rows in rows_of.values():
         chosen, own = [spaces[row] for row in rows], [generators[row] for row in rows]
-        tokens |= zip(rows, _unmask(pipe, chosen, num_steps, own, temperature, attention_kwargs))
+        labels = None if task_labels is None else task_labels[rows]
+        tokens |= zip(rows, _unmask(pipe, chosen, num_steps, own, temperature, attention_kwargs, labels))
     return [tokens[row] for row in range(len(spaces))]
 
 
@@ -55,6 +57,7 @@ def _unmask(
     generators: list[torch.Generator],
     temperature: float,
     attention_kwargs: dict[str, Any] | None,
+    task_labels: torch.Tensor | None,
 ) -> list[list[int]]:
     """Tokens of architectures of these spaces, which all have the same number of tokens."""
     transformer, scheduler, device = pipe.transformer, pipe.architecture_scheduler, pipe._execution_device
@@ -75,6 +78,7 @@ def _unmask(
                 architecture_tokens=tokens,
                 architecture_timestep=t.expand(len(spaces)),
                 patch_positions=no_positions,
+                task_labels=task_labels,
                 attention_kwargs=attention_kwargs,
                 return_dict=False,
             )

@@ -51,6 +51,7 @@ def _conditions(
     """Inputs of the transformer for these networks, except noisy patches and timestep."""
     return {
         "architecture_tokens": batch.architecture_tokens[rows, :num_slots],
+        "task_labels": None if batch.task_labels is None else batch.task_labels[rows],
         "architecture_timestep": torch.zeros(len(rows), device=batch.patches.device),
         "patch_positions": batch.positions[rows, :longest],
         # Without padding no mask is needed, so every attention backend works.

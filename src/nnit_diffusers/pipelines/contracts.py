@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from ..contract import CONTRACT_NAME, FoldedStatistics, NetworkContract, ProvenanceRecord
+from ..contract import CONTRACT_NAME, FoldedStatistics, NetworkContract, ProvenanceRecord, contracts_from, contracts_to
 from ..loading.local import find_folder, read_json_object
 from ..loading.pipelines import SafePipeline
 from ..provenance import package_version
@@ -21,29 +23,47 @@ _HUB_OPTIONS = ("cache_dir", "local_files_only", "revision", "token")
 
 
 class ContractPipeline(SafePipeline):
-    """A pipeline with a [`NetworkContract`] in `contract.json`, which every network that it generates gets."""
+    """A pipeline with a [`NetworkContract`] in `contract.json`, which every network that it generates gets.
 
-    _contract: NetworkContract | None = None
+    A pipeline of several tasks has one for each of them.
+    """
+
+    _contracts: Mapping[str | None, NetworkContract] = MappingProxyType({})
 
     @property
     def contract(self) -> NetworkContract | None:
         """What the networks mean, or `None`; setting one that does not fit their sizes raises `ValueError`."""
-        return self._contract
+        return self._contracts.get(None)
 
     @contract.setter
     def contract(self, contract: NetworkContract | None) -> None:
-        if contract is not None:
-            contract.check_sizes(self.tokenizer.config.in_features, self.tokenizer.config.out_features)
-        self._contract = contract
+        self.contracts = {} if contract is None else {None: contract}
 
-    def network_contract(self, contract: NetworkContract | None = None, **provenance: Any) -> NetworkContract | None:
+    @property
+    def contracts(self) -> Mapping[str | None, NetworkContract]:
+        """The contracts by the names of their tasks, or by `None` if the pipeline has one task.
+
+        Setting one that does not fit the sizes of the networks raises `ValueError`.
+        """
+        return self._contracts
+
+    @contracts.setter
+    def contracts(self, contracts: Mapping[str | None, NetworkContract]) -> None:
+        for contract in contracts.values():
+            contract.check_sizes(self.tokenizer.config.in_features, self.tokenizer.config.out_features)
+        self._contracts = dict(contracts)
+
+    def network_contract(
+        self, contract: NetworkContract | None = None, *, task: str | None = None, **provenance: Any
+    ) -> NetworkContract | None:
         """The contract of a network of this pipeline: with the statistics that are folded in, and its provenance.
 
         Parameters:
-            contract ([`NetworkContract`], *optional*): What the networks mean; that of the pipeline by default.
+            contract ([`NetworkContract`], *optional*): What the network means; that of the pipeline by default.
+            task (`str`, *optional*): What the network is for, in a pipeline of several tasks.
             provenance: Fields of [`ProvenanceRecord`] that the caller knows, such as `seed` and `index`.
         """
-        contract = self.contract if contract is None else contract
+        contract = self.contracts.get(task) if contract is None else contract
         if contract is None:
             return None
         known = {"pipeline": public_name(self.name_or_path), "package_version": package_version(), **provenance}
@@ -61,7 +81,7 @@ class ContractPipeline(SafePipeline):
         path = _contract_path(os.fspath(pretrained_model_name_or_path), kwargs)
         if path is not None:
             try:
-                pipeline.contract = NetworkContract.from_dict(read_json_object(path))
+                pipeline.contracts = contracts_from(read_json_object(path))
             except ValueError as error:
                 raise ValueError(f"{str(path)!r} is not the contract of this pipeline: {error}") from error
         return pipeline
@@ -77,8 +97,8 @@ class ContractPipeline(SafePipeline):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         # before the other files: with `push_to_hub`, diffusers uploads the folder as soon as it has written them
-        if self.contract is not None and not os.path.isfile(save_directory):
-            write_json(Path(save_directory, CONTRACT_NAME), self.contract.to_dict())
+        if self.contracts and not os.path.isfile(save_directory):
+            write_json(Path(save_directory, CONTRACT_NAME), contracts_to(self.contracts))
         elif os.path.isdir(save_directory):
             Path(save_directory, CONTRACT_NAME).unlink(missing_ok=True)
         super().save_pretrained(save_directory, *args, **kwargs)

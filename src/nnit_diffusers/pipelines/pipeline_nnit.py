@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from ..architecture import MLPArchitecture
 from ..flow import velocity_of
-from ..loading.limits import MAX_NETWORKS, MAX_TIMESTEPS, check_count, check_size, check_total
+from ..loading.limits import MAX_TIMESTEPS, check_count, check_size
 from ..loading.pipelines import check_fit
 from ..models.graph_hypernetwork import GraphHyperNetwork
 from ..models.nested_mlp import NestedMLP
@@ -28,10 +29,10 @@ from ..schedulers.scheduling_architecture import NNiTArchitectureScheduler
 from .architectures import sample_tokens
 from .batching import split_batch
 from .budget import ArchitectureLike, ArchitectureSpace, parse_architectures
+from .conditioning import TaskLike, check_guidance, spread_request
 from .contracts import ContractPipeline
-from .generators import generator_per_network
 from .pipeline_output import NNiTPipelineOutput, decode_latents
-from .requests import CALLBACK_TENSORS, check_request, check_space
+from .requests import CALLBACK_TENSORS, check_request, check_space, tensors_of
 from .timesteps import set_timesteps
 
 
@@ -118,6 +119,13 @@ class NNiTPipeline(ContractPipeline):
         self._attention_kwargs: dict[str, Any] | None = None
         self._current_timestep: torch.Tensor | None = None
         self._interrupt = False
+        self._guidance_scale = 1.0
+
+    @property
+    def task_names(self) -> list[str] | None:
+        """Names of the tasks that networks can be requested for; `None` for a pipeline of one task."""
+        names = self.transformer.config.task_names
+        return None if names is None else list(names)
 
     @property
     def grid(self) -> dict[str, int]:
@@ -170,9 +178,12 @@ class NNiTPipeline(ContractPipeline):
         generators: list[torch.Generator],
         temperature: float = 1.0,
         attention_kwargs: dict[str, Any] | None = None,
+        task_labels: torch.Tensor | None = None,
     ) -> list[MLPArchitecture]:
         """Samples architectures from p(a): the model chooses unknown widths and depths within the budget."""
-        tokens = sample_tokens(self, spaces, num_inference_steps, generators, temperature, attention_kwargs)
+        tokens = sample_tokens(
+            self, spaces, num_inference_steps, generators, temperature, attention_kwargs, task_labels
+        )
         # convert tokens to architectures
         ends = (self.tokenizer.config.in_features, self.tokenizer.config.out_features)
         return [MLPArchitecture.from_tokens(of_row, *ends, self.tokenizer.config.activation) for of_row in tokens]
@@ -206,18 +217,24 @@ class NNiTPipeline(ContractPipeline):
         attention_kwargs: dict[str, Any] | None = None,
     ) -> torch.Tensor:
         """Predicts clean patches `[B, P, p * p]` of the latents, in float32 whatever the dtype of the transformer."""
-        clean = torch.zeros_like(latents)
+        clean, scale = torch.zeros_like(latents), self._guidance_scale
         for part, (rows, conditions) in enumerate(parts):
             num_patches = conditions["patch_positions"].shape[1]
+            inputs = {
+                "hidden_states": latents[rows, :num_patches].to(self.transformer.dtype),
+                "timestep": timestep.expand(len(rows)),
+                "attention_kwargs": attention_kwargs,
+                "return_dict": False,
+                **conditions,
+            }
             with self.transformer.cache_context(f"cond_{part}"):
-                predicted = self.transformer(
-                    hidden_states=latents[rows, :num_patches].to(self.transformer.dtype),
-                    timestep=timestep.expand(len(rows)),
-                    attention_kwargs=attention_kwargs,
-                    return_dict=False,
-                    **conditions,
-                )[0]
-            clean[rows, :num_patches] = predicted.to(clean.dtype)
+                predicted = self.transformer(**inputs)[0].to(clean.dtype)
+            # classifier-free guidance: away from networks of any task
+            if scale != 1:
+                with self.transformer.cache_context(f"uncond_{part}"):
+                    of_any = self.transformer(**{**inputs, "task_labels": None})[0].to(clean.dtype)
+                predicted = of_any + scale * (predicted - of_any)
+            clean[rows, :num_patches] = predicted
         return clean
 
     def denoise(
@@ -291,6 +308,8 @@ class NNiTPipeline(ContractPipeline):
         | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         attention_kwargs: dict[str, Any] | None = None,
+        task: TaskLike = None,
+        guidance_scale: float = 1.0,
     ) -> NNiTPipelineOutput | Any:  # `Any` is the tuple: the caller knows its `return_dict`
         """Generates networks.
 
@@ -318,10 +337,15 @@ class NNiTPipeline(ContractPipeline):
             callback_on_step_end_tensor_inputs (`Sequence[str]`, defaults to `("latents",)`):
                 Names of the tensors passed to the callback; only `"latents"` exists.
             attention_kwargs (`dict`, *optional*): For the attention processor; `scale` scales LoRA layers.
+            task (`str` or `list[str]`, *optional*):
+                What the networks are for, in a pipeline of several tasks; a list for several in one batch, which pairs
+                with the list of architectures. By default each network is for a task that is drawn at random.
+            guidance_scale (`float`, defaults to 1.0):
+                Scale of classifier-free guidance towards the task; above 1, it costs a second prediction a step.
 
         Returns:
             [`NNiTPipelineOutput`] or `tuple`:
-                `networks` and `architectures`; networks of the same requested architecture are consecutive.
+                `networks`, `architectures` and `tasks`; networks of the same requested architecture are consecutive.
 
         Raises:
             `ValueError`: If an argument is out of range, or no architecture meets the budget. The message names what
@@ -330,9 +354,7 @@ class NNiTPipeline(ContractPipeline):
         # check inputs
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps
-        tensor_inputs = callback_on_step_end_tensor_inputs
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            tensor_inputs = callback_on_step_end.tensor_inputs
+        tensor_inputs = tensors_of(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_request(num_networks, num_inference_steps, min_parameters, max_parameters, output_type, tensor_inputs)
         self._attention_kwargs = attention_kwargs
         self._current_timestep = None
@@ -344,23 +366,25 @@ class NNiTPipeline(ContractPipeline):
             callback_kwargs = dict.fromkeys(tensor_inputs, latents)
             return callback_on_step_end(self, step, timestep, callback_kwargs).pop("latents", latents)
 
-        # sample architectures
+        # sample tasks and architectures
+        names = self.task_names
+        self._guidance_scale = check_guidance(guidance_scale, names)
         spaces = self.prepare_spaces(arch, min_parameters, max_parameters)
-        check_total("The networks of a request", len(spaces) * num_networks, MAX_NETWORKS)
-        spaces = [space for space in spaces for _ in range(num_networks)]
-        generators = generator_per_network(generator, len(spaces))
+        spaces, labels, generators = spread_request(spaces, task, names, num_networks, generator)
         architectures = self.sample_architectures(
-            spaces, num_inference_steps, generators, temperature, attention_kwargs
+            spaces, num_inference_steps, generators, temperature, attention_kwargs, labels
         )
 
         # generate weights
-        batch = self.tokenizer.layout(architectures).to(self._execution_device)
+        batch = replace(self.tokenizer.layout(architectures), task_labels=labels).to(self._execution_device)
         latents = self.prepare_latents(batch, generators, latents)
         latents = self.denoise(latents, batch, num_inference_steps, generators, attention_kwargs, on_step_end)
 
         # decode latents into networks
-        networks = decode_latents(self.tokenizer, latents, architectures, output_type, self.network_contract())
+        tasks = None if names is None or labels is None else [names[label] for label in labels.tolist()]
+        contracts = [self.network_contract(task=name) for name in tasks or [None] * len(architectures)]
+        networks = decode_latents(self.tokenizer, latents, architectures, output_type, contracts)
         self.maybe_free_model_hooks()
         if not return_dict:
             return networks, architectures
-        return NNiTPipelineOutput(networks=networks, architectures=architectures)
+        return NNiTPipelineOutput(networks=networks, architectures=architectures, tasks=tasks)

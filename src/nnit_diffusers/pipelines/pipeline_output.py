@@ -31,10 +31,12 @@ class NNiTPipelineOutput(BaseOutput):
             Depends on `output_type`. `"mlp"`: B networks. `"state_dict"`: their state dicts. `"pt"`: `[B, N]`, their
             parameters in the order of the state dict, zero-padded to the longest. `"latent"`: `[B, P, p * p]` patches.
         architectures (`list[MLPArchitecture]`): The architecture of every network.
+        tasks (`list[str]`, *optional*): The task of every network, if the pipeline has several.
     """
 
     networks: list[MLP] | Any  # `Any`, for the caller knows its `output_type`
     architectures: list[MLPArchitecture]
+    tasks: list[str] | None = None
 
 
 def decode_latents(
@@ -42,11 +44,11 @@ def decode_latents(
     latents: torch.Tensor,
     architectures: Sequence[MLPArchitecture],
     output_type: str = "mlp",
-    contract: NetworkContract | None = None,
+    contracts: Sequence[NetworkContract | None] | None = None,
 ) -> list[MLP] | list[dict[str, torch.Tensor]] | torch.Tensor:
     """Converts clean patches `[B, P, p * p]` to one of `OUTPUT_TYPES`, on the device of the patches.
 
-    Networks, of `"mlp"`, get the contract.
+    Networks, of `"mlp"`, get their contracts.
     """
     if output_type == "latent":
         return latents
@@ -64,6 +66,6 @@ def decode_latents(
         MLP.from_architecture(architecture, state_dict).eval()
         for architecture, state_dict in zip(architectures, state_dicts, strict=True)
     ]
-    for network in networks:
+    for network, contract in zip(networks, contracts or (), strict=contracts is not None):
         network.contract = contract
     return networks

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import logging
 
 from ..loading.limits import MAX_NETWORKS, MAX_TIMESTEPS, check_count
@@ -16,6 +18,12 @@ logger = logging.get_logger(__name__)
 
 CALLBACK_TENSORS = ("latents",)
 """Tensors that `callback_on_step_end` may be given."""
+
+
+def tensors_of(callback: Any, names: Sequence[str]) -> Sequence[str]:
+    """Names of the tensors that a callback is given: its own, if it has some."""
+    has_own = isinstance(callback, (PipelineCallback, MultiPipelineCallbacks))
+    return callback.tensor_inputs if has_own else names
 
 
 def check_request(
