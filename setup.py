@@ -91,6 +91,15 @@ EXTRAS = {
         # Teachers and networks on their way to worker processes.
         "cloudpickle>=3",
     ],
+    # The robot tasks of Meta-World.
+    "metaworld": [
+        # 3.1: the release that its experts are measured in. It asks for mujoco 3.3.0, no other.
+        "metaworld>=3.1",
+        # 23: what Gymnasium asks for with its extra `mujoco`, whose modules Meta-World imports without that extra.
+        "packaging>=23",
+        # Teachers and networks on their way to worker processes.
+        "cloudpickle>=3",
+    ],
     # Recorded demonstrations: ManiSkill's and Minari's are HDF5, LeRobot's Parquet.
     "recordings": ["h5py>=3.10", "pyarrow>=15"],
     # Kept apart, for torchvision has to be of the same build as torch, and breaks diffusers where it is not.
@@ -132,6 +141,7 @@ DEV = (
     "mujoco",
     "recordings",
     "maniskill",
+    "metaworld",
     "onnx",
     "space",
     "test",

@@ -99,7 +99,7 @@ class EnvironmentRecord(Record):
     """The environment that a network acts in.
 
     Parameters:
-        library (`str`): Library that has it, such as `"maniskill"` or `"gymnasium"`.
+        library (`str`): Library that has it, such as `"maniskill"`, `"gymnasium"` or `"metaworld"`.
         env_id (`str`): Its name there.
         library_version (`str`, *optional*): Version of the library that it was read with.
         env_kwargs (`Mapping[str, Any]`, defaults to `{}`): Its arguments, such as `robot_uids` and `obs_mode`.

@@ -19,7 +19,11 @@ from .robot import what_fails
 
 TEMPLATE = Path(__file__).with_suffix(".jinja")
 # Name of a library and the extra that installs it.
-_LIBRARIES = {"maniskill": ("ManiSkill3", "maniskill"), "gymnasium": ("Gymnasium", "mujoco")}
+_LIBRARIES = {
+    "gymnasium": ("Gymnasium", "mujoco"),
+    "maniskill": ("ManiSkill3", "maniskill"),
+    "metaworld": ("Meta-World", "metaworld"),
+}
 
 
 def simulator_tables(

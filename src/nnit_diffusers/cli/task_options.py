@@ -34,7 +34,7 @@ class TaskOptions:
     ] = None
     """What the column holds. Default: words and few integers are classes."""
     env: OptionalStr = None
-    """Environment of Gymnasium or ManiSkill to learn, such as HalfCheetah-v5 or PullCube-v1."""
+    """Environment of Gymnasium, Meta-World or ManiSkill to learn, such as HalfCheetah-v5 or drawer-open-v3."""
     env_kwargs: OptionalStr = None
     """Arguments of the environment as JSON, such as '{"control_mode": "pd_joint_pos"}'."""
     teacher: OptionalStr = None

@@ -31,6 +31,9 @@ class Train(TaskOptions, Command):
         # any environment of Gymnasium, and a policy to imitate
         nnit train --env HalfCheetah-v5 --teacher teacher.onnx --output my-runner
 
+        # any environment of Meta-World, and its scripted expert
+        nnit train --env drawer-open-v3 --output my-drawer
+
         # any environment of ManiSkill, and a function of a module of yours
         nnit train --env PullCube-v1 --teacher pull_cube:expert --output my-robot
 

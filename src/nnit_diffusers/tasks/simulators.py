@@ -14,16 +14,19 @@ from .gymnasium.environments import import_gymnasium
 from .gymnasium.task import GymnasiumTask
 from .maniskill.environments import NoVulkanDeviceError, import_simulator
 from .maniskill.task import ManiSkillTask
+from .metaworld.descriptions import ENVIRONMENTS, is_metaworld, official_name
+from .metaworld.task import MetaWorldTask
 from .simulation.contract import ContractError, unknown_environment
 from .simulation.environment import plain_json
 from .simulation.task import SimulatorTask
 
 
-Library = Literal["gymnasium", "maniskill"]
+Library = Literal["gymnasium", "maniskill", "metaworld"]
 
-_CLASSES: dict[Any, type[GymnasiumTask] | type[ManiSkillTask]] = {
+_CLASSES: dict[Any, type[GymnasiumTask] | type[ManiSkillTask] | type[MetaWorldTask]] = {
     "gymnasium": GymnasiumTask,
     "maniskill": ManiSkillTask,
+    "metaworld": MetaWorldTask,
 }
 _ENV_ID = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 _MAX_JSON_CHARACTERS = 2**14
@@ -31,23 +34,31 @@ _KEYS = {"kind", "library", "env_id", "env_kwargs", "success", "teacher_return",
 
 
 def find_library(env_id: str) -> Library:
-    """The library that has an environment. ManiSkill is imported only if Gymnasium itself does not have it.
+    """The library that has an environment. ManiSkill is imported only if no other has it, and Meta-World never.
 
     Raises:
-        [`ContractError`]: If neither has it; the message names the nearest environments.
+        [`ContractError`]: If none has it; the message names the nearest environments.
         `ImportError`, `NoVulkanDeviceError`: If it may be one of ManiSkill, which can't run here.
     """
+    if is_metaworld(env_id) and not _is_registered(env_id):
+        return "metaworld"
     registry = import_gymnasium().registry
     if ":" in env_id or (env_id in registry and not _is_maniskill(env_id)):
         return "gymnasium"
     try:
         import_simulator()
     except (ImportError, NoVulkanDeviceError) as error:
-        missing = unknown_environment(env_id, list(registry), "Gymnasium")
+        missing = unknown_environment(env_id, [*registry, *ENVIRONMENTS], "Gymnasium or Meta-World")
         raise type(error)(f"{missing} If it is one of ManiSkill: {error}") from error
     if _is_maniskill(env_id):
         return "maniskill"
-    raise unknown_environment(env_id, list(registry), "Gymnasium or ManiSkill")
+    raise unknown_environment(env_id, [*registry, *ENVIRONMENTS], "Gymnasium, Meta-World or ManiSkill")
+
+
+def _is_registered(env_id: str) -> bool:
+    """Whether someone has registered an environment of this name in Gymnasium."""
+    module = sys.modules.get("gymnasium")
+    return module is not None and env_id in module.registry
 
 
 def _is_maniskill(env_id: str) -> bool:
@@ -107,6 +118,8 @@ def _check_untrusted(library: str, env_id: str, env_kwargs: Mapping[str, Any]) -
         raise ContractError(f"`env_id` must not be a bridge to other packages, but received {shown(env_id)}.")
     if library == "gymnasium" and env_id not in import_gymnasium().registry:
         raise unknown_environment(env_id, list(import_gymnasium().registry), "Gymnasium")
+    if library == "metaworld":
+        official_name(env_id)
     text = plain_json(dict(env_kwargs))
     if text is None or len(text) > _MAX_JSON_CHARACTERS:
         raise ContractError(
@@ -116,7 +129,7 @@ def _check_untrusted(library: str, env_id: str, env_kwargs: Mapping[str, Any]) -
 
 
 def make_simulator_task(env_id: str, env_kwargs: Mapping[str, Any] | None = None, **options: Any) -> SimulatorTask:
-    """A task in an environment of Gymnasium or ManiSkill, whichever has it; see [`GymnasiumTask`], [`ManiSkillTask`].
+    """A task in an environment of Gymnasium, Meta-World or ManiSkill, whichever has it; see the task of that library.
 
     Raises:
         [`ContractError`], `ImportError`: See [`find_library`], and the task of that library.

@@ -124,7 +124,7 @@ def test_a_missing_vulkan_device_is_an_error_of_the_users_machine():
 def test_the_library_of_an_environment_is_found_by_its_name():
     assert (find_library("HalfCheetah-v5"), find_library("PullCube-v1")) == ("gymnasium", "maniskill")
     with pytest.raises(
-        ContractError, match="Gymnasium or ManiSkill, but received 'PullCub-v1'; nearest: 'PullCube-v1"
+        ContractError, match="Gymnasium, Meta-World or ManiSkill, but received 'PullCub-v1'; nearest: 'PullCube-v1"
     ):
         find_library("PullCub-v1")
 

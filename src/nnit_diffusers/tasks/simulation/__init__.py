@@ -1,1 +1,1 @@
-"""Tasks in simulators: what ManiSkill and Gymnasium share. No simulator is imported here."""
+"""Tasks in simulators: what Gymnasium, ManiSkill and Meta-World share. No simulator is imported here."""

@@ -49,7 +49,7 @@ class EnvironmentSpec:
     """What makes an environment in any process.
 
     Parameters:
-        library (`str`): `"gymnasium"` or `"maniskill"`.
+        library (`str`): `"gymnasium"`, `"maniskill"` or `"metaworld"`.
         env_id (`str`): Name in the registry of the library.
         env_kwargs (`Mapping[str, Any]`, defaults to `{}`): Arguments of the environment.
 
