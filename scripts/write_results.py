@@ -2,7 +2,7 @@
 
     python scripts/write_results.py --output_path docs/results.md
 
-`--readme_table` prints the compact table of the README instead. Nothing is measured here.
+`--readme_table` prints the compact tables of the README instead. Nothing is measured here.
 """
 
 import statistics
@@ -12,6 +12,7 @@ from typing import Any
 
 import results_of_own_problems as own
 import results_of_robots as robots
+import results_of_sizes
 import tyro
 from results_sources import ROBOTS, ROOT, evaluation, grid, read, source
 
@@ -31,18 +32,19 @@ PAPER_RESULTS = {
     "StackCubeEasy": "> 85% (definition unknown)",
     "Digits": "-",
 }
-# Comment in the README right before the table, by which a test finds it.
+# Comments in the README right before its tables, by which tests find them.
 README_MARKER = "<!-- results table -->"
+SIZES_MARKER = "<!-- sizes table -->"
 
 
 @dataclass
 class Arguments:
-    """Writes docs/results.md, or prints the table of the README."""
+    """Writes docs/results.md, or prints the tables of the README."""
 
     output_path: str = "docs/results.md"
     """Markdown file to write."""
     readme_table: bool = False
-    """Print the table of the README, and write nothing."""
+    """Print the tables of the README, and write nothing."""
 
 
 # The table of the README.
@@ -241,6 +243,7 @@ def results() -> str:
         *digits(),
         *own.own_problems(),
         *presets(),
+        *results_of_sizes.sizes(),
         *searches(),
         *speed(),
     ]
@@ -249,7 +252,7 @@ def results() -> str:
 
 def main(arguments: Arguments) -> None:
     if arguments.readme_table:
-        print(f"{README_MARKER}\n{readme_table()}")
+        print(f"{SIZES_MARKER}\n{results_of_sizes.sizes_table()}\n\n{README_MARKER}\n{readme_table()}")
     else:
         write_bytes(arguments.output_path, results().encode())
         print(f"Wrote {arguments.output_path}")

@@ -80,12 +80,14 @@ def test_the_page_of_results_is_up_to_date(scripts):
     assert (ROOT / "docs" / "results.md").read_text() == results()
 
 
-def test_the_table_of_the_readme_is_up_to_date(scripts):
-    from write_results import README_MARKER, readme_table
+def test_the_tables_of_the_readme_are_up_to_date(scripts):
+    from results_of_sizes import sizes_table
+    from write_results import README_MARKER, SIZES_MARKER, readme_table
 
-    # `python scripts/write_results.py --readme_table` prints it.
-    _, _, after = (ROOT / "README.md").read_text().partition(README_MARKER)
-    assert after.lstrip("\n").startswith(readme_table())
+    # `python scripts/write_results.py --readme_table` prints them.
+    for marker, table in ((README_MARKER, readme_table()), (SIZES_MARKER, sizes_table())):
+        _, _, after = (ROOT / "README.md").read_text().partition(marker)
+        assert after.lstrip("\n").startswith(table)
 
 
 def test_other_tables_of_results_in_documents_are_up_to_date(scripts):
@@ -125,7 +127,7 @@ def test_results_in_the_text_of_the_readme_are_those_of_their_files():
         json.loads((ROOT / f"nnit/{name}/evaluation.json").read_text())
         for name in ("pickcube", "stackcube-easy", "digits")
     )
-    (winner,) = json.loads((ROOT / "docs/measurements/pickcube_search_winner.json").read_text())["networks"]
+    (winner,) = json.loads((ROOT / "docs/measurements/pickcube_chip_winner.json").read_text())["networks"]
 
     def percent(part):
         return f"{100 * part['mean']:.1f}%"
@@ -138,13 +140,7 @@ def test_results_in_the_text_of_the_readme_are_those_of_their_files():
     assert f"two layers of 16 units pick up {percent(pickcube['widths']['16']['nnit'])} of the cubes" in text
     agreements = [part["nnit"]["mean_agreement"] for part in digits["novelty"].values()]
     assert f"agree on {100 * min(agreements):.0f} to {100 * max(agreements):.0f}% of the test images" in text
-    # the policy that a search found, beside ManiSkill's PPO actor
-    found = nnit_diffusers.MLPArchitecture(**winner["architecture"])
-    actor = nnit_diffusers.MLPArchitecture(found.in_features, (256, 256, 256), found.out_features)
-    assert f"one hidden layer of {found.hidden_sizes[0]} units" in text and found.depth == 1
-    assert (
-        f"{found.num_parameters:,} parameters are {actor.num_parameters / found.num_parameters:.0f} times fewer"
-        in text
-    )
-    assert f"the {actor.num_parameters:,} of ManiSkill's PPO actor" in text
+    # the policy that a search for a chip found
+    hidden_sizes = winner["architecture"]["hidden_sizes"]
+    assert f"it chose `[{', '.join(map(str, hidden_sizes))}]`, which succeeded with 8-bit weights in" in text
     assert f"{winner['num_successes']} of {winner['num_episodes']} fresh episodes" in text

@@ -24,7 +24,7 @@ def tasks_of_requests(
     """Pairs tasks with requested architectures; one of either goes with all of the other.
 
     Parameters:
-        task (`str` or `list[str]`, *optional*): What is asked for.
+        task (`str` or `list[str]`, *optional*): The requested tasks.
         num_requests (`int`): Number of requested architectures.
         task_names (`Sequence[str]`, *optional*): Tasks of the model.
 
