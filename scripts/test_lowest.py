@@ -3,7 +3,7 @@
     make lowest [TORCH_INDEX=...]
     python scripts/test_lowest.py [--venv .venv/lowest] [--torch-index URL] [arguments of pytest]
 
-Nothing but Python and pip is needed. ManiSkill and the browser are left out: `make test` covers them.
+Nothing but Python and pip is needed. ManiSkill, Meta-World and the browser are left out: `make test` covers them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("training", "onnx", "space", "test")
-LEFT_OUT = ("tests/tasks/maniskill", "tests/browser/test_space_browser.py")
+LEFT_OUT = (
+    "tests/tasks/maniskill",
+    "tests/browser/test_space_browser.py",
+    *("tests/tasks/metaworld", "tests/cli/test_metaworld_command.py", "tests/benchmarks/test_metaworld_experts.py"),
+)
 # Tests that need something else than the floors, and what.
 DESELECTED = {
     "tests/training/test_optimizer.py::test_matrices_are_updated_as_by_the_muon_of_torch": "torch 2.9: its Muon",
