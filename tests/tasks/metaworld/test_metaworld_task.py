@@ -21,7 +21,12 @@ from nnit_diffusers.tasks.metaworld.experts import MetaWorldExpert
 from nnit_diffusers.tasks.simulation.contract import ContractError
 from nnit_diffusers.tasks.simulation.environment import EnvironmentSpec
 from nnit_diffusers.tasks.simulation.rollouts import EpisodeJob
-from nnit_diffusers.tasks.simulators import find_library, make_simulator_task, simulator_task_from_spec
+from nnit_diffusers.tasks.simulators import (
+    _check_untrusted,
+    find_library,
+    make_simulator_task,
+    simulator_task_from_spec,
+)
 
 
 SPEC = {
@@ -175,7 +180,10 @@ def test_the_expert_is_clipped_takes_many_observations_and_can_be_pickled(drawer
     np.testing.assert_allclose(actions, episode.labels[:50], atol=1e-6)
     again = pickle.loads(pickle.dumps(expert))
     np.testing.assert_array_equal(again(observations), actions)
-    assert actions.shape == (50, 4) and (abs(actions) == 1).any() and (abs(actions) <= 1).all()
+    assert actions.shape == (50, 4)
+    far = observations[:1].copy()
+    far[:, 4:7] += 10.0
+    np.testing.assert_array_equal(expert(far), [[1.0, 1.0, 1.0, -1.0]])
     assert repr(again) == "MetaWorldExpert('drawer-open-v3')"
 
 
@@ -207,6 +215,7 @@ def test_only_the_experts_own_warning_is_silenced():
         (lambda: MetaWorldExpert("reach-v1"), "environment of Meta-World, but received 'reach-v1'"),
         (lambda: find_library("drawer-opn-v3"), "Gymnasium, Meta-World or ManiSkill.*nearest: 'drawer-open-v3'"),
         (lambda: simulator_task_from_spec({**SPEC, "env_id": "CartPole-v1"}), "of Meta-World, but .* 'CartPole-v1'"),
+        (lambda: _check_untrusted("metaworld", "CartPole-v1", {}), "of Meta-World, but .* 'CartPole-v1'"),
         (lambda: simulator_task_from_spec({**SPEC, "env_id": "os:reach-v3"}), "`env_id` must be a name"),
         (lambda: simulator_task_from_spec({**SPEC, "library": "gymnasium"}), "an environment of Gymnasium"),
     ],
