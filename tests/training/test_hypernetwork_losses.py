@@ -9,6 +9,7 @@ from nnit_diffusers.evaluation.novelty import participation_ratio, spread
 from nnit_diffusers.network_batch import batched_forward, stack_state_dicts
 from nnit_diffusers.tasks.base import output_settings
 from nnit_diffusers.training.hypernetwork_losses import fan_in_scaled, network_losses
+from nnit_diffusers.training.samples import TaskSamples
 
 
 NUM_LATENTS = 3
@@ -74,7 +75,9 @@ def test_every_network_has_the_same_loss_as_alone(ghn, digits):
     ]
     latents, inputs = torch.randn(len(architectures), 4), torch.randn(6, 64)
     targets = torch.randint(10, (6,))
-    losses, spreads = network_losses(ghn, digits, architectures, latents, inputs, targets, NUM_LATENTS)
+    losses, spreads = network_losses(
+        ghn, digits, architectures, latents, TaskSamples({None: (inputs, targets)}), NUM_LATENTS
+    )
     assert losses.shape == (9,)
     assert spreads.shape == (3, NUM_LATENTS - 1)
     for index, architecture in enumerate(architectures):
@@ -97,7 +100,7 @@ def test_the_loss_of_standardised_outputs_is_that_of_the_networks_that_are_gener
     architectures, latents = [task.regions.architecture([6])] * 2, torch.randn(2, 4)
     inputs, targets = task.training_batch(50, torch.Generator().manual_seed(0))
     standardised = (inputs - task.observation_mean) / task.observation_std
-    losses, _ = network_losses(ghn, task, architectures, latents, standardised, targets, 2)
+    losses, _ = network_losses(ghn, task, architectures, latents, TaskSamples({None: (standardised, targets)}), 2)
     raw = torch.stack([network(inputs) for network in ghn.generate(architectures, latents=latents)])
     torch.testing.assert_close(losses, task.loss(raw, targets), rtol=1e-4, atol=1e-5)
     # targets around 5,000: standardised outputs in their place would cost more

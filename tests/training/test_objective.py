@@ -135,7 +135,7 @@ def cross_entropies(logits, tokens, noisy):
 
 def mean_task_loss(trainer, patches, batch):
     """Of the predicted networks that little noise was added to, each decoded and run on its own."""
-    inputs, targets = batch.samples
+    inputs, targets = batch.samples.of(None)
     decided = (batch.noised.sigmas < 0.7).nonzero().flatten().tolist()
     assert 0 < len(decided) < len(batch.noised.sigmas)
     clean = batch.noised.clean
@@ -184,10 +184,10 @@ def test_the_ghns_loss_is_the_task_loss_and_the_weighted_diversity_penalty(tmp_p
     losses = trainer.losses(batch, trainer.counts(batch))
     ((_, state_dicts),) = trainer.model.calls
     # the task loss of every network on its own
-    alone = []
+    alone, (inputs, targets) = [], batch.samples.of(None)
     for architecture, state_dict in zip(batch.architectures, state_dicts, strict=True):
-        outputs = MLP.from_architecture(architecture, {k: v.detach() for k, v in state_dict.items()})(batch.inputs)
-        alone.append(nn.functional.cross_entropy(outputs, batch.targets))
+        outputs = MLP.from_architecture(architecture, {k: v.detach() for k, v in state_dict.items()})(inputs)
+        alone.append(nn.functional.cross_entropy(outputs, targets))
     torch.testing.assert_close(losses["loss"].detach(), torch.stack(alone).mean())
     # An untrained GHN hardly uses its latent, so the spread is far below the target.
     assert losses["diversity"] > 0.1

@@ -51,7 +51,7 @@ def test_the_loss_is_that_of_networks_predicted_from_noise_where_the_frozen_copy
     batch = trainer.prepare_batch(generator())
     losses = trainer.losses(batch, trainer.counts(batch))
     # where the transformer before training gets in two steps, and the one that is trained in one
-    clean, (inputs, targets) = batch.noised.clean, batch.samples
+    clean, (inputs, targets) = batch.noised.clean, batch.samples.of(None)
     assert batch.noise[clean.element_mask].std() == pytest.approx(1, abs=0.2)
     assert (batch.noise[~clean.element_mask] == 0).all()
     taught = frozen(batch.noise, clean)

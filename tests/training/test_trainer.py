@@ -93,8 +93,9 @@ def part_of(batch, rows):
     networks = {
         name: [value[row] for row in rows] if isinstance(value, list) else value[rows]
         for name, value in vars(noised.clean).items()
+        if value is not None
     }
-    parts = {name: value[rows] for name, value in vars(noised).items() if name != "clean"}
+    parts = {name: value[rows] for name, value in vars(noised).items() if name != "clean" and value is not None}
     return NNiTBatch(NoisedBatch(WeightPatchBatch(**networks), **parts), batch.samples, batch.noise[rows])
 
 

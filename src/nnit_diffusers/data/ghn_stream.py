@@ -59,4 +59,13 @@ class GHNWeightStream:
         """
         architectures = self.draw_architectures(num_networks, generator)
         latents = torch.randn(num_networks, self.ghn.config.latent_dim, generator=generator).to(self.ghn.device)
-        return NetworkBatch(self.ghn(architectures, latents), architectures, standardised=True)
+        labels = self.draw_labels(num_networks, generator)
+        return NetworkBatch(self.ghn(architectures, latents, labels), architectures, True, labels)
+
+    def draw_labels(self, num_networks: int, generator: torch.Generator) -> torch.Tensor | None:
+        """Labels `[B]` of tasks, one for all networks of an architecture; `None` if the GHN has one task."""
+        if self.ghn.config.task_names is None:
+            return None
+        num_architectures = -(-num_networks // self.latents_per_architecture)
+        drawn = torch.randint(len(self.ghn.config.task_names), (num_architectures,), generator=generator)
+        return drawn.repeat_interleave(self.latents_per_architecture)[:num_networks]

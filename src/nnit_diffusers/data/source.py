@@ -20,11 +20,13 @@ class NetworkBatch(NamedTuple):
         state_dicts (`list[dict[str, torch.Tensor]]`): Weights of every network.
         architectures (`list[MLPArchitecture]`): Architecture of every network.
         standardised (`bool`): Whether the networks take standardised inputs; otherwise they take raw inputs.
+        task_labels (`torch.Tensor`, *optional*): `[B]`, what the networks are for, if the source has several tasks.
     """
 
     state_dicts: list[dict[str, torch.Tensor]]
     architectures: list[MLPArchitecture]
     standardised: bool
+    task_labels: torch.Tensor | None = None
 
 
 class NetworkSource(Protocol):

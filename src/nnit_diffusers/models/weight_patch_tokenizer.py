@@ -200,6 +200,8 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
         state_dicts: Sequence[Mapping[str, torch.Tensor]],
         architectures: Sequence[MLPArchitecture],
         standardised: bool = True,
+        task_labels: torch.Tensor | None = None,
+        *,
         dtype: torch.dtype = torch.float32,
     ) -> WeightPatchBatch:
         """Like [`~WeightPatchTokenizer.encode`], from state dicts as a [`GraphHyperNetwork`] returns them.
@@ -209,6 +211,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             architectures (`Sequence[MLPArchitecture]`): Architecture of every network.
             standardised (`bool`, defaults to `True`):
                 Networks have standardised inputs and outputs, so no statistics are removed from their weights.
+            task_labels (`torch.Tensor`, *optional*): `[B]`, what the networks are for, if there are several tasks.
             dtype (`torch.dtype`, defaults to `torch.float32`): Dtype of the patches.
 
         Returns:
@@ -222,7 +225,7 @@ class WeightPatchTokenizer(NNiTHubMixin, ConfigMixin, PushToHubMixin):
             `ValueError`: See [`~WeightPatchTokenizer.layout`].
         """
         batch = self.layout(architectures)
-        batch.patches = batch.patches.to(dtype)
+        batch.patches, batch.task_labels = batch.patches.to(dtype), task_labels
         if not architectures:
             return batch
         device, longest = state_dicts[0]["0.weight"].device, batch.patches.shape[1]

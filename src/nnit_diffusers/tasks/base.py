@@ -111,6 +111,15 @@ class Task(ABC):
         return self.name
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks that this one consists of, see [`MultiTask`]; none by default."""
+        return ()
+
+    def subtask(self, label: int | None) -> Task:
+        """The task of an index into [`~Task.task_names`]; the task itself for `None`."""
+        return self
+
+    @property
     def description(self) -> str:
         """One or two sentences about the task; the first sentence of the class's docstring by default."""
         documented = " ".join((type(self).__doc__ or "").split())

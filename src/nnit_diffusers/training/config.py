@@ -225,6 +225,8 @@ class NNiTTrainingConfig(TrainingConfig):
     """Weight of the cross entropy on masked architecture tokens."""
     bias_loss_weight: float = 0.3
     """Weight of a layer's biases in its loss, relative to the weights of that layer."""
+    task_dropout: float = 0.1
+    """Fraction of the networks of several tasks that are trained as those of any task, which guidance needs."""
     masked_architecture_fraction: float = 0.15
     """Fraction of the networks whose architecture is masked as well, with its own time."""
     function_loss_weight: float = 0.0

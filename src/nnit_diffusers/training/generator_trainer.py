@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from accelerate.logging import get_logger
 
+from ..architecture import MLPArchitecture
+from ..contract import NetworkContract
 from ..evaluation import evaluate
+from ..networks import MLP
 from ..tasks.base import Task, output_settings
 from ..tasks.imitation import ImitationTask
+from ..tasks.multi import MultiTask
 from .checkpoints import averaged_weights
 from .config import GeneratorTrainingConfig
-from .dagger import add_round, collect_round, list_rounds, round_path
+from .dagger import add_round, collect_round, collect_rounds_of_tasks, list_rounds, round_path
 from .randomness import step_generator
+from .samples import TaskSamples, draw_samples
 from .trainer import Batch, StepCallback, Trainer
 
 
@@ -34,7 +41,7 @@ class GeneratorTrainer(Trainer[GeneratorConfig, Batch]):
     def __init__(
         self, task: Task, config: GeneratorConfig, output_dir: str | Path, on_step: StepCallback | None = None
     ) -> None:
-        if config.dagger_steps and not isinstance(task, ImitationTask):
+        if config.dagger_steps and not isinstance(task, (ImitationTask, MultiTask)):
             raise ValueError(
                 f"`dagger_steps` must be empty for task {task.name!r}, which has no expert, but received "
                 f"{config.dagger_steps}."
@@ -50,9 +57,9 @@ class GeneratorTrainer(Trainer[GeneratorConfig, Batch]):
                 add_round(self.imitated_task, round_path(self.output_dir, step))
 
     @property
-    def imitated_task(self) -> ImitationTask:
+    def imitated_task(self) -> ImitationTask | MultiTask:
         """The task, which has an expert wherever there are rounds of DAgger."""
-        assert isinstance(self.task, ImitationTask)
+        assert isinstance(self.task, (ImitationTask, MultiTask))
         return self.task
 
     @property
@@ -63,15 +70,23 @@ class GeneratorTrainer(Trainer[GeneratorConfig, Batch]):
             "out_features": self.task.out_features,
             "activation": self.task.activation,
             "max_width": self.task.max_width,
+            **({"task_names": list(self.task.task_names)} if self.task.task_names else {}),
             "observation_mean": self.task.observation_mean.tolist(),
             "observation_std": self.task.observation_std.tolist(),
             **output_settings(self.task),
         }
 
-    def training_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, Any]:
-        """Standardised inputs and targets, which every network of a micro-step gets."""
-        inputs, targets = self.task.training_batch(self.config.train_batch_size, generator)
-        return (inputs - self.task.observation_mean) / self.task.observation_std, targets
+    def training_batch(self, generator: torch.Generator, labels: torch.Tensor | None = None) -> TaskSamples:
+        """Standardised inputs and targets, which every network of a task gets in a micro-step."""
+        mean, std = self.statistics
+        return draw_samples(
+            self.task, labels, self.config.train_batch_size, generator, lambda inputs: (inputs - mean) / std
+        )
+
+    @cached_property
+    def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation `[I]` of the inputs; rounds of DAgger do not change them."""
+        return self.task.observation_mean, self.task.observation_std
 
     def after_step(self) -> None:
         """Runs a round of DAgger where one is due; all processes add what the main process collects."""
@@ -81,19 +96,22 @@ class GeneratorTrainer(Trainer[GeneratorConfig, Batch]):
         path = round_path(self.output_dir, self.step)
         if self.accelerator.is_main_process:
             with averaged_weights(self.trained, self.ema):
-                collect_round(
-                    self.imitated_task,
-                    self.trained,
-                    path,
-                    self.config.dagger_policies,
-                    self.config.dagger_episodes,
-                    self.step,
-                    step_generator(self.config.seed, self.step, stream=DAGGER_STREAM),
-                )
+                self._collect_round(path)
         # add to the demonstrations of every process
         self.accelerator.wait_for_everyone()
         num_states = add_round(self.imitated_task, path)
         logger.info(f"step {self.step}: DAgger added {num_states:,} states")
+
+    def _collect_round(self, path: Path) -> None:
+        """Writes the round of this step."""
+        config, task = self.config, self.imitated_task
+        generator = step_generator(config.seed, self.step, stream=DAGGER_STREAM)
+        if isinstance(task, MultiTask):
+            num_policies = config.dagger_policies * config.dagger_episodes
+            collect_rounds_of_tasks(task, self.trained, path, num_policies, self.step, generator)
+        else:
+            sizes = (config.dagger_policies, config.dagger_episodes)
+            collect_round(task, self.trained, path, *sizes, self.step, generator)
 
     @torch.no_grad()
     def region_scores(self) -> dict[str, float]:
@@ -103,13 +121,25 @@ class GeneratorTrainer(Trainer[GeneratorConfig, Batch]):
             generator = step_generator(config.seed, 0, stream=VALIDATION_STREAM)
             architectures = self.task.regions.sample(region, config.validation_architectures, generator)
             results = evaluate(
-                self.trained.generate(architectures, generator=generator),
+                self._generated(architectures, generator),
                 self.task,
                 split="validation",
                 num_episodes=config.validation_episodes,
             )
             metrics[f"validation/{region}"] = sum(result.score for result in results) / len(results)
         return metrics
+
+    def _generated(self, architectures: Sequence[MLPArchitecture], generator: torch.Generator) -> list[MLP]:
+        """A network of each architecture; of several tasks, each architecture in every task."""
+        names = self.task.task_names
+        if not names:
+            return self.trained.generate(architectures, generator=generator)
+        labels = torch.arange(len(names)).repeat(len(architectures))
+        spread = [architecture for architecture in architectures for _ in names]
+        networks = self.trained.generate(spread, generator=generator, task_labels=labels)
+        for network, label in zip(networks, labels.tolist()):
+            network.contract = NetworkContract(task=names[label])
+        return networks
 
     def save(self, folder: Path) -> None:
         self.trained.save_pretrained(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -16,6 +16,7 @@ from .config import GHNTrainingConfig
 from .generator_trainer import VALIDATION_STREAM, GeneratorTrainer
 from .hypernetwork_losses import fan_in_scaled, network_losses
 from .randomness import step_generator
+from .samples import TaskSamples, draw_labels
 from .trainer import StepCallback
 
 
@@ -24,12 +25,15 @@ MEASURED_LATENTS = 128
 
 
 class GHNBatch(NamedTuple):
-    """A micro-step: B architectures, each repeated for its latents, and task samples that every network gets."""
+    """A micro-step: B architectures, each repeated for its latents, and the samples of every task that there is.
+
+    Networks of a [`MultiTask`] have labels `[B]`, one for all latents of an architecture.
+    """
 
     architectures: list[MLPArchitecture]
     latents: torch.Tensor
-    inputs: torch.Tensor
-    targets: Any
+    samples: TaskSamples
+    task_labels: torch.Tensor | None
 
 
 def diversity_target(config: GHNTrainingConfig, step: int) -> float:
@@ -68,7 +72,10 @@ class GHNTrainer(GeneratorTrainer[GHNTrainingConfig, GHNBatch]):
         drawn = self.task.regions.sample_training(config.num_architectures, generator, config.narrow_fraction)
         architectures = [a for a in sorted(drawn, key=str) for _ in range(config.latents_per_architecture)]
         latents = torch.randn(len(architectures), config.latent_dim, generator=generator)
-        return GHNBatch(architectures, latents, *self.training_batch(generator))
+        labels = draw_labels(self.task, config.num_architectures, generator)
+        if labels is not None:
+            labels = labels.repeat_interleave(config.latents_per_architecture)
+        return GHNBatch(architectures, latents, self.training_batch(generator, labels), labels)
 
     def losses(self, batch: GHNBatch, counts: dict[str, float]) -> dict[str, torch.Tensor]:
         config, device = self.config, self.accelerator.device
@@ -77,9 +84,9 @@ class GHNTrainer(GeneratorTrainer[GHNTrainingConfig, GHNBatch]):
             self.task,
             batch.architectures,
             batch.latents.to(device),
-            batch.inputs.to(device),
-            batch.targets.to(device),
+            batch.samples.to(device),
             config.latents_per_architecture,
+            batch.task_labels,
         )
         # penalise singular values below the spread that the target cosine allows
         least_spread = (1 - diversity_target(config, self.step)) ** 0.5
@@ -104,7 +111,8 @@ class GHNTrainer(GeneratorTrainer[GHNTrainingConfig, GHNBatch]):
         generator = step_generator(config.seed, 0, stream=VALIDATION_STREAM)
         architecture = self.task.regions.sample("seen", 1, generator)
         latents = torch.randn(MEASURED_LATENTS, config.latent_dim, generator=generator).to(self.trained.device)
-        stacked = stack_state_dicts(self.trained(architecture * MEASURED_LATENTS, latents))
+        labels = torch.zeros(MEASURED_LATENTS, dtype=torch.long) if self.task.task_names else None
+        stacked = stack_state_dicts(self.trained(architecture * MEASURED_LATENTS, latents, labels))
         metrics["validation/participation_ratio"] = participation_ratio(fan_in_scaled(stacked))
         return metrics
 

@@ -6,7 +6,6 @@ Shape legend: B networks, A architectures, K latents of each (B = A * K), W weig
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -14,6 +13,7 @@ from ..architecture import MLPArchitecture
 from ..evaluation.novelty import spread
 from ..network_batch import batched_forward, stack_state_dicts
 from ..tasks.base import Task
+from .samples import TaskSamples
 
 
 def fan_in_scaled(stacked_state_dict: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -27,9 +27,9 @@ def network_losses(
     task: Task,
     architectures: Sequence[MLPArchitecture],
     latents: torch.Tensor,
-    inputs: torch.Tensor,
-    targets: Any,
+    samples: TaskSamples,
     latents_per_architecture: int,
+    task_labels: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Task losses of all networks of a micro-step, and the spread of the networks of each architecture.
 
@@ -38,18 +38,20 @@ def network_losses(
         task (`Task`): Its loss is minimised.
         architectures (`Sequence[MLPArchitecture]`): B architectures, each repeated K times in a row.
         latents (`torch.Tensor`): `[B, latent_dim]`.
-        inputs (`torch.Tensor`): Standardised inputs, the same for every network.
-        targets (`torch.Tensor`): Targets for [`Task.loss`].
+        samples (`TaskSamples`): Standardised inputs and targets, the same for every network of a task.
         latents_per_architecture (`int`): K, two or more.
+        task_labels (`torch.Tensor`, *optional*): `[B]`, on the CPU; the same for the K networks of an architecture.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: Losses `[B]`, and the [`spread`] of every architecture `[A, K - 1]`.
     """
-    state_dicts = ghn(architectures, latents)
+    # positional, as a GHN of one task is called
+    state_dicts = ghn(architectures, latents) if task_labels is None else ghn(architectures, latents, task_labels)
     # one architecture at a time, its K networks stacked
     losses, spreads = [], []
     for start in range(0, len(architectures), latents_per_architecture):
         stacked = stack_state_dicts(state_dicts[start : start + latents_per_architecture])
+        inputs, targets = samples.of(None if task_labels is None else int(task_labels[start]))
         outputs = batched_forward(stacked, inputs, architectures[start].activation)
         losses.append(task.loss(task.raw_outputs(outputs.float()), targets))
         spreads.append(spread(fan_in_scaled(stacked).float()))

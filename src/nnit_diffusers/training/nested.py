@@ -38,6 +38,8 @@ class NestedTrainer(GeneratorTrainer[NestedTrainingConfig, NestedBatch]):
     trained: NestedMLP
 
     def create_model(self) -> NestedMLP:
+        if self.task.task_names:
+            raise ValueError(f"`task` must be one task for nested slices, but received {list(self.task.task_names)}.")
         return NestedMLP(**self.task_settings, min_depth=self.task.min_depth, max_depth=self.task.max_depth)
 
     def prepare_batch(self, generator: torch.Generator) -> NestedBatch:
@@ -45,7 +47,7 @@ class NestedTrainer(GeneratorTrainer[NestedTrainingConfig, NestedBatch]):
         depth = int(torch.randint(regions.min_depth, regions.max_depth + 1, (), generator=generator))
         of_depth = replace(regions, min_depth=depth, max_depth=depth)
         drawn = of_depth.sample_training(config.num_random_architectures, generator, config.narrow_fraction)
-        return NestedBatch([*outermost(of_depth), *drawn], *self.training_batch(generator))
+        return NestedBatch([*outermost(of_depth), *drawn], *self.training_batch(generator).of(None))
 
     def losses(self, batch: NestedBatch, counts: dict[str, float]) -> dict[str, torch.Tensor]:
         device = self.accelerator.device

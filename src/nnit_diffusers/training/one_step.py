@@ -86,6 +86,7 @@ def predict_in_one_step(model: nn.Module, noise: torch.Tensor, batch: WeightPatc
         torch.zeros_like(times),
         batch.positions,
         attention_mask=batch.attention_mask,
+        task_labels=batch.task_labels,
         return_dict=False,
     )
     return patches

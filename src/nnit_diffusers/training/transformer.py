@@ -12,6 +12,7 @@ from accelerate.logging import get_logger
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
+from ..contract import NetworkContract
 from ..data import GHNWeightStream, WeightDataset, measure_alignment
 from ..evaluation import evaluate
 from ..models.graph_hypernetwork import GraphHyperNetwork
@@ -27,17 +28,18 @@ from .generator_trainer import VALIDATION_STREAM
 from .one_step import OneStepTeacher, check_teacher, predict_in_one_step
 from .optimizer import Muon
 from .randomness import step_generator
+from .samples import TaskSamples, draw_labels, draw_samples, drop_labels
 from .trainer import StepCallback, Trainer
 from .transformer_losses import (
     MAX_FUNCTION_SIGMA,
     NoisedBatch,
+    OutputLosses,
     add_noise,
     architecture_loss,
     element_weights,
-    function_errors,
+    losses_of_outputs,
     patch_losses,
     predict,
-    task_losses,
 )
 
 
@@ -59,7 +61,7 @@ class NNiTBatch(NamedTuple):
     noise `[B, P, p * p]` where they are generated in one step."""
 
     noised: NoisedBatch
-    samples: tuple[torch.Tensor, torch.Tensor] | None
+    samples: TaskSamples | None
     noise: torch.Tensor | None
 
 
@@ -68,6 +70,9 @@ def check_statistics(task: Task, ghn: GraphHyperNetwork) -> None:
 
     Weights are standardised by the task's statistics. With those of other data they would compute something else.
     """
+    names = list(ghn.config.task_names or ())
+    if names != list(task.task_names):
+        raise ValueError(f"`ghn` must have the tasks {list(task.task_names)}, but received {names}.")
     if ghn.config.observation_mean is None:
         return
     std = task.observation_std
@@ -149,10 +154,19 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             min_depth=task.min_depth,
             max_depth=task.max_depth,
         )
+        self.pipeline.contracts = {name: NetworkContract(task=name) for name in task.task_names}
         self.teacher: OneStepTeacher | None = None
         if config.one_step_loss_weight:
             self.teacher = OneStepTeacher.of_run(self.pipeline, self.output_dir, self._resumed, self.accelerator)
         return self.pipeline.transformer
+
+    @property
+    def outputs(self) -> OutputLosses:
+        """What losses of the outputs of predicted networks need."""
+        config = self.config
+        return OutputLosses(
+            self.task, self.tokenizer, bool(config.function_loss_weight), bool(config.task_loss_weight)
+        )
 
     def element_weights(self, batch: WeightPatchBatch) -> torch.Tensor:
         """Weights `[B, P, p * p]` of the squared errors of patches."""
@@ -211,6 +225,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
                 num_layers=config.num_layers,
                 num_attention_heads=config.num_attention_heads,
                 attention_head_dim=config.attention_head_dim,
+                **({"task_names": list(task.task_names)} if task.task_names else {}),
             )
         elif transformer.config.patch_size != config.patch_size:
             raise ValueError(
@@ -237,7 +252,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         tokens = torch.tensor([architecture.tokens(tokenizer.config.max_depth) for architecture in architectures])
         samples = None
         if config.function_loss_weight or config.task_loss_weight:
-            samples = self.task.training_batch(config.function_batch_size, generator)
+            samples = draw_samples(self.task, batch.task_labels, config.function_batch_size, generator)
         # noise patches and mask tokens
         sigmas = compute_density_for_timestep_sampling(
             config.weighting_scheme,
@@ -249,6 +264,12 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         )
         scheduler = self.pipeline.architecture_scheduler
         noised = add_noise(batch, tokens, sigmas, scheduler, config.masked_architecture_fraction, generator)
+        num_tasks = len(self.task.task_names)
+        noised.sample_labels = draw_labels(self.task, len(tokens), generator)
+        noised.task_labels, noised.sample_labels = (
+            drop_labels(labels, num_tasks, config.task_dropout, generator)
+            for labels in (batch.task_labels, noised.sample_labels)
+        )
         noise = None
         if self.teacher is not None:
             noise = torch.randn(batch.patches.shape, generator=generator).to(batch.patches) * batch.element_mask
@@ -278,34 +299,11 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         if batch.samples is not None:
             # of those that their noised patches determine
             decided = (noised.sigmas < MAX_FUNCTION_SIGMA).nonzero().flatten()
-            summed = self._losses_of_outputs(prediction.patches, clean, decided.tolist(), batch.samples)
+            summed = losses_of_outputs(prediction.patches, clean, decided.tolist(), batch.samples, self.outputs)
             losses |= {name: loss / counts["decided"] for name, loss in summed.items()}
         if self.teacher is not None and batch.noise is not None:
             losses["one_step"] = self._one_step_loss(self.teacher, batch.noise.to(device), clean, batch.samples)
             losses["one_step"] = losses["one_step"] / counts["networks"]
-        return losses
-
-    def _losses_of_outputs(
-        self,
-        patches: torch.Tensor,
-        clean: WeightPatchBatch,
-        members: list[int],
-        samples: tuple[torch.Tensor, torch.Tensor],
-    ) -> dict[str, torch.Tensor]:
-        """Summed losses of what predicted networks compute, of some of a batch."""
-        config, device = self.config, self.accelerator.device
-        inputs, targets = (tensor.to(device) for tensor in samples)
-        architectures, losses = [clean.architectures[index] for index in members], {}
-        # In full precision, as the networks will run: rounding errors would be as large as the remaining error.
-        with torch.autocast(device.type, enabled=False):
-            predicted = patches[members].float()
-            if config.function_loss_weight:
-                true = clean.patches[members]
-                losses["function"] = function_errors(predicted, true, architectures, self.tokenizer, inputs).sum()
-            if config.task_loss_weight:
-                losses["task"] = task_losses(
-                    predicted, architectures, self.tokenizer, self.task, inputs, targets
-                ).sum()
         return losses
 
     def _one_step_loss(
@@ -313,7 +311,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         teacher: OneStepTeacher,
         noise: torch.Tensor,
         batch: WeightPatchBatch,
-        samples: tuple[torch.Tensor, torch.Tensor] | None,
+        samples: TaskSamples | None,
     ) -> torch.Tensor:
         """Summed loss of networks generated in one step: their patches, and what they compute."""
         taught = replace(batch, patches=teacher(noise, batch))
@@ -321,7 +319,7 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
         squared_errors = (patches.float() - taught.patches).square()
         losses = {"patches": (squared_errors * self.element_weights(batch)).sum()}
         if samples is not None:
-            losses |= self._losses_of_outputs(patches, taught, list(range(len(patches))), samples)
+            losses |= losses_of_outputs(patches, taught, list(range(len(patches))), samples, self.outputs)
         return self.total_loss(losses)
 
     def total_loss(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:

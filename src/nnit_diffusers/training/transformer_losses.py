@@ -20,6 +20,7 @@ from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..network_batch import batched_forward
 from ..schedulers import NNiTArchitectureScheduler
 from ..tasks.base import Task
+from .samples import TaskSamples
 
 
 # Below this noise level, the noised patches determine the network. Above it, the best prediction is the mean of
@@ -42,6 +43,7 @@ class NoisedBatch:
         times (`torch.Tensor`): `[B]`, times of the architectures, 0 (all known) to 1 (all masked).
         sample_tokens, noisy_samples, sample_times (`torch.Tensor`): `[M, S]`, `[M, S]`, `[M]`, the same of
             architecture-only samples.
+        task_labels, sample_labels (`torch.Tensor`, *optional*): `[B]`, `[M]`, their tasks, as the model gets them.
     """
 
     clean: WeightPatchBatch
@@ -52,10 +54,13 @@ class NoisedBatch:
     sample_tokens: torch.Tensor
     noisy_samples: torch.Tensor
     sample_times: torch.Tensor
+    task_labels: torch.Tensor | None = None
+    sample_labels: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> NoisedBatch:
         """All of it on a device."""
-        return NoisedBatch(*(value.to(device) for value in vars(self).values()))
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return NoisedBatch(**moved)
 
 
 def add_noise(
@@ -120,6 +125,7 @@ def predict(model: torch.nn.Module, noised: NoisedBatch) -> Prediction:
         timestep_of(noised.times),
         clean.positions,
         attention_mask=clean.attention_mask,
+        task_labels=noised.task_labels,
         return_dict=False,
     )
     # without patches, at the highest noise level
@@ -130,6 +136,7 @@ def predict(model: torch.nn.Module, noised: NoisedBatch) -> Prediction:
         noised.noisy_samples,
         timestep_of(noised.sample_times),
         clean.positions.new_zeros(num_samples, 0, clean.positions.shape[-1]),
+        task_labels=noised.sample_labels,
         return_dict=False,
     )
     return Prediction(patches, logits, sample_logits)
@@ -223,6 +230,45 @@ def task_losses(
     for architecture, indices in group_by_architecture(architectures).items():
         outputs_BNO = raw_outputs(predicted[indices], architecture, tokenizer, inputs)
         losses[indices] = task.loss(outputs_BNO, targets).to(losses)
+    return losses
+
+
+class OutputLosses(NamedTuple):
+    """Which losses of what predicted networks compute are wanted, and what they are computed with."""
+
+    task: Task
+    tokenizer: WeightPatchTokenizer
+    function: bool
+    own: bool
+
+
+def losses_of_outputs(
+    patches: torch.Tensor, clean: WeightPatchBatch, members: Sequence[int], samples: TaskSamples, wanted: OutputLosses
+) -> dict[str, torch.Tensor]:
+    """Summed losses of what some predicted networks of a batch compute, each on the samples of its task.
+
+    Parameters:
+        patches (`torch.Tensor`): `[B, P, p * p]`, predicted.
+        clean (`WeightPatchBatch`): The clean networks.
+        members (`Sequence[int]`): Indices of the networks that count.
+        samples (`TaskSamples`): Raw inputs and targets.
+        wanted (`OutputLosses`): The losses `"function"`, see [`function_errors`], and `"task"`, see [`task_losses`].
+    """
+    task, tokenizer = wanted.task, wanted.tokenizer
+    names = [name for name, is_wanted in (("function", wanted.function), ("task", wanted.own)) if is_wanted]
+    losses = {name: patches.new_zeros((), dtype=torch.float32) for name in names}
+    labels = [None] * len(clean.architectures) if clean.task_labels is None else clean.task_labels.tolist()
+    # in full precision, as the networks will run: rounding errors would be as large as the remaining error
+    with torch.autocast(patches.device.type, enabled=False):
+        for label in dict.fromkeys(labels[member] for member in members):
+            of_task = [member for member in members if labels[member] == label]
+            architectures = [clean.architectures[member] for member in of_task]
+            inputs, targets = (tensor.to(patches.device) for tensor in samples.of(label))
+            predicted, true = patches[of_task].float(), clean.patches[of_task]
+            if wanted.function:
+                losses["function"] += function_errors(predicted, true, architectures, tokenizer, inputs).sum()
+            if wanted.own:
+                losses["task"] += task_losses(predicted, architectures, tokenizer, task, inputs, targets).sum()
     return losses
 
 

@@ -230,9 +230,19 @@ class EpisodePool(WorkerPool[Any, Any]):
     """
 
     def __init__(self, make: MakeEnvironment, check: Callable[[Contract], None], teacher: Teacher | None):
-        super().__init__(partial(EpisodeRunner, make, check, teacher), _EPISODE_SECONDS)
-        self._make_runner_here = partial(EpisodeRunner, make, check, teacher, is_worker=False)
-        self._here: EpisodeRunner | None = None
+        create = partial(EpisodeRunner, make, check, teacher)
+        self._set_up(create, partial(create, is_worker=False))
+
+    def _set_up(self, create: Callable[[], Any], create_here: Callable[[], Any]) -> None:
+        """Remembers what makes a runner of jobs, in a worker and in this process."""
+        super().__init__(create, _EPISODE_SECONDS)
+        self.create_here = create_here
+        self._here: Any = None
+
+    @property
+    def has_environment_here(self) -> bool:
+        """Whether this process has an environment."""
+        return self._here is not None
 
     def run(
         self, jobs: Sequence[Any], num_workers: int | Executor, progress: Callable[[], Any] | None = None
@@ -251,14 +261,14 @@ class EpisodePool(WorkerPool[Any, Any]):
                 if isinstance(num_workers, Executor):
                     # threads share this process, which does more than run episodes
                     is_here = isinstance(num_workers, ThreadPoolExecutor)
-                    create = self._make_runner_here if is_here else self.create
+                    create = self.create_here if is_here else self.create
                     return run_on(num_workers, create, jobs, progress)
                 return super().run(jobs, num_workers, progress)
             except ContractError as error:
                 # the user's mistake, which the traceback of a worker would bury
                 raise type(error)(str(error)) from None
         if self._here is None:
-            self._here = self._make_runner_here()
+            self._here = self.create_here()
         results = []
         for job in jobs:
             results.append(self._here(job))
@@ -272,7 +282,7 @@ class EpisodePool(WorkerPool[Any, Any]):
         It comes from this process if that has an environment, or if `num_workers` is 0.
         """
         there = num_workers if isinstance(num_workers, Executor) else 1
-        (contract,) = self.run([ContractJob()], 0 if num_workers == 0 or self._here is not None else there)
+        (contract,) = self.run([ContractJob()], 0 if num_workers == 0 or self.has_environment_here else there)
         assert isinstance(contract, Contract)
         return contract
 
