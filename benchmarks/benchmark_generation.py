@@ -277,7 +277,7 @@ def measure(pipe: NNiTPipeline, task: Task, arguments: Arguments) -> dict[str, A
 def main(arguments: Arguments) -> None:
     pipe = NNiTPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     pipe.set_progress_bar_config(disable=True)
-    task = load_task(arguments.task, arguments.data_dir)
+    task = load_task(arguments.task, arguments.data_dir).with_grid(**pipe.grid)
     try:
         report = measure(pipe, task, arguments)
     finally:

@@ -123,7 +123,7 @@ def main(arguments: Arguments) -> None:
             "`pretrained_model_name_or_path` must be a pipeline with a GHN, but received "
             f"{arguments.pretrained_model_name_or_path!r}, which has none."
         )
-    task = load_task(arguments.task, arguments.data_dir)
+    task = load_task(arguments.task, arguments.data_dir).with_grid(**pipe.grid)
     # draw architectures
     generator = torch.Generator().manual_seed(arguments.seed)
     architectures = task.regions.sample(arguments.region, arguments.num_architectures, generator, distinct=True)

@@ -142,7 +142,7 @@ def training_config(pipe: NNiTPipeline, arguments: Any) -> NNiTTrainingConfig:
 @contextmanager
 def open_trainer(pipe: NNiTPipeline, arguments: Any, **settings: Any) -> Iterator[NNiTTrainer]:
     """A training run like the pipeline's own, with other `settings` if given, in a temporary folder."""
-    task = load_task(arguments.task, arguments.data_dir)
+    task = load_task(arguments.task, arguments.data_dir).with_grid(**pipe.grid)
     config = replace(training_config(pipe, arguments), **settings)
     with tempfile.TemporaryDirectory() as folder:
         yield NNiTTrainer(task, pipe.ghn, config, folder, pretrained=copy.deepcopy(pipe.transformer))

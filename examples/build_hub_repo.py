@@ -10,13 +10,15 @@ evaluated ones, and `contract.json`: what the networks take and return. The last
 evaluation and its pictures. For a robot task, `--film_dir` adds the film made by `examples/figures/film_rollouts.py`.
 """
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
-from nnit_diffusers import contract_of
+from nnit_diffusers import NNiTPipeline, contract_of
 from nnit_diffusers.cards import write_card, write_pipeline
 from nnit_diffusers.cards.robot import copy_film
 from nnit_diffusers.contract import CONTRACT_NAME
@@ -37,6 +39,8 @@ class Arguments:
     """Name of a registered task, or `module:name` for a task of your own."""
     model_id: str | None = None
     """Repository that the card's example loads. Default: the last two parts of `repo_dir`."""
+    leave_out: tuple[Literal["ghn", "nested"], ...] = ()
+    """Optional components that are not published, where the folder would be too large."""
     film_dir: str | None = None
     """Folder of a film made by `film_rollouts.py`, to be copied."""
     example_architecture: tuple[int, ...] | None = None
@@ -77,6 +81,15 @@ def read_training(trained: str | Path | None) -> dict[str, Any] | None:
     return read_json_object(path) if path.exists() else None
 
 
+def leave_out(repo_dir: Path, names: Sequence[str]) -> None:
+    """Removes optional components from a pipeline's folder, and from its index first."""
+    if names:
+        path = repo_dir / NNiTPipeline.config_name
+        write_json(path, read_json_object(path) | {name: [None, None] for name in names})
+    for name in names:
+        shutil.rmtree(repo_dir / name, ignore_errors=True)
+
+
 def main(arguments: Arguments) -> None:
     repo_dir, task = Path(arguments.repo_dir), load_task(arguments.task)
     if arguments.pipeline_dir is not None:
@@ -85,6 +98,7 @@ def main(arguments: Arguments) -> None:
     if not (repo_dir / CONTRACT_NAME).exists():
         # what the networks take and return, from the task itself: for a robot, from its environment
         write_json(repo_dir / CONTRACT_NAME, contract_of(task).to_dict())
+    leave_out(repo_dir, arguments.leave_out)
     if arguments.film_dir is not None:
         copy_film(Path(arguments.film_dir), repo_dir)
     if not (repo_dir / "evaluation.json").exists():

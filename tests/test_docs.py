@@ -138,6 +138,7 @@ def test_results_in_the_text_of_the_readme_are_those_of_their_files():
     assert len(deeper["architectures"]) == 3 and "(three architectures)" in text
     assert f"cannot stack cubes ({percent(stacking['regions']['deeper']['nnit'])})" in text
     assert f"two layers of 16 units pick up {percent(pickcube['widths']['16']['nnit'])} of the cubes" in text
+    assert f"trained on up to six, reach {percent(digits['depths']['16']['nnit'])} with 16" in text
     agreements = [part["nnit"]["mean_agreement"] for part in digits["novelty"].values()]
     assert f"agree on {100 * min(agreements):.0f} to {100 * max(agreements):.0f}% of the test images" in text
     # the policy that a search for a chip found

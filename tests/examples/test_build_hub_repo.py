@@ -8,6 +8,8 @@ import build_hub_repo
 import pytest
 from build_hub_repo import Arguments, training_records
 
+from nnit_diffusers import NNiTPipeline
+
 
 @pytest.fixture
 def trained(digits_pipeline_folder, tmp_path):
@@ -34,6 +36,16 @@ def test_the_folder_has_weights_records_and_after_the_evaluation_a_card(trained,
     build_hub_repo.main(replace(arguments, pipeline_dir=None))
     assert 'from_pretrained("me/digits")' in (repo / "README.md").read_text()
     assert names | {"evaluation.json", "README.md"} == {path.name for path in repo.iterdir()}
+
+
+def test_optional_components_can_be_left_out(trained, tmp_path):
+    repo = tmp_path / "repo"
+    arguments = Arguments(repo_dir=str(repo), pipeline_dir=str(trained))
+    build_hub_repo.main(arguments)
+    assert NNiTPipeline.from_pretrained(repo).nested is not None
+    build_hub_repo.main(replace(arguments, pipeline_dir=None, leave_out=("nested",)))
+    pipe = NNiTPipeline.from_pretrained(repo)
+    assert pipe.nested is None and pipe.ghn is not None and not (repo / "nested").exists()
 
 
 def test_a_pipeline_without_a_training_record_is_refused(trained, tmp_path):

@@ -242,11 +242,13 @@ def _lines(payload: dict[str, Any], contract: NetworkContract | None) -> list[st
             lines.append(f"{name:<11} {size} ({', '.join(component['dtypes'])})")
 
     # measured results, a line per region
+    from ..evaluation.formats import num_steps
+
     if payload.get("measured"):
         data = f"{payload['data_split']} episodes"
         episodes = " ".join(str(word) for word in (payload["num_test_episodes"], data) if word is not None)
         score = "success in any step, " if "environment" in payload else ""
-        steps = f"{payload['num_inference_steps']} denoising steps"
+        steps = num_steps(payload["num_inference_steps"])
         lines.append(f"Measured    {score}mean of all networks, {steps}, {episodes}")
         for region, part in payload["measured"].items():
             interval = "" if part["interval"] is None else " ({:.1%} to {:.1%})".format(*part["interval"])

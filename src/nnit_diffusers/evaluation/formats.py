@@ -32,6 +32,11 @@ def points(difference: dict[str, Any]) -> str:
     return f"{mean} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
+def num_steps(number: int) -> str:
+    """A number of denoising steps, in words."""
+    return "1 denoising step" if number == 1 else f"{number} denoising steps"
+
+
 def architecture_name(hidden_sizes: Sequence[int | None]) -> str:
     return "[" + ", ".join(map(str, hidden_sizes)) + "]"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .formats import at_end, best_of, samples_of
+from .formats import at_end, best_of, num_steps, samples_of
 from .report import Report
 
 
@@ -25,7 +25,7 @@ def protocol(report: Report) -> str:
     samples = samples_of(settings)
     lines = [
         *_meaning_of(settings),
-        f"Means are over all generated networks, with {settings['num_inference_steps']} denoising steps.",
+        f"Means are over all generated networks, with {num_steps(settings['num_inference_steps'])}.",
         f"Each region has {settings['num_architectures']} architectures with {settings['num_networks']} networks each "
         f"(seed {settings['seed']}).",
     ]

@@ -67,7 +67,7 @@ def collect_rounds_of_tasks(
 ) -> None:
     """Writes a round of DAgger of several tasks, with an episode of each policy; see [`collect_round`].
 
-    The file of the round before, if there is one, says how often each task failed.
+    The file of the round before, if there is one, has how often each task failed.
     """
     if path.exists():
         return
