@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH="$PWD/.venv/bin:$PATH" # the environment of `make setup`, if it exists
 
 # 1. All stages of training, then evaluation, pictures and model card, with the settings in nnit/digits/recipe.json.
-nnit train digits --widths 16 256 --depths 1 6 --recipe nnit/digits --output outputs/digits
+nnit train digits --recipe nnit/digits --output outputs/digits --widths 16 256 --depths 1 6
 
 # 2. A weight dataset of some of the hypernetwork's networks, to exchange. Training does not need it.
 python examples/build_weight_dataset.py \

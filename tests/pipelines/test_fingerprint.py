@@ -8,7 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteSche
 from tiny import tiny_components, tiny_pipeline, tiny_tokenizer, tiny_transformer
 
 from nnit_diffusers import NNiTArchitectureScheduler, NNiTPipeline
-from nnit_diffusers.pipelines.fingerprint import fingerprints, sampler_sha256, weights_sha256
+from nnit_diffusers.pipelines.fingerprint import fingerprints, sampler_sha256, sources_sha256, weights_sha256
 
 
 NNIT = Path(__file__).parents[2] / "nnit"
@@ -47,6 +47,17 @@ def test_other_weights_change_the_hash_of_the_weights_alone():
     for components in ({"transformer": changed}, {"tokenizer": tiny_tokenizer(weight_scale=[0.5, 0.8, 1.6])}):
         assert weights_sha256(pipeline(**components)) != weights_sha256(pipeline())
         assert sampler_sha256(pipeline(**components)) == sampler_sha256(pipeline())
+
+
+def test_what_is_not_called_changes_neither_hash_but_that_of_the_sources(tmp_path):
+    whole, without = tiny_pipeline(ghn=True), tiny_pipeline()
+    assert fingerprints(whole) == fingerprints(without)
+    changed = tiny_pipeline(ghn=True)
+    next(changed.ghn.parameters()).data.add_(1e-3)
+    assert fingerprints(changed) == fingerprints(whole)
+    assert len({sources_sha256(pipe) for pipe in (whole, without, changed)}) == 3
+    changed.save_pretrained(tmp_path)
+    assert sources_sha256(NNiTPipeline.from_pretrained(tmp_path)) == sources_sha256(changed)
 
 
 def test_the_greatest_depth_is_the_same_named_or_left_to_the_tokenizer():

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 
 from ..loading.local import read_json_object
 from ..pipelines import NNiTPipeline
-from ..pipelines.fingerprint import fingerprints
+from ..pipelines.fingerprint import fingerprints, sources_sha256
 from ..tasks.base import Task, metric_title
 from ..writing import write_json
 from .config import CHOICES, DERIVED, EvaluationConfig
@@ -91,6 +91,7 @@ def settings_of(pipe: NNiTPipeline, task: Task, config: EvaluationConfig) -> dic
         "task": task.name,
         **{name: value for name, value in asdict(config).items() if name not in CHOICES},
         **fingerprints(pipe),
+        "sources_sha256": sources_sha256(pipe),
         "training_grid": task.grid,
         "num_test_episodes": config.num_episodes or task.num_evaluation_samples("test"),
         "sample_name": task.sample_name,

@@ -7,6 +7,8 @@ import inspect
 import json
 from typing import Any
 
+import torch
+
 from .pipeline_nnit import NNiTPipeline
 
 
@@ -19,17 +21,31 @@ def fingerprints(pipe: NNiTPipeline) -> dict[str, str]:
 
 
 def weights_sha256(pipe: NNiTPipeline) -> str:
-    """SHA-256 of all weights and of the tokenizer; unchanged if half precision is loaded as float32."""
+    """SHA-256 of the transformer's weights and of the tokenizer; unchanged if half precision is loaded as float32.
+
+    Hypernetwork and nested slices are not called, and may be left out of a published folder.
+    """
     config = {name: value for name, value in pipe.tokenizer.config.items() if not name.startswith("_")}
     for name in ("output_mean", "output_std"):
         # pipelines from before these settings keep their fingerprint
         if config[name] is None:
             del config[name]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for component in filter(None, (pipe.transformer, pipe.ghn, pipe.nested)):
-        for key, tensor in sorted(component.state_dict().items()):
-            digest.update(key.encode() + tensor.float().cpu().numpy().tobytes())
+    _add_weights(digest, pipe.transformer)
     return digest.hexdigest()
+
+
+def sources_sha256(pipe: NNiTPipeline) -> str:
+    """SHA-256 of the weights of hypernetwork and nested slices, which an evaluation compares with."""
+    digest = hashlib.sha256()
+    for component in filter(None, (pipe.ghn, pipe.nested)):
+        _add_weights(digest, component)
+    return digest.hexdigest()
+
+
+def _add_weights(digest: Any, component: torch.nn.Module) -> None:
+    for key, tensor in sorted(component.state_dict().items()):
+        digest.update(key.encode() + tensor.float().cpu().numpy().tobytes())
 
 
 def sampler_sha256(pipe: NNiTPipeline) -> str:
