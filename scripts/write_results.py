@@ -217,7 +217,7 @@ def speed() -> list[str]:
 
 # Conditions of the benchmarks that their JSON does not record.
 SPEED_NOTES = {
-    "digits": "The test suite ran at the same time: the ratios are valid, the absolute times are too long.",
+    "digits": "Two cores of an Intel Xeon server.",
     "pickcube": "Training is imitation of the demonstrations that the GHN was trained on. A range of training times "
     "lies between two evaluations. Brackets: 95% Student's t interval over the scored networks, never narrower than "
     "Wilson's interval over all episodes.",

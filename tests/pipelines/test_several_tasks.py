@@ -48,6 +48,8 @@ def test_tasks_pair_with_architectures_and_one_of_either_goes_with_all(pipeline)
     assert paired.tasks == ["push", "push", "reach", "reach"]
     assert [network.architecture.hidden_sizes for network in paired.networks] == [(6,), (6,), (5, 4), (5, 4)]
     assert generate(pipeline, task="push", arch=[[6], [5, 4]]).tasks == ["push", "push"]
+    # networks of one task share a contract, which may be long
+    assert paired.networks[0].contract is paired.networks[1].contract
     several = generate(pipeline, task=TASKS, arch=[6])
     assert several.tasks == TASKS and {network.architecture.hidden_sizes for network in several.networks} == {(6,)}
     # a network does not depend on what else is requested

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -74,6 +74,11 @@ class ContractPipeline(SafePipeline):
             folded=statistics if any(folded.values()) else None,
             provenance=ProvenanceRecord(**known),
         )
+
+    def contracts_of(self, tasks: Sequence[str | None]) -> list[NetworkContract | None]:
+        """The contracts of networks of these tasks; networks of one task share theirs."""
+        of_each = {task: self.network_contract(task=task) for task in dict.fromkeys(tasks)}
+        return [of_each[task] for task in tasks]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:

@@ -382,7 +382,7 @@ class NNiTPipeline(ContractPipeline):
 
         # decode latents into networks
         tasks = None if names is None or labels is None else [names[label] for label in labels.tolist()]
-        contracts = [self.network_contract(task=name) for name in tasks or [None] * len(architectures)]
+        contracts = self.contracts_of(tasks or [None] * len(architectures))
         networks = decode_latents(self.tokenizer, latents, architectures, output_type, contracts)
         self.maybe_free_model_hooks()
         if not return_dict:
