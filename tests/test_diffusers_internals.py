@@ -18,13 +18,17 @@ SOURCE = Path(nnit_diffusers.__file__).parent
 INTERNALS = "diffusers_internals.py"
 LIBRARIES = ("accelerate", "diffusers", "huggingface_hub", "peft", "safetensors", "torch", "transformers")
 # Of ManiSkill: the task switches its rewards off, and sees whether a controller scales in its own way. Of
-# Stable-Baselines3: a policy without an environment. Of torch: whether a module has hooks.
+# Stable-Baselines3: a policy without an environment. Of torch: whether a module has hooks. Of Meta-World: what its
+# benchmarks set, so that seeds decide the scene and the goal is observed.
 OF_OTHER_LIBRARIES = {
     "_reward_mode",
     "_clip_and_scale_action",
     "_setup_model",
     "_forward_hooks",
     "_forward_pre_hooks",
+    "_freeze_rand_vec",
+    "_partially_observable",
+    "_set_task_called",
 }
 PRIVATE_MODULES = {row.owner for row in PRIVATE_NAMES if row.use == "imported"}
 LISTED = {row.name for row in PRIVATE_NAMES}

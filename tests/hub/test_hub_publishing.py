@@ -58,14 +58,18 @@ def test_a_published_folder_is_complete_and_loads_elsewhere_with_the_same_weight
 def test_a_changed_result_and_a_missing_component_are_reported_and_nothing_is_uploaded(hub, tmp_path):
     digits = shutil.copytree(DIGITS, tmp_path / "digits")
     card = digits / "README.md"
-    changed = card.read_text().replace("value: 0.9756", "value: 0.9956").replace("97.6% (96.9", "99.6% (96.9")
+    changed = (
+        card.read_text()
+        .replace("value: 0.9891", "value: 0.9991")
+        .replace("98.9% (98.6 to 99.3)", "99.9% (98.6 to 99.3)")
+    )
     assert changed != card.read_text()
     card.write_text(changed)
     shutil.rmtree(digits / "tokenizer")
     refused = publish(hub, digits, tmp_path / "publisher")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
-    assert "The metadata of README.md must have the results {'seen': 0.9756," in refused.stdout
-    assert "but shows ['99.6% (96.9 to 98.3)']" in refused.stdout
+    assert "The metadata of README.md must have the results {'seen': 0.9891," in refused.stdout
+    assert "but shows ['99.9% (98.6 to 99.3)']" in refused.stdout
     assert "lacks its tokenizer" in refused.stdout
     assert refused.stdout.splitlines()[-1] == "Not uploaded to someone/digits."
     assert (hub.requests, hub.repositories) == ([], {})
