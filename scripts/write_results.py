@@ -31,6 +31,7 @@ PAPER_RESULTS = {
     "PushCube": "> 85%",
     "StackCubeEasy": "> 85% (definition unknown)",
     "Digits": "-",
+    "MNIST": "96.1% (selection unknown)",
 }
 # Comments in the README right before its tables, by which tests find them.
 README_MARKER = "<!-- results table -->"
@@ -53,7 +54,7 @@ class Arguments:
 def readme_table() -> str:
     """One row per task: both held-out regions, the best networks, the GHN alone, and the paper's result."""
     rows, best = [], best_of(evaluation("pickcube")["settings"])
-    for name, task in {**ROBOTS, "Digits": "digits"}.items():
+    for name, task in {**ROBOTS, "Digits": "digits", "MNIST": "mnist"}.items():
         regions, of_task = evaluation(task)["regions"], best_of(evaluation(task)["settings"])
         held_out = [regions[region] for region in ("held_out_combinations", "held_out_widths")]
         rows.append(
@@ -99,6 +100,18 @@ def digits() -> list[str]:
         f"{', '.join(_widest(wide['networks']))}. Of all of them, the mean is {percent(wide['mean_score'])} and the "
         f"minimum {percent(wide['min_score'])}.",
         source("nnit/digits/evaluation.json", "docs/measurements/digits_1024.json"),
+    ]
+
+
+def mnist() -> list[str]:
+    report = evaluation("mnist")
+    return [
+        "## MNIST",
+        "The official data: 60,000 images of 28 x 28 pixels, the last 5,000 of them for validation, and the official "
+        f"test set of 10,000. {grid(report['settings'])}",
+        protocol(report),
+        report_tables(report, PICTURES, "../nnit/mnist/"),
+        source("nnit/mnist/evaluation.json"),
     ]
 
 
@@ -248,6 +261,7 @@ def results() -> str:
         *robots.stock_stackcube(),
         # digits, problems of users, presets, network search, speed
         *digits(),
+        *mnist(),
         *own.own_problems(),
         *presets(),
         *results_of_sizes.sizes(),

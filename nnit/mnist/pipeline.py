@@ -1,0 +1,1 @@
+from nnit_diffusers import NNiTPipeline  # noqa: F401
