@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All commands behind nnit/digits, in order, with their seeds: about an hour on two CPU cores.
+# All commands behind nnit/digits, in order, with their seeds: less than two hours on two CPU cores.
 # If interrupted, run the script again: every stage resumes where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

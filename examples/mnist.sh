@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All commands behind nnit/mnist, in order, with their seeds: about two hours on two CPU cores.
+# All commands behind nnit/mnist, in order, with their seeds: two to three hours on two CPU cores.
 # `data` is where MNIST is, or is downloaded to. If interrupted, run the script again: every stage resumes where it
 # stopped.
 set -euo pipefail

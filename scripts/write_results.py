@@ -96,7 +96,7 @@ def digits() -> list[str]:
         + grid(report["settings"]),
         protocol(report),
         report_tables(report, PICTURES, "../nnit/digits/"),
-        "Four times as wide as in training, 5 networks of each: "
+        "Two to four times as wide as in training, 5 networks of each: "
         f"{', '.join(_widest(wide['networks']))}. Of all of them, the mean is {percent(wide['mean_score'])} and the "
         f"minimum {percent(wide['min_score'])}.",
         source("nnit/digits/evaluation.json", "docs/measurements/digits_1024.json"),

@@ -102,6 +102,9 @@ def test_the_transformer_generates_networks_for_the_task_that_is_requested(task,
     )
     pipeline = train_nnit(task, ghn, tuning, tmp_path / "second", pretrained=pipeline.transformer)
     assert pipeline.task_names == list(task.task_names)
+    # what inputs and outputs mean, from the environment of each task
+    assert pipeline.contracts["shift-1"].environment.env_kwargs == {"shift": 1}
+    assert pipeline.contracts["shift-1"].is_discrete and pipeline.contracts["shift-1"].observations
     generator = torch.Generator().manual_seed(0)
     for name in task.task_names:
         networks = pipeline(arch=[[20], [16, 21]], num_networks=4, task=name, generator=generator).networks

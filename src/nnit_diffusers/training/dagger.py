@@ -62,7 +62,7 @@ def collect_round(
     write_bytes(path, save({"observations": observations.contiguous(), "actions": actions.contiguous()}))
 
 
-def collect_rounds_of_tasks(
+def collect_round_of_tasks(
     task: MultiTask, model: GraphHyperNetwork, path: Path, num_policies: int, seed: int, generator: torch.Generator
 ) -> None:
     """Writes a round of DAgger of several tasks, with an episode of each policy; see [`collect_round`].

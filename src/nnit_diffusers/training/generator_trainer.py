@@ -19,7 +19,7 @@ from ..tasks.imitation import ImitationTask
 from ..tasks.multi import MultiTask
 from .checkpoints import averaged_weights
 from .config import GeneratorTrainingConfig
-from .dagger import add_round, collect_round, collect_rounds_of_tasks, list_rounds, round_path
+from .dagger import add_round, collect_round, collect_round_of_tasks, list_rounds, round_path
 from .randomness import step_generator
 from .samples import TaskSamples, draw_samples
 from .trainer import Batch, StepCallback, Trainer
@@ -108,7 +108,7 @@ class GeneratorTrainer(Trainer[GeneratorConfig, Batch]):
         generator = step_generator(config.seed, self.step, stream=DAGGER_STREAM)
         if isinstance(task, MultiTask):
             num_policies = config.dagger_policies * config.dagger_episodes
-            collect_rounds_of_tasks(task, self.trained, path, num_policies, self.step, generator)
+            collect_round_of_tasks(task, self.trained, path, num_policies, self.step, generator)
         else:
             sizes = (config.dagger_policies, config.dagger_episodes)
             collect_round(task, self.trained, path, *sizes, self.step, generator)

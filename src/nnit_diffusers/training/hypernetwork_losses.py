@@ -45,8 +45,7 @@ def network_losses(
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: Losses `[B]`, and the [`spread`] of every architecture `[A, K - 1]`.
     """
-    # positional, as a GHN of one task is called
-    state_dicts = ghn(architectures, latents) if task_labels is None else ghn(architectures, latents, task_labels)
+    state_dicts = ghn(architectures, latents, task_labels)
     # one architecture at a time, its K networks stacked
     losses, spreads = [], []
     for start in range(0, len(architectures), latents_per_architecture):

@@ -12,7 +12,6 @@ from accelerate.logging import get_logger
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
-from ..contract import NetworkContract
 from ..data import GHNWeightStream, WeightDataset, measure_alignment
 from ..evaluation import evaluate
 from ..models.graph_hypernetwork import GraphHyperNetwork
@@ -22,6 +21,7 @@ from ..models.weight_patch_tokenizer import WeightPatchTokenizer
 from ..pipelines import NNiTPipeline
 from ..schedulers import NNiTArchitectureScheduler
 from ..tasks.base import Task, output_settings
+from ..tasks.contracts import contract_of
 from .checkpoints import find_checkpoints
 from .config import NNiTTrainingConfig
 from .generator_trainer import VALIDATION_STREAM
@@ -154,7 +154,9 @@ class NNiTTrainer(Trainer[NNiTTrainingConfig, NNiTBatch]):
             min_depth=task.min_depth,
             max_depth=task.max_depth,
         )
-        self.pipeline.contracts = {name: NetworkContract(task=name) for name in task.task_names}
+        self.pipeline.contracts = {
+            name: contract_of(task.subtask(label)) for label, name in enumerate(task.task_names)
+        }
         self.teacher: OneStepTeacher | None = None
         if config.one_step_loss_weight:
             self.teacher = OneStepTeacher.of_run(self.pipeline, self.output_dir, self._resumed, self.accelerator)
